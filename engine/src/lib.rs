@@ -1,0 +1,1 @@
+//! Experiments over tables. Nothing here knows a kind, a tensor or a terminal.

@@ -1,0 +1,1 @@
+//! Tensors and transformers. Nothing here knows pipelines, prints, or reads a clock.
