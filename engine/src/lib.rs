@@ -1,1 +1,12 @@
-//! Experiments over tables. Nothing here knows a kind, a tensor or a terminal.
+//! Experiments over content-addressed tables.
+//!
+//! One way through: text → [`pipeline::Pipeline`] → plan → schedule → stage → segment → event → run → compare.
+//! Nothing here knows a kind, a tensor or a terminal; nothing here prints; no TOML past `pipeline/`.
+
+pub mod pipeline;
+pub mod registry;
+pub mod stage;
+pub mod table;
+
+pub use arrow;
+pub use registry::Registry;

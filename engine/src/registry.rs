@@ -1,0 +1,333 @@
+//! The kinds there are, with their types erased: what the pipeline checker, the planner and the scheduler see of them.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use serde::Deserialize;
+use toml::de::ValueDeserializer;
+
+use crate::stage::{
+    Context, Environment, Inputs, Item, Output, Outputs, ParamError, Params, Port, RowKey, RowStage, Setup, StageError,
+    TableStage,
+};
+use crate::table::Record;
+
+/// The kinds that `kind = "…"` may name.
+#[derive(Default, Clone)]
+pub struct Registry {
+    kinds: BTreeMap<&'static str, Arc<dyn Kind>>,
+}
+
+impl Registry {
+    /// No kinds.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// Adds a row kind.
+    #[must_use]
+    pub fn row<S: RowStage>(mut self) -> Self {
+        self.kinds.insert(S::KIND, Arc::new(RowKind::<S>(PhantomData)));
+        self
+    }
+    /// Adds a table kind.
+    #[must_use]
+    pub fn table<S: TableStage>(mut self) -> Self {
+        self.kinds.insert(S::KIND, Arc::new(TableKind::<S>(PhantomData)));
+        self
+    }
+    /// The kind of that name.
+    pub fn get(&self, kind: &str) -> Option<&Arc<dyn Kind>> {
+        self.kinds.get(kind)
+    }
+    /// All kinds by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Kind>> {
+        self.kinds.values()
+    }
+}
+
+/// A kind without its types.
+pub trait Kind: Send + Sync {
+    /// What stands under `kind = "…"`.
+    fn name(&self) -> &'static str;
+    /// See [`RowStage::VERSION`].
+    fn version(&self) -> u32;
+    /// One line about it.
+    fn about(&self) -> &'static str;
+    /// JSON Schema of its parameters.
+    fn schema(&self) -> schemars::Schema;
+    /// The port with the rows, the columns read there and the columns added, for a row kind.
+    fn row(&self) -> Option<RowShape>;
+    /// All input ports, the row port first.
+    fn ports(&self) -> Vec<Port>;
+    /// See [`TableStage::OPEN_PORTS`].
+    fn open_ports(&self) -> bool;
+    /// Reads the parameters: a TOML table without the keys of ports and of the engine.
+    ///
+    /// # Errors
+    /// Wrong type, missing or unknown key; the error keeps the span of the value.
+    fn parse(&self, params: ValueDeserializer<'_>) -> Result<CheckedStage, toml::de::Error>;
+}
+
+/// What a row kind does to a table.
+#[derive(Clone, Debug)]
+pub struct RowShape {
+    /// The port with the rows.
+    pub port: &'static str,
+    /// The columns it reads.
+    pub reads: SchemaRef,
+    /// The columns it adds.
+    pub adds: SchemaRef,
+}
+
+/// A kind with its parameters.
+pub type CheckedStage = Arc<dyn Stage>;
+
+/// A kind with its parameters, without its types.
+pub trait Stage: Send + Sync {
+    /// Its kind.
+    fn kind(&self) -> &dyn Kind;
+    /// The parameters as JSON, defaults filled in; objects sorted by key.
+    fn params(&self) -> &serde_json::Value;
+    /// See [`Params::validate`].
+    ///
+    /// # Errors
+    /// The first parameter that is wrong.
+    fn validate(&self) -> Result<(), ParamError>;
+    /// See [`TableStage::outputs`]; for a row kind one table `rows`.
+    fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output>;
+    /// See [`TableStage::environment`].
+    ///
+    /// # Errors
+    /// The machine lacks what the stage needs, or a file can't be read.
+    fn environment(&self, setup: &Setup) -> Result<Environment, StageError>;
+    /// How to run it.
+    fn work(&self) -> Work<'_>;
+}
+
+/// The two ways a stage runs.
+pub enum Work<'a> {
+    /// Row by row.
+    Rows(&'a dyn RowWork),
+    /// Over whole inputs.
+    Table(&'a dyn TableWork),
+}
+
+/// See [`TableStage::run`].
+pub trait TableWork {
+    /// Computes the outputs.
+    ///
+    /// # Errors
+    /// The work can't be done.
+    fn run(&self, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError>;
+}
+
+/// See [`RowStage`].
+pub trait RowWork {
+    /// Parameters that are not in the row key.
+    fn part_params(&self) -> &'static [&'static str];
+    /// The parts of each row's work.
+    fn parts(&self) -> Vec<i32>;
+    /// Items a segment.
+    fn segment_items(&self) -> usize;
+    /// Sets up.
+    ///
+    /// # Errors
+    /// The work can't be done.
+    fn open<'a>(&'a self, inputs: &Inputs, cx: &Context) -> Result<Box<dyn RowSession + 'a>, StageError>;
+}
+
+/// An open row stage.
+pub trait RowSession: Send {
+    /// Computes items: row `i` of `rows` (which has at least the columns read) with part `parts[i]` under `keys[i]`.
+    /// Gives the added columns of all output rows in order, and how many of them belong to each item.
+    ///
+    /// # Errors
+    /// The work can't be done.
+    fn rows(
+        &mut self,
+        rows: &RecordBatch,
+        parts: &[i32],
+        keys: &[RowKey],
+        cx: &Context,
+    ) -> Result<(RecordBatch, Vec<u32>), StageError>;
+}
+
+/// The output name of every row kind.
+pub const ROWS_OUTPUT: &str = "rows";
+
+struct RowKind<S>(PhantomData<S>);
+
+impl<S: RowStage> Kind for RowKind<S> {
+    fn name(&self) -> &'static str {
+        S::KIND
+    }
+    fn version(&self) -> u32 {
+        S::VERSION
+    }
+    fn about(&self) -> &'static str {
+        S::ABOUT
+    }
+    fn schema(&self) -> schemars::Schema {
+        schemars::schema_for!(S::Params)
+    }
+    fn row(&self) -> Option<RowShape> {
+        Some(RowShape { port: S::ROWS, reads: S::In::schema(), adds: S::Out::schema() })
+    }
+    fn ports(&self) -> Vec<Port> {
+        let rows = Port {
+            name: S::ROWS,
+            port_type: crate::stage::PortType::Table(Some(S::In::schema())),
+            optional: false,
+            about: "the rows it works on; their other columns are carried along",
+        };
+        std::iter::once(rows).chain(S::ports()).collect()
+    }
+    fn open_ports(&self) -> bool {
+        false
+    }
+    fn parse(&self, params: ValueDeserializer<'_>) -> Result<CheckedStage, toml::de::Error> {
+        let params = S::Params::deserialize(params)?;
+        Ok(Arc::new(BoundRow::<S> { canonical: canonical(&params), params, kind: Self(PhantomData) }))
+    }
+}
+
+struct BoundRow<S: RowStage> {
+    kind: RowKind<S>,
+    params: S::Params,
+    canonical: serde_json::Value,
+}
+
+impl<S: RowStage> Stage for BoundRow<S> {
+    fn kind(&self) -> &dyn Kind {
+        &self.kind
+    }
+    fn params(&self) -> &serde_json::Value {
+        &self.canonical
+    }
+    fn validate(&self) -> Result<(), ParamError> {
+        self.params.validate()
+    }
+    fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
+        let carried = inputs.get(S::ROWS).cloned().flatten();
+        let schema = carried.map(|carried| crate::table::append_columns(&carried, &S::Out::schema()));
+        vec![Output { name: ROWS_OUTPUT, port_type: crate::stage::PortType::Table(schema) }]
+    }
+    fn environment(&self, setup: &Setup) -> Result<Environment, StageError> {
+        S::environment(&self.params, setup)
+    }
+    fn work(&self) -> Work<'_> {
+        Work::Rows(self)
+    }
+}
+
+impl<S: RowStage> RowWork for BoundRow<S> {
+    fn part_params(&self) -> &'static [&'static str] {
+        S::PART_PARAMS
+    }
+    fn parts(&self) -> Vec<i32> {
+        S::parts(&self.params)
+    }
+    fn segment_items(&self) -> usize {
+        S::segment_items(&self.params).max(1)
+    }
+    fn open<'a>(&'a self, inputs: &Inputs, cx: &Context) -> Result<Box<dyn RowSession + 'a>, StageError> {
+        Ok(Box::new(OpenRow::<S> { session: S::open(&self.params, inputs, cx)?, params: &self.params }))
+    }
+}
+
+struct OpenRow<'a, S: RowStage> {
+    params: &'a S::Params,
+    session: S::Session,
+}
+
+impl<S: RowStage> RowSession for OpenRow<'_, S> {
+    fn rows(
+        &mut self,
+        rows: &RecordBatch,
+        parts: &[i32],
+        keys: &[RowKey],
+        cx: &Context,
+    ) -> Result<(RecordBatch, Vec<u32>), StageError> {
+        let items: Vec<Item<S::In>> = S::In::read(rows)?
+            .into_iter()
+            .zip(parts.iter().zip(keys))
+            .map(|(row, (&part, &key))| Item { row, part, key })
+            .collect();
+        let out = S::rows(&mut self.session, self.params, &items, cx)?;
+        assert_eq!(out.len(), items.len(), "`{}` must answer every item", S::KIND);
+        let counts = out.iter().map(|rows| rows.len() as u32).collect();
+        let flat: Vec<S::Out> = out.into_iter().flatten().collect();
+        Ok((S::Out::write(&flat)?, counts))
+    }
+}
+
+struct TableKind<S>(PhantomData<S>);
+
+impl<S: TableStage> Kind for TableKind<S> {
+    fn name(&self) -> &'static str {
+        S::KIND
+    }
+    fn version(&self) -> u32 {
+        S::VERSION
+    }
+    fn about(&self) -> &'static str {
+        S::ABOUT
+    }
+    fn schema(&self) -> schemars::Schema {
+        schemars::schema_for!(S::Params)
+    }
+    fn row(&self) -> Option<RowShape> {
+        None
+    }
+    fn ports(&self) -> Vec<Port> {
+        S::ports()
+    }
+    fn open_ports(&self) -> bool {
+        S::OPEN_PORTS
+    }
+    fn parse(&self, params: ValueDeserializer<'_>) -> Result<CheckedStage, toml::de::Error> {
+        let params = S::Params::deserialize(params)?;
+        Ok(Arc::new(BoundTable::<S> { canonical: canonical(&params), params, kind: Self(PhantomData) }))
+    }
+}
+
+struct BoundTable<S: TableStage> {
+    kind: TableKind<S>,
+    params: S::Params,
+    canonical: serde_json::Value,
+}
+
+impl<S: TableStage> Stage for BoundTable<S> {
+    fn kind(&self) -> &dyn Kind {
+        &self.kind
+    }
+    fn params(&self) -> &serde_json::Value {
+        &self.canonical
+    }
+    fn validate(&self) -> Result<(), ParamError> {
+        self.params.validate()
+    }
+    fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
+        S::outputs(&self.params, inputs)
+    }
+    fn environment(&self, setup: &Setup) -> Result<Environment, StageError> {
+        S::environment(&self.params, setup)
+    }
+    fn work(&self) -> Work<'_> {
+        Work::Table(self)
+    }
+}
+
+impl<S: TableStage> TableWork for BoundTable<S> {
+    fn run(&self, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
+        S::run(&self.params, inputs, cx)
+    }
+}
+
+/// The parameters as JSON. `serde_json`'s maps are sorted, so equal parameters give equal text.
+fn canonical<P: Params>(params: &P) -> serde_json::Value {
+    serde_json::to_value(params).expect("a kind's parameters are plain data")
+}

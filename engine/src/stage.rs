@@ -1,0 +1,330 @@
+//! What a kind is: the contract between the engine and the kinds it runs.
+//!
+//! A [`RowStage`] is a pure function of each row, a [`TableStage`] of whole inputs. Neither may compute from anything
+//! but its parameters, its inputs and the environment it declares; [`Context`] therefore carries cancellation,
+//! progress and scratch space, and nothing to compute from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::table::Record;
+
+/// Why a stage could not do its work. A hostile or wrong sample is a row with a verdict, never one of these.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The data is at fault; names the row or the file and says what is wrong.
+    #[error("{0}")]
+    Input(String),
+    /// The machine is at fault (no interpreter, no disk space, a worker that can't start); says what would help.
+    #[error("{message}")]
+    Environment {
+        /// What went wrong.
+        message: String,
+        /// What the user can do.
+        help: Option<String>,
+    },
+    /// The run was interrupted; finished segments are kept.
+    #[error("interrupted")]
+    Cancelled,
+    /// A table lacks a column or has one of another type.
+    #[error(transparent)]
+    Record(#[from] crate::table::RecordError),
+    /// A file could not be read or written; the message names its path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl StageError {
+    /// [`StageError::Input`] with a message.
+    pub fn input(message: impl Into<String>) -> Self {
+        Self::Input(message.into())
+    }
+    /// [`StageError::Environment`] with a message and a hint.
+    pub fn environment(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Environment { message: message.into(), help: Some(help.into()) }
+    }
+}
+
+/// A parameter whose value is of the right type and still wrong, e.g. out of range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamError {
+    /// The parameter's name in the TOML file.
+    pub param: &'static str,
+    /// What is wrong, e.g. "must be at least 0".
+    pub message: String,
+    /// What to write instead.
+    pub help: Option<String>,
+}
+
+/// A kind's parameters: the struct whose doc comments become the schema and `tracetune kinds`.
+/// A field named `seed` that the file leaves out takes the pipeline's seed.
+pub trait Params: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 'static {
+    /// Checks what types can't say: ranges, combinations.
+    ///
+    /// # Errors
+    /// The first parameter that is wrong.
+    fn validate(&self) -> Result<(), ParamError> {
+        Ok(())
+    }
+}
+
+/// What flows along an edge.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PortType {
+    /// A table. As an input: the columns that must be there (others may be). As an output: its exact columns, or
+    /// `None` when they are known only once the stage has run.
+    Table(Option<SchemaRef>),
+    /// A directory in the Hugging Face layout (`config.json`, `model.safetensors`, `tokenizer.json`).
+    Model,
+}
+
+/// An input port.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// The key in the stage's TOML table.
+    pub name: &'static str,
+    /// What it takes.
+    pub port_type: PortType,
+    /// Whether the stage can do without.
+    pub optional: bool,
+    /// One line for `tracetune kinds`.
+    pub about: &'static str,
+}
+
+/// An output. The first one a kind declares is what a bare stage name refers to, the others are `stage.output`.
+///
+/// Two output names have a meaning to the engine: a table `metrics` (split, metric: string; k: int32 nullable; value,
+/// ci_low, ci_high: float64; n: int64) and a table `outcomes` (split, problem_id: string; samples, passes: int32) are
+/// gathered in the run's folder under the stage's variant and round.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its name.
+    pub name: &'static str,
+    /// What it gives.
+    pub port_type: PortType,
+}
+
+/// What a stage declares of the world it computes in; part of its key. E.g. `("python", "3.11.7")`.
+pub type Environment = Vec<(String, String)>;
+
+/// What a kind may look at to declare its [`Environment`].
+pub struct Setup<'a> {
+    /// The project's root: relative paths in parameters start here.
+    pub root: &'a Path,
+}
+
+impl Setup<'_> {
+    /// The path a parameter names.
+    pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.join(path)
+    }
+    /// The blake3 digest of a file, in hexadecimal, for keys.
+    ///
+    /// # Errors
+    /// The file can't be read; the message names it.
+    pub fn digest_file(&self, path: impl AsRef<Path>) -> Result<String, StageError> {
+        let path = self.resolve(path);
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update_mmap_rayon(&path)
+            .map_err(|error| StageError::Input(format!("can't read `{}`: {error}", path.display())))?;
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+}
+
+/// What an input port holds when the stage runs.
+#[derive(Clone, Debug)]
+pub enum Artifact {
+    /// A whole table as one batch.
+    Table(RecordBatch),
+    /// A directory; as an input it is read-only and belongs to the cache.
+    Directory(PathBuf),
+}
+
+/// A stage's inputs by port.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs(pub BTreeMap<String, Artifact>);
+
+impl Inputs {
+    /// The table at a port; `None` where an optional port is not connected.
+    pub fn table(&self, port: &str) -> Option<&RecordBatch> {
+        match self.0.get(port) {
+            Some(Artifact::Table(batch)) => Some(batch),
+            _ => None,
+        }
+    }
+    /// The directory at a port; `None` where an optional port is not connected.
+    pub fn directory(&self, port: &str) -> Option<&Path> {
+        match self.0.get(port) {
+            Some(Artifact::Directory(path)) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// A stage's outputs by name. A directory given here is moved into the cache.
+pub type Outputs = BTreeMap<&'static str, Artifact>;
+
+/// Tells a running stage whether to stop, and lets it tell how far it is.
+#[derive(Clone)]
+pub struct Context {
+    /// Set when the run is interrupted.
+    pub cancel: Arc<AtomicBool>,
+    /// How many threads the stage may use. Results must not depend on it.
+    pub threads: usize,
+    /// The project's root: relative paths in parameters start here.
+    pub root: PathBuf,
+    /// An empty folder, removed when the stage ends.
+    pub scratch: PathBuf,
+    /// A folder that survives an interrupted run and is found again under the same key: for checkpoints of long
+    /// work. May not exist yet; removed once the stage succeeds.
+    pub checkpoint: PathBuf,
+    /// Receives progress and notes.
+    pub reporter: Arc<dyn Reporter>,
+}
+
+/// Where a stage's progress and notes go.
+pub trait Reporter: Send + Sync {
+    /// `done` of `total` units of work (rows, steps), with a short text for people, e.g. `loss 1.234`.
+    fn progress(&self, done: u64, total: u64, text: &str);
+    /// Something the user should know, e.g. "3 problems could not be broken". Kept in the run's event log.
+    fn note(&self, text: &str);
+}
+
+impl Context {
+    /// Whether the run was interrupted: return [`StageError::Cancelled`] soon.
+    pub fn cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+    /// See [`Reporter::progress`].
+    pub fn progress(&self, done: u64, total: u64, text: &str) {
+        self.reporter.progress(done, total, text);
+    }
+    /// See [`Reporter::note`].
+    pub fn note(&self, text: &str) {
+        self.reporter.note(text);
+    }
+}
+
+/// The key of one unit of row work: blake3 of the stage's signature and of what it reads of the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey(pub [u8; 32]);
+
+impl RowKey {
+    /// A seed for the row's random numbers: the key's first eight bytes. Randomness is addressed, so that a row's
+    /// numbers do not depend on which other rows there are.
+    pub fn seed(&self) -> u64 {
+        u64::from_le_bytes(std::array::from_fn(|byte| self.0[byte]))
+    }
+}
+
+/// One unit of row work: a row and which part of its work is asked for.
+#[derive(Clone, Debug)]
+pub struct Item<In> {
+    /// The columns that the stage reads.
+    pub row: In,
+    /// One of [`RowStage::parts`].
+    pub part: i32,
+    /// Covers the stage's signature, the row and the part.
+    pub key: RowKey,
+}
+
+/// A kind that is a pure function of each row: its output rows are the input's columns with `Out`'s appended (a
+/// column of the same name is replaced), one or more or none a part, in the input's order.
+pub trait RowStage: Send + Sync + 'static {
+    /// What stands under `kind = "…"`.
+    const KIND: &'static str;
+    /// Goes up when the same key would give other bytes; the golden digest test notices if you forget.
+    const VERSION: u32;
+    /// One line for `tracetune kinds`.
+    const ABOUT: &'static str;
+    /// What may stand beside `kind`.
+    type Params: Params;
+    /// The columns it reads: they, and no others, are in the row key.
+    type In: Record;
+    /// The columns it adds.
+    type Out: Record;
+    /// What is set up once for many rows: a loaded model, a sandbox.
+    type Session: Send;
+
+    /// The port with the rows.
+    const ROWS: &'static str = "rows";
+    /// Other ports; each counts in the key with its whole content.
+    fn ports() -> Vec<Port> {
+        Vec::new()
+    }
+    /// The parts each row's work is split into, e.g. `0..n` samples: growing it keeps the parts already computed.
+    fn parts(_params: &Self::Params) -> Vec<i32> {
+        vec![0]
+    }
+    /// Parameters that decide nothing but [`RowStage::parts`] (or how fast the work goes): not in the row key.
+    const PART_PARAMS: &'static [&'static str] = &[];
+    /// How many items make a segment: what is computed, stored and lost together.
+    fn segment_items(_params: &Self::Params) -> usize {
+        512
+    }
+    /// What it declares of the machine; part of the key.
+    ///
+    /// # Errors
+    /// The machine lacks what the stage needs, e.g. python3.
+    fn environment(_params: &Self::Params, _setup: &Setup) -> Result<Environment, StageError> {
+        Ok(Vec::new())
+    }
+    /// Sets up for many calls of [`RowStage::rows`].
+    ///
+    /// # Errors
+    /// As `rows`.
+    fn open(params: &Self::Params, inputs: &Inputs, cx: &Context) -> Result<Self::Session, StageError>;
+    /// The output rows of each item, in the items' order. Items of one row stand together.
+    /// Reports progress as items done of `items.len()`.
+    ///
+    /// # Errors
+    /// The work can't be done; nothing of this call is kept.
+    fn rows(
+        session: &mut Self::Session,
+        params: &Self::Params,
+        items: &[Item<Self::In>],
+        cx: &Context,
+    ) -> Result<Vec<Vec<Self::Out>>, StageError>;
+}
+
+/// A kind that is a pure function of whole inputs.
+pub trait TableStage: Send + Sync + 'static {
+    /// What stands under `kind = "…"`.
+    const KIND: &'static str;
+    /// Goes up when the same key would give other bytes; the golden digest test notices if you forget.
+    const VERSION: u32;
+    /// One line for `tracetune kinds`.
+    const ABOUT: &'static str;
+    /// What may stand beside `kind`.
+    type Params: Params;
+
+    /// The input ports.
+    fn ports() -> Vec<Port> {
+        Vec::new()
+    }
+    /// Whether `inputs = { port = "stage" }` may name ports of the user's own, all tables.
+    const OPEN_PORTS: bool = false;
+    /// The outputs, the default one first. `inputs` has each connected table's columns, where they are known.
+    fn outputs(params: &Self::Params, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output>;
+    /// What it declares of the machine and of files it reads; part of the key.
+    ///
+    /// # Errors
+    /// The machine lacks what the stage needs, or a file can't be read.
+    fn environment(_params: &Self::Params, _setup: &Setup) -> Result<Environment, StageError> {
+        Ok(Vec::new())
+    }
+    /// Computes the outputs: each one that [`TableStage::outputs`] declares.
+    ///
+    /// # Errors
+    /// The work can't be done; nothing of it is kept.
+    fn run(params: &Self::Params, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError>;
+}
