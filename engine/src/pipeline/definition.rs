@@ -1,0 +1,200 @@
+//! One stage's table: which keys are ports, which are the engine's, and the rest as the kind's parameters.
+
+use toml::Spanned;
+use toml::de::{DeValue, ValueDeserializer};
+
+use super::document::{StageTable, unknown_key};
+use super::parameter::{Parameter, parameters};
+use super::problems::Problems;
+use super::source::{Span, Table, Value, entries, span};
+use super::value::{expect_string, expect_table, wrong_type};
+use crate::Registry;
+use crate::diagnostic::{list, nearest};
+use crate::registry::{CheckedStage, Kind};
+use crate::stage::{Port, PortType};
+
+/// The label of a stage whose file gives none.
+const DEFAULT_VARIANT: &str = "main";
+
+/// A stage as the file defines it, before it is connected.
+pub(super) struct Definition {
+    pub(super) name: String,
+    /// Where its name stands.
+    pub(super) at: Span,
+    pub(super) variant: Vec<String>,
+    pub(super) connections: Vec<Connection>,
+    /// `None` if it has errors: then nothing is known of its outputs.
+    pub(super) checked: Option<CheckedStage>,
+}
+
+/// A port with the reference that the file gives it.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) port: String,
+    pub(super) port_type: PortType,
+    pub(super) reference: String,
+    pub(super) at: Span,
+}
+
+/// Reads a stage's table.
+pub(super) fn define<'a>(stage: &StageTable<'a>, seed: &Value<'a>, registry: &Registry, problems: &mut Problems<'a>) -> Definition {
+    let mut definition = Definition {
+        name: stage.name.clone(),
+        at: stage.at,
+        variant: vec![DEFAULT_VARIANT.to_owned()],
+        connections: Vec::new(),
+        checked: None,
+    };
+    let before = problems.errors();
+    let Some(kind) = kind_of(stage, registry, problems) else { return definition };
+    let ports = kind.ports();
+    let known = parameters(kind);
+    let mut rest = Table::new();
+    for (key, at, value) in entries(&stage.keys) {
+        if key == "kind" {
+        } else if key == "variant" {
+            definition.variant = variants(value, problems);
+        } else if key == "inputs" && kind.open_ports() {
+            for (port, _, value) in expect_table(key, value, problems).map(entries).unwrap_or_default() {
+                definition.connect(port, PortType::Table(None), value, problems);
+            }
+        } else if let Some(port) = ports.iter().find(|port| port.name == key) {
+            definition.connect(port.name, port.port_type.clone(), value, problems);
+        } else if let Some(parameter) = known.iter().find(|parameter| parameter.name == key) {
+            if let Some((message, help)) = parameter.refuses(value.get_ref()) {
+                let problem = problems.error(span(value), message, "");
+                problem.help.extend(help);
+            }
+            rest.insert(Spanned::new(at.start..at.end, key.to_owned().into()), value.clone());
+        } else {
+            unknown(key, at, kind, &ports, &known, problems);
+        }
+    }
+    missing(stage, &definition, kind, &ports, &known, problems);
+    definition.connections.sort_by(|a, b| a.port.cmp(&b.port));
+    if problems.errors() > before {
+        return definition;
+    }
+    if known.iter().any(|parameter| parameter.name == "seed") && !rest.contains_key("seed") {
+        rest.insert(Spanned::new(seed.span(), "seed".into()), seed.clone());
+    }
+    definition.checked = parse(stage, kind, rest, problems);
+    definition
+}
+
+impl Definition {
+    fn connect(&mut self, port: &str, port_type: PortType, value: &Value, problems: &mut Problems) {
+        let Some((reference, at)) = value.get_ref().as_str().map(|text| (text, span(value))) else {
+            return wrong_type(port, "the name of a stage", value, problems);
+        };
+        self.connections.push(Connection { port: port.to_owned(), port_type, reference: reference.to_owned(), at });
+    }
+}
+
+fn kind_of<'r>(stage: &StageTable, registry: &'r Registry, problems: &mut Problems) -> Option<&'r dyn Kind> {
+    let all = || registry.iter().map(|kind| kind.name());
+    let Some(value) = stage.keys.get("kind") else {
+        let help = match stage.keys.keys().find_map(|key| nearest(key.get_ref(), ["kind"]).map(|_| key)) {
+            Some(key) => format!("did you mean `kind` by `{}`?", key.get_ref()),
+            None => format!("add `kind = \"…\"`; the kinds are {}", list(all())),
+        };
+        problems.error(stage.at, format!("stage `{}` has no `kind`", stage.name), "").help(help);
+        return None;
+    };
+    let (name, at) = expect_string("kind", value, problems)?;
+    let kind = registry.get(name);
+    if kind.is_none() {
+        let help = match nearest(name, all()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the kinds are {}", list(all())),
+        };
+        problems.error(at, format!("there is no kind `{name}`"), "").help(help);
+    }
+    kind.map(|kind| &**kind)
+}
+
+fn variants(value: &Value, problems: &mut Problems) -> Vec<String> {
+    match value.get_ref() {
+        DeValue::String(label) => vec![label.to_string()],
+        DeValue::Array(labels) => {
+            labels.iter().filter_map(|label| Some(expect_string("variant", label, problems)?.0.to_owned())).collect()
+        }
+        _ => {
+            wrong_type("variant", "a label or a list of labels", value, problems);
+            Vec::new()
+        }
+    }
+}
+
+fn unknown(key: &str, at: Span, kind: &dyn Kind, ports: &[Port], parameters: &[Parameter], problems: &mut Problems) {
+    let mut known: Vec<&str> = ports.iter().map(|port| port.name).collect();
+    known.extend(parameters.iter().map(|parameter| parameter.name.as_str()));
+    known.extend(["kind", "variant"]);
+    if kind.open_ports() {
+        known.push("inputs");
+    } else if key == "inputs" {
+        let help = format!("connect a port by its name: `{} = \"…\"`", ports.first().map_or("rows", |port| port.name));
+        problems.error(at, format!("kind `{}` has no key `inputs`", kind.name()), "").help(help);
+        return;
+    }
+    unknown_key(key, at, &format!("kind `{}`", kind.name()), &known, problems);
+}
+
+fn missing(
+    stage: &StageTable,
+    definition: &Definition,
+    kind: &dyn Kind,
+    ports: &[Port],
+    parameters: &[Parameter],
+    problems: &mut Problems,
+) {
+    for port in ports.iter().filter(|port| !port.optional && !stage.keys.contains_key(port.name)) {
+        let wanted = match &port.port_type {
+            PortType::Model => "a stage that gives a model".to_owned(),
+            PortType::Table(Some(columns)) if !columns.fields().is_empty() => {
+                format!("a stage with {}", list(columns.fields().iter().map(|field| field.name())))
+            }
+            PortType::Table(_) => "a stage".to_owned(),
+        };
+        let help = format!("add `{} = \"…\"`: {wanted}", port.name);
+        let message = format!("`{}` has no `{}`: {}", definition.name, port.name, port.about);
+        problems.error(stage.at, message, format!("a `{}` stage", kind.name())).help(help);
+    }
+    for parameter in parameters.iter().filter(|parameter| parameter.required && parameter.name != "seed") {
+        if !stage.keys.contains_key(parameter.name.as_str()) {
+            let message = format!("`{}` does not say its `{}`", definition.name, parameter.name);
+            let about = parameter.about.lines().next().unwrap_or_default();
+            let help = format!("add `{} = …`, {}: {about}", parameter.name, parameter.expected());
+            let help = help.trim_end_matches(": ").to_owned();
+            problems.error(stage.at, message, format!("a `{}` stage", kind.name())).help(help);
+        }
+    }
+}
+
+fn parse<'a>(stage: &StageTable<'a>, kind: &dyn Kind, params: Table<'a>, problems: &mut Problems<'a>) -> Option<CheckedStage> {
+    let places: Vec<(String, Span)> =
+        params.iter().map(|(key, value)| (key.get_ref().clone().into_owned(), span(value))).collect();
+    let place = |name: &str| places.iter().find(|(known, _)| known == name).map(|(_, at)| *at);
+    let whole = stage.at.start..stage.at.end;
+    let deserializer = ValueDeserializer::from(Spanned::new(whole.clone(), DeValue::Table(params)));
+    let checked = match kind.parse(deserializer) {
+        Ok(checked) => checked,
+        Err(error) => {
+            let at = error.span().map_or(stage.at, Span::from);
+            let within = places.iter().find(|(_, place)| place.start <= at.start && at.end <= place.end && place.end > 0);
+            let message = match within {
+                Some((name, _)) => format!("`{name}`: {}", error.message()),
+                None => format!("`{}`: {}", stage.name, error.message()),
+            };
+            problems.error(at, message, "");
+            return None;
+        }
+    };
+    if let Err(error) = checked.validate() {
+        let at = place(error.param).unwrap_or(stage.at);
+        let problem = problems.error(at, format!("`{}` {}", error.param, error.message), "");
+        problem.help.extend(error.help);
+        return None;
+    }
+    Some(checked)
+}

@@ -1,0 +1,62 @@
+//! The pipeline as one TOML text: what remains after `extends`, `--set` and `[params]`.
+
+use std::fmt::Write;
+
+use toml::{Table as Plain, Value as PlainValue};
+
+use super::source::{Table, entries};
+use super::value::plain_table;
+
+/// Writes a merged and substituted document; it parses to the same pipeline. The order of the stages is kept.
+pub(super) fn text(document: &Table, name: &str, seed: u64) -> String {
+    let mut text = String::from("# Resolved: `extends`, `--set` and [params] are applied.\n");
+    let mut head = Plain::new();
+    head.insert("name".into(), PlainValue::String(name.to_owned()));
+    head.insert("seed".into(), PlainValue::Integer(i64::try_from(seed).unwrap_or(i64::MAX)));
+    section(&mut text, &["pipeline"], head);
+    let table = |key: &str| document.get(key).and_then(|value| value.get_ref().as_table());
+    for (name, _, value) in table("stages").map(entries).unwrap_or_default() {
+        if let Some(keys) = value.get_ref().as_table() {
+            section(&mut text, &["stages", name], plain_table(keys));
+        }
+    }
+    for (outer, _, value) in table("loop").map(entries).unwrap_or_default() {
+        let Some(keys) = value.get_ref().as_table() else { continue };
+        let mut head = plain_table(keys);
+        head.remove("stages");
+        head.remove("first");
+        section(&mut text, &["loop", outer], head);
+        for part in ["stages", "first"] {
+            let stages = keys.get(part).and_then(|value| value.get_ref().as_table());
+            for (name, _, value) in stages.map(entries).unwrap_or_default() {
+                if let Some(keys) = value.get_ref().as_table() {
+                    section(&mut text, &["loop", outer, part, name], plain_table(keys));
+                }
+            }
+        }
+    }
+    text
+}
+
+/// `[a.b]` with a line a key; tables within are written inline, so that one header is one stage.
+fn section(text: &mut String, path: &[&str], table: Plain) {
+    let _ = writeln!(text, "\n[{}]", path.join("."));
+    for (key, value) in table {
+        let _ = writeln!(text, "{} = {}", quoted(&key), escaped(value));
+    }
+}
+
+fn quoted(key: &str) -> String {
+    let bare = |character: char| character.is_ascii_alphanumeric() || character == '_' || character == '-';
+    if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { PlainValue::String(key.to_owned()).to_string() }
+}
+
+/// A string that starts with a dollar sign would be taken for a parameter.
+fn escaped(value: PlainValue) -> PlainValue {
+    match value {
+        PlainValue::String(text) if text.starts_with('$') => PlainValue::String(format!("${text}")),
+        PlainValue::Array(items) => PlainValue::Array(items.into_iter().map(escaped).collect()),
+        PlainValue::Table(table) => PlainValue::Table(table.into_iter().map(|(key, value)| (key, escaped(value))).collect()),
+        other => other,
+    }
+}

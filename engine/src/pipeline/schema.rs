@@ -1,0 +1,163 @@
+//! JSON Schema of pipeline files, for editors.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::document::{LOOP_KEYS, PIPELINE_KEYS};
+use crate::Registry;
+use crate::registry::Kind;
+
+/// The schema of every pipeline that these kinds can make.
+pub fn schema(registry: &Registry) -> Json {
+    let mut definitions = Map::new();
+    let mut kinds = Vec::new();
+    for kind in registry.iter() {
+        let name = format!("{}.stage", kind.name());
+        kinds.push(json!({"$ref": format!("#/$defs/{name}")}));
+        let stage = stage(&**kind, &mut definitions);
+        definitions.insert(name, stage);
+    }
+    definitions.insert("stage".into(), json!({
+        "type": "object",
+        "required": ["kind"],
+        "properties": {"kind": {"enum": registry.iter().map(|kind| kind.name()).collect::<Vec<_>>()}},
+        "oneOf": kinds,
+    }));
+    definitions.insert("loop".into(), outer_loop());
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "tracetune pipeline",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "extends": {"type": "string", "description": "Another pipeline file, from this one's folder: this one is laid over it."},
+            "pipeline": {
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    PIPELINE_KEYS[0]: {"type": "string", "description": "What runs are listed under; by default the file's name."},
+                    PIPELINE_KEYS[1]: {"type": "integer", "minimum": 0, "default": 0, "description": "The seed of every stage that does not give its own."},
+                },
+            },
+            "params": {
+                "type": "object",
+                "description": "Values for `\"$name\"` anywhere below; `--set name=value` replaces them.",
+            },
+            "stages": {"type": "object", "additionalProperties": {"$ref": "#/$defs/stage"}},
+            "loop": {"type": "object", "additionalProperties": {"$ref": "#/$defs/loop"}},
+        },
+        "$defs": definitions,
+    })
+}
+
+fn outer_loop() -> Json {
+    let reference = json!({"type": "string"});
+    let [times, carry, stop, select, stages, first] = LOOP_KEYS;
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": [times, stages],
+        "properties": {
+            times: parameter(json!({"type": "integer", "minimum": 1, "description": "How many rounds there are at most."})),
+            carry: {
+                "type": "object",
+                "description": "Values that go from round to round.",
+                "additionalProperties": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "required": ["start", "next"],
+                    "properties": {"start": reference, "next": reference},
+                },
+            },
+            stop: {
+                "type": "object",
+                "description": "Ends the loop when a metric has stopped growing.",
+                "additionalProperties": false,
+                "required": ["metric"],
+                "properties": {
+                    "metric": {"type": "string", "description": "Split and metric, e.g. `dev.pass@1`."},
+                    "patience": parameter(json!({"type": "integer", "minimum": 1, "default": 1, "description": "Rounds without a new maximum."})),
+                },
+            },
+            select: {"type": "string", "description": "The metric that makes a round the best: `LOOP.best.STAGE`."},
+            stages: {"type": "object", "additionalProperties": {"$ref": "#/$defs/stage"}},
+            first: {
+                "type": "object",
+                "description": "What stages have otherwise in the first round.",
+                "additionalProperties": {"type": "object"},
+            },
+        },
+    })
+}
+
+fn stage(kind: &dyn Kind, definitions: &mut Map<String, Json>) -> Json {
+    let name = kind.name();
+    let mut schema = kind.schema().to_value();
+    move_references(&mut schema, name);
+    if let Some(Json::Object(own)) = schema.get_mut("$defs").map(Json::take) {
+        definitions.extend(own.into_iter().map(|(key, value)| (format!("{name}.{key}"), value)));
+    }
+    let mut required = vec![json!("kind")];
+    let mut properties = Map::new();
+    properties.insert("kind".into(), json!({"const": name, "description": kind.about()}));
+    properties.insert("variant".into(), json!({
+        "description": "The label of the stage's metrics, or a list of labels; `main` by default.",
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+    }));
+    if kind.open_ports() {
+        properties.insert("inputs".into(), json!({
+            "type": "object",
+            "description": "Tables by a name of your own: each value is a stage.",
+            "additionalProperties": {"type": "string"},
+        }));
+    }
+    for port in kind.ports() {
+        properties.insert(port.name.into(), json!({"type": "string", "description": format!("The stage with {}.", port.about)}));
+        if !port.optional {
+            required.push(json!(port.name));
+        }
+    }
+    if let Some(Json::Object(own)) = schema.get_mut("properties").map(Json::take) {
+        properties.extend(own.into_iter().map(|(key, value)| (key, parameter(value))));
+    }
+    let own = schema.get("required").and_then(Json::as_array).into_iter().flatten();
+    required.extend(own.filter(|key| *key != "seed").cloned());
+    json!({
+        "type": "object",
+        "description": kind.about(),
+        "additionalProperties": false,
+        "required": required,
+        "properties": properties,
+    })
+}
+
+/// Lets `"$name"` stand for a value.
+fn parameter(mut schema: Json) -> Json {
+    let takes_strings = schema.get("type").is_some_and(|name| name == "string") && schema.get("enum").is_none();
+    if takes_strings {
+        return schema;
+    }
+    let mut outer = Map::new();
+    if let Some(object) = schema.as_object_mut() {
+        for key in ["description", "default"] {
+            outer.extend(object.remove(key).map(|value| (key.to_owned(), value)));
+        }
+    }
+    outer.insert("anyOf".into(), json!([schema, {"type": "string", "pattern": "^\\$[A-Za-z_][A-Za-z0-9_-]*$"}]));
+    Json::Object(outer)
+}
+
+/// `#/$defs/X` of a kind is `#/$defs/KIND.X` of the file.
+fn move_references(schema: &mut Json, kind: &str) {
+    match schema {
+        Json::Object(object) => {
+            if let Some(Json::String(target)) = object.get_mut("$ref") {
+                if let Some(name) = target.strip_prefix("#/$defs/") {
+                    *target = format!("#/$defs/{kind}.{name}");
+                }
+            }
+            object.values_mut().for_each(|value| move_references(value, kind));
+        }
+        Json::Array(items) => items.iter_mut().for_each(|value| move_references(value, kind)),
+        _ => {}
+    }
+}
