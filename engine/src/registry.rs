@@ -105,6 +105,10 @@ pub trait Stage: Send + Sync {
     fn environment(&self, setup: &Setup) -> Result<Environment, StageError>;
     /// How to run it.
     fn work(&self) -> Work<'_>;
+    /// See [`TableStage::MAX_THREADS`].
+    fn max_threads(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// The two ways a stage runs.
@@ -221,6 +225,9 @@ impl<S: RowStage> Stage for BoundRow<S> {
     fn work(&self) -> Work<'_> {
         Work::Rows(self)
     }
+    fn max_threads(&self) -> usize {
+        S::MAX_THREADS
+    }
 }
 
 impl<S: RowStage> RowWork for BoundRow<S> {
@@ -318,6 +325,9 @@ impl<S: TableStage> Stage for BoundTable<S> {
     }
     fn work(&self) -> Work<'_> {
         Work::Table(self)
+    }
+    fn max_threads(&self) -> usize {
+        S::MAX_THREADS
     }
 }
 

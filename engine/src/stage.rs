@@ -267,6 +267,8 @@ pub trait RowStage: Send + Sync + 'static {
     }
     /// Parameters that decide nothing but [`RowStage::parts`] (or how fast the work goes): not in the row key.
     const PART_PARAMS: &'static [&'static str] = &[];
+    /// The most threads that it makes use of: stages that need few run side by side.
+    const MAX_THREADS: usize = usize::MAX;
     /// How many items make a segment: what is computed, stored and lost together.
     fn segment_items(_params: &Self::Params) -> usize {
         512
@@ -313,6 +315,8 @@ pub trait TableStage: Send + Sync + 'static {
     }
     /// Whether `inputs = { port = "stage" }` may name ports of the user's own, all tables.
     const OPEN_PORTS: bool = false;
+    /// The most threads that it makes use of: stages that need few run side by side.
+    const MAX_THREADS: usize = usize::MAX;
     /// The outputs, the default one first. `inputs` has each connected table's columns, where they are known.
     fn outputs(params: &Self::Params, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output>;
     /// What it declares of the machine and of files it reads; part of the key.

@@ -1,12 +1,50 @@
-//! Tables: typed rows, and (in the files beside this one) the deterministic Parquet writer.
+//! Tables: typed rows, the deterministic Parquet writer, and the bytes that row keys are made from.
 
+mod file;
+mod normal;
 mod record;
+mod row_bytes;
 
+pub(crate) use file::columns_from_bytes;
+pub use file::{read_table_file, table_from_bytes, table_to_bytes, write_table};
+pub use normal::normalised;
 pub use record::{Column, Record, RecordError, read_column, readable_as, schema_of};
+pub use row_bytes::{read_columns, row_digests};
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+/// Why a table could not be read, written or keyed.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// Arrow refused.
+    #[error(transparent)]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// Not a Parquet file that can be read, or not a table that can be written.
+    #[error(transparent)]
+    Parquet(#[from] parquet::errors::ParquetError),
+    /// The table is not what a stage reads.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The file can't be opened.
+    #[error("can't read `{}`: {source}", .path.display())]
+    Io {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A type that has no canonical bytes.
+    #[error("column `{column}` of type {data_type} can't be part of a row key")]
+    Unkeyable {
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: DataType,
+    },
+}
 
 /// The columns of `carried` followed by those of `added`; an added column replaces a carried one of its name.
 pub fn append_columns(carried: &SchemaRef, added: &SchemaRef) -> SchemaRef {

@@ -1,0 +1,151 @@
+//! The one way a file gets into the store: written in `tmp/`, hashed on the way, synced, renamed, its folder synced.
+
+use std::fs::{File, Permissions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::{CacheError, Digest, Lock, Store};
+
+/// Where a written file goes.
+pub(super) enum Destination {
+    /// `objects/`, by the digest of its bytes.
+    Object,
+    /// A path of the store.
+    Path(PathBuf),
+}
+
+impl Store {
+    /// Writes a file, all of it or nothing. Gives the digest and the size of what `fill` wrote.
+    pub(super) fn commit(
+        &self,
+        destination: Destination,
+        fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), CacheError>,
+    ) -> Result<(Digest, u64), CacheError> {
+        let workspace = self.workspace()?;
+        let staged = tempfile::Builder::new()
+            .prefix("new-")
+            .tempfile_in(workspace)
+            .map_err(CacheError::io("write in", workspace))?;
+        let mut writer = HashingWriter { file: BufWriter::new(staged.as_file()), hasher: blake3::Hasher::new(), bytes: 0 };
+        fill(&mut writer)?;
+        let (digest, bytes) = writer.finish().map_err(CacheError::io("write", staged.path()))?;
+        let (path, mode) = match destination {
+            Destination::Object => (self.object_path(&digest), 0o444),
+            Destination::Path(path) => (path, 0o644),
+        };
+        staged
+            .as_file()
+            .set_permissions(Permissions::from_mode(mode))
+            .and_then(|()| staged.as_file().sync_all())
+            .map_err(CacheError::io("write", staged.path()))?;
+        let folder = path.parent().expect("files of the store lie in a folder of the store");
+        make_folder(folder)?;
+        staged.persist(&path).map_err(|error| CacheError::io("write", &path)(error.error))?;
+        sync_folder(folder)?;
+        Ok((digest, bytes))
+    }
+
+    /// Writes a small file in a run's folder or the like, all of it or nothing.
+    ///
+    /// # Errors
+    /// The disk is full, or the folder can't be written; the message names the path.
+    pub(crate) fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+        let fill = |writer: &mut (dyn Write + Send)| writer.write_all(bytes).map_err(CacheError::io("write", path));
+        self.commit(Destination::Path(path.to_owned()), fill).map(|_| ())
+    }
+
+    /// This process's folder in `tmp/`.
+    pub(super) fn workspace(&self) -> Result<&Path, CacheError> {
+        if let Some(workspace) = self.workspace.get() {
+            return Ok(workspace.folder.path());
+        }
+        let made = Workspace::new(self)?;
+        Ok(self.workspace.get_or_init(|| made).folder.path())
+    }
+
+    /// An empty folder that is removed when it is dropped.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub(crate) fn scratch(&self) -> Result<TempDir, CacheError> {
+        let workspace = self.workspace()?;
+        tempfile::Builder::new()
+            .prefix("scratch-")
+            .tempdir_in(workspace)
+            .map_err(CacheError::io("make a folder in", workspace))
+    }
+}
+
+/// A folder in `tmp/` and the lock that says its process is alive.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    folder: TempDir,
+    _lock: Lock,
+}
+
+impl Workspace {
+    fn new(store: &Store) -> Result<Self, CacheError> {
+        let tmp = store.root.join("tmp");
+        make_folder(&tmp)?;
+        // Held while folders are made and swept: a folder without a lock is a dead process's.
+        let _sweeping = Lock::wait(&store.root.join("locks/tmp"), &|| false, || {})?;
+        for entry in std::fs::read_dir(&tmp).map_err(CacheError::io("read", &tmp))?.flatten() {
+            let lock = Lock::attempt(&Self::lock_path(store, &entry.path()))?;
+            if lock.is_some() {
+                // Whatever can't be removed now is tried again by the next process.
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let folder = tempfile::Builder::new()
+            .prefix("process-")
+            .tempdir_in(&tmp)
+            .map_err(CacheError::io("make a folder in", &tmp))?;
+        let lock = Lock::wait(&Self::lock_path(store, folder.path()), &|| false, || {})?;
+        Ok(Self { folder, _lock: lock })
+    }
+
+    fn lock_path(store: &Store, folder: &Path) -> PathBuf {
+        store.root.join("locks").join(folder.file_name().expect("a folder of `tmp/` has a name"))
+    }
+}
+
+/// Makes a folder and, if it is new, syncs the one that holds it.
+pub(super) fn make_folder(folder: &Path) -> Result<(), CacheError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).map_err(CacheError::io("make", folder))?;
+    folder.parent().map_or(Ok(()), sync_folder)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), CacheError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(CacheError::io("sync", folder))
+}
+
+struct HashingWriter<'a> {
+    file: BufWriter<&'a File>,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl HashingWriter<'_> {
+    fn finish(mut self) -> std::io::Result<(Digest, u64)> {
+        self.file.flush()?;
+        Ok((self.hasher.finalize().into(), self.bytes))
+    }
+}
+
+impl Write for HashingWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}

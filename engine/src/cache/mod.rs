@@ -1,0 +1,104 @@
+//! The store: a folder of immutable objects named by their bytes, and small records that point at them.
+//!
+//! ```text
+//! objects/ab/abcd…               a Parquet table, a directory's manifest, or a file of a directory
+//! actions/ab/abcd….json          action key -> what the stage gave
+//! recipes/ab/abcd….json          recipe key, or a pipeline's node -> the action it last led to
+//! segments/ab/abcd…/DIGEST.json  signature -> a Parquet object with finished rows and their keys
+//! models/DIGEST/                 a directory as files again, read-only
+//! checkpoints/KEY/               what a long stage keeps to go on after an interruption
+//! runs/ID/                       see `crate::runs`
+//! locks/                         flocks: they die with their process
+//! tmp/                           what is being written; a dead process's part is swept by the next one
+//! ```
+//!
+//! Bytes come before the records that name them, each written whole or not at all (`file.rs`), and a record counts
+//! only if its objects are there. So a crash at any point loses work, never truth.
+
+mod action;
+mod digest;
+mod directory;
+mod file;
+mod lock;
+mod object;
+mod segment;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+pub use action::{
+    ActionRecord, Cost, FileRecord, KeyPart, OutputRecord, OutputType, PartGroup, Pointer, Provenance,
+};
+pub use digest::{ActionKey, Digest, NotHexadecimal, RecipeKey, Signature};
+pub use lock::Lock;
+pub use segment::{Segment, Segments};
+
+use file::Workspace;
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The file system refused.
+    #[error("can't {action} `{}`: {source}", .path.display())]
+    Io {
+        /// What was tried, e.g. `write`.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// An object is not there, or it was damaged and has been put aside. Running its stage again brings it back.
+    #[error("object {} is {}", .digest.short(), if *.damaged { "damaged and was put aside" } else { "missing" })]
+    Lost {
+        /// The object.
+        digest: Digest,
+        /// Whether it was there.
+        damaged: bool,
+    },
+    /// A table could not be read or written.
+    #[error(transparent)]
+    Table(#[from] crate::table::TableError),
+    /// Interrupted while another process worked on the same.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+impl CacheError {
+    /// For `map_err`: an I/O error with what was tried and where.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+/// A folder of objects, records, segments and runs. Any number of processes may use one at the same time.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    /// Made at the first write, so that a run which finds everything writes nothing here.
+    workspace: OnceLock<Workspace>,
+}
+
+impl Store {
+    /// Opens the store in `folder`, making it if it is not there.
+    ///
+    /// # Errors
+    /// The folder can't be made.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, CacheError> {
+        let folder = folder.as_ref();
+        std::fs::create_dir_all(folder).map_err(CacheError::io("make", folder))?;
+        let root = std::path::absolute(folder).map_err(CacheError::io("find", folder))?;
+        Ok(Self { root, workspace: OnceLock::new() })
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `folder/ab/abcd…` below the root.
+    fn fanned(&self, folder: &str, name: &str) -> PathBuf {
+        self.root.join(folder).join(&name[..2]).join(name)
+    }
+}

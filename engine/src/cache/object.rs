@@ -1,0 +1,106 @@
+//! Objects: immutable files named by the blake3 of their bytes.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+
+use super::file::{Destination, make_folder};
+use super::{CacheError, Digest, OutputRecord, OutputType, Store};
+use crate::table;
+
+impl Store {
+    pub(super) fn object_path(&self, digest: &Digest) -> PathBuf {
+        self.fanned("objects", &digest.to_string())
+    }
+
+    /// Stores a table.
+    ///
+    /// # Errors
+    /// The disk is full, or the store can't be written; nothing is kept then.
+    pub fn put_table(&self, batch: &RecordBatch) -> Result<OutputRecord, CacheError> {
+        let (digest, bytes) =
+            self.commit(Destination::Object, |writer| Ok(table::write_table(batch, writer)?))?;
+        let rows = batch.num_rows() as u64;
+        Ok(OutputRecord { digest, output_type: OutputType::Table, rows, bytes, files: Vec::new() })
+    }
+
+    /// Stores bytes.
+    ///
+    /// # Errors
+    /// As [`Store::put_table`].
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, CacheError> {
+        let fill =
+            |writer: &mut (dyn Write + Send)| writer.write_all(bytes).map_err(CacheError::io("write in", &self.root));
+        Ok(self.commit(Destination::Object, fill)?.0)
+    }
+
+    /// Reads a table.
+    ///
+    /// # Errors
+    /// [`CacheError::Lost`] if the object is missing or damaged.
+    pub fn table(&self, digest: &Digest) -> Result<RecordBatch, CacheError> {
+        Ok(table::table_from_bytes(self.bytes(digest)?)?)
+    }
+
+    /// Reads an object. Bytes that do not have its name's digest are put aside.
+    ///
+    /// # Errors
+    /// [`CacheError::Lost`] if it is missing or damaged.
+    pub fn bytes(&self, digest: &Digest) -> Result<Vec<u8>, CacheError> {
+        let path = self.object_path(digest);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(CacheError::Lost { digest: *digest, damaged: false });
+            }
+            Err(error) => return Err(CacheError::io("read", path)(error)),
+        };
+        if Digest::from(blake3::hash(&bytes)) == *digest {
+            return Ok(bytes);
+        }
+        self.put_aside(digest)?;
+        Err(CacheError::Lost { digest: *digest, damaged: true })
+    }
+
+    /// Whether the object is there, whatever its bytes.
+    pub(super) fn has_object(&self, digest: &Digest) -> bool {
+        self.object_path(digest).is_file()
+    }
+
+    /// Whether the object is there with that size. Does not read it: cheap enough for every run.
+    pub fn holds(&self, digest: &Digest, bytes: u64) -> bool {
+        std::fs::metadata(self.object_path(digest)).is_ok_and(|metadata| metadata.len() == bytes)
+    }
+
+    /// Reads an object's bytes and says whether they are its own; damaged ones are put aside.
+    ///
+    /// # Errors
+    /// It can't be read or put aside.
+    pub(super) fn is_sound(&self, digest: &Digest) -> Result<bool, CacheError> {
+        let path = self.object_path(digest);
+        let mut hasher = blake3::Hasher::new();
+        match hasher.update_mmap_rayon(&path).map(|hasher| Digest::from(hasher.finalize())) {
+            Ok(found) if found == *digest => Ok(true),
+            Ok(_) => self.put_aside(digest).map(|()| false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(CacheError::io("read", path)(error)),
+        }
+    }
+
+    /// Takes an object out of `objects/` without destroying the evidence.
+    fn put_aside(&self, digest: &Digest) -> Result<(), CacheError> {
+        let folder = self.root.join("damaged");
+        make_folder(&folder)?;
+        let path = self.object_path(digest);
+        tracing::warn!(path = %path.display(), "the bytes of an object are not its own: it is put aside");
+        rename_if_there(&path, &folder.join(digest.to_string()))
+    }
+}
+
+fn rename_if_there(from: &Path, to: &Path) -> Result<(), CacheError> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(CacheError::io("move", from)(error)),
+        _ => Ok(()),
+    }
+}

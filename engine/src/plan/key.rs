@@ -1,0 +1,218 @@
+//! Keys: how the table in [`crate::plan`] becomes bytes.
+//!
+//! Every key is blake3 over its name and its parts, each string behind its length, so that no two lists of parts
+//! have the same bytes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+
+use crate::cache::{ActionKey, Digest, KeyPart, PartGroup, RecipeKey, Signature};
+use crate::pipeline::{Node, Pick, Pipeline, Source};
+use crate::registry::{Stage, Work};
+use crate::stage::{Environment, RowKey, Setup, StageError};
+
+/// Goes up when keys are made another way: everything is new then.
+const FORMAT: u32 = 1;
+
+/// What can be known of a node's keys before its inputs are.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    /// All parts of the action key but the inputs.
+    pub parts: Vec<KeyPart>,
+    /// The key over the recipes of its inputs.
+    pub key: RecipeKey,
+    /// For a row stage, what its signature leaves out.
+    row: Option<LeftOut>,
+}
+
+#[derive(Clone, Debug)]
+struct LeftOut {
+    port: &'static str,
+    params: &'static [&'static str],
+}
+
+/// Why a node has no keys. Nothing of it is cached, and it does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoKey {
+    pub error: String,
+    pub help: Option<String>,
+}
+
+/// The recipe of each node. A node behind one without keys has none either.
+pub(crate) fn recipes(pipeline: &Pipeline) -> Vec<Result<Recipe, NoKey>> {
+    let setup = Setup { root: &pipeline.root };
+    let mut defaults = Defaults::default();
+    // Rounds of a loop ask the same of the machine: it is asked once.
+    let mut environments: HashMap<(&'static str, String), Result<Environment, NoKey>> = HashMap::new();
+    let mut recipes: Vec<Result<Recipe, NoKey>> = Vec::with_capacity(pipeline.nodes.len());
+    for node in &pipeline.nodes {
+        let stage = node.stage_kind.as_ref();
+        let environment = environments
+            .entry((stage.kind().name(), stage.params().to_string()))
+            .or_insert_with(|| stage.environment(&setup).map_err(|error| NoKey::of(&error)));
+        let recipe = match environment {
+            Ok(environment) => recipe(pipeline, node, defaults.changed(stage), environment, &recipes),
+            Err(no_key) => Err(no_key.clone()),
+        };
+        recipes.push(recipe);
+    }
+    recipes
+}
+
+fn recipe(
+    pipeline: &Pipeline,
+    node: &Node,
+    params: BTreeMap<String, String>,
+    environment: &Environment,
+    before: &[Result<Recipe, NoKey>],
+) -> Result<Recipe, NoKey> {
+    let stage = node.stage_kind.as_ref();
+    let part = |group, name: &str, value: &str| KeyPart { group, name: name.to_owned(), value: value.to_owned() };
+    let mut parts = vec![
+        part(PartGroup::Format, "", &FORMAT.to_string()),
+        part(PartGroup::Kind, "", stage.kind().name()),
+        part(PartGroup::Version, "", &stage.kind().version().to_string()),
+    ];
+    parts.extend(params.iter().map(|(name, value)| part(PartGroup::Param, name, value)));
+    parts.extend(environment.iter().map(|(name, value)| part(PartGroup::Environment, name, value)));
+    let row = match stage.work() {
+        Work::Rows(work) => stage.kind().row().map(|shape| LeftOut { port: shape.port, params: work.part_params() }),
+        Work::Table(_) => None,
+    };
+    let mut with_inputs = parts.clone();
+    for binding in &node.inputs {
+        let from = match &binding.source {
+            Source::Node { node, output } => format!("{} {output}", before[*node].as_ref().map_err(Clone::clone)?.key),
+            Source::Loop { in_loop, nodes, output, pick } => {
+                let description = &pipeline.loops[*in_loop];
+                let mut from = match pick {
+                    Pick::Last => format!("last {:?} {output}", description.stop),
+                    Pick::Best => format!("best {:?} {:?} {output}", description.select, description.stop),
+                };
+                for node in description.rounds.iter().flatten().chain(nodes) {
+                    let recipe = before.get(*node).map(|recipe| recipe.as_ref().map_err(Clone::clone)).transpose()?;
+                    from.push_str(&recipe.map(|recipe| format!(" {}", recipe.key)).unwrap_or_default());
+                }
+                from
+            }
+        };
+        with_inputs.push(part(PartGroup::Input, &binding.port, &from));
+    }
+    Ok(Recipe { parts, key: hash("recipe", &with_inputs).into(), row })
+}
+
+impl NoKey {
+    pub(crate) fn of(error: &StageError) -> Self {
+        let help = match error {
+            StageError::Environment { help, .. } => help.clone(),
+            _ => None,
+        };
+        Self { error: error.to_string(), help }
+    }
+}
+
+impl Recipe {
+    /// The action key and its parts over given inputs, sorted by port.
+    pub(crate) fn action(&self, inputs: &BTreeMap<String, Digest>) -> (ActionKey, Vec<KeyPart>) {
+        let parts: Vec<KeyPart> = self.parts.iter().cloned().chain(input_parts(inputs, None)).collect();
+        (hash("action", &parts).into(), parts)
+    }
+
+    /// What all row keys of a row stage have in common. `None` for a table stage.
+    pub(crate) fn signature(&self, inputs: &BTreeMap<String, Digest>) -> Option<Signature> {
+        let left_out = self.row.as_ref()?;
+        let is_left_out = |part: &&KeyPart| {
+            part.group == PartGroup::Param && left_out.params.contains(&part.name.as_str())
+        };
+        let parts: Vec<KeyPart> = self
+            .parts
+            .iter()
+            .filter(|part| !is_left_out(part))
+            .cloned()
+            .chain(input_parts(inputs, Some(left_out.port)))
+            .collect();
+        Some(hash("signature", &parts).into())
+    }
+}
+
+/// The key under which the store keeps the action that a node of a pipeline last led to.
+pub(crate) fn node_key(pipeline: &str, node: &str) -> RecipeKey {
+    let part = |name: &str, value: &str| KeyPart {
+        group: PartGroup::Format,
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    hash("node", &[part("pipeline", pipeline), part("node", node)]).into()
+}
+
+/// The key of one unit of row work.
+pub(crate) fn row_key(signature: &Signature, row: &[u8; 32], part: i32) -> RowKey {
+    let mut bytes = [0; 32 + 32 + 4];
+    bytes[..32].copy_from_slice(&signature.0);
+    bytes[32..64].copy_from_slice(row);
+    bytes[64..].copy_from_slice(&part.to_le_bytes());
+    RowKey(*blake3::hash(&bytes).as_bytes())
+}
+
+fn input_parts<'a>(
+    inputs: &'a BTreeMap<String, Digest>,
+    without: Option<&'a str>,
+) -> impl Iterator<Item = KeyPart> + 'a {
+    inputs.iter().filter(move |(port, _)| without != Some(port.as_str())).map(|(port, digest)| KeyPart {
+        group: PartGroup::Input,
+        name: port.clone(),
+        value: digest.to_string(),
+    })
+}
+
+fn hash(name: &str, parts: &[KeyPart]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    let mut write = |text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    write(name);
+    for part in parts {
+        write(match part.group {
+            PartGroup::Format => "format",
+            PartGroup::Kind => "kind",
+            PartGroup::Version => "version",
+            PartGroup::Param => "param",
+            PartGroup::Environment => "environment",
+            PartGroup::Input => "input",
+        });
+        write(&part.name);
+        write(&part.value);
+    }
+    hasher.finalize()
+}
+
+/// Each kind's defaults, read from its schema.
+#[derive(Default)]
+struct Defaults {
+    kinds: HashMap<&'static str, BTreeMap<String, Value>>,
+}
+
+impl Defaults {
+    /// The parameters that differ from their defaults, as JSON: a parameter added to a kind with the default that
+    /// it always had leaves all keys as they are. (A default that changes is a new version of the kind.)
+    fn changed(&mut self, stage: &dyn Stage) -> BTreeMap<String, String> {
+        let kind = stage.kind();
+        let defaults = self.kinds.entry(kind.name()).or_insert_with(|| {
+            let schema = kind.schema();
+            let properties = schema.get("properties").and_then(Value::as_object);
+            let default = |(name, schema): (&String, &Value)| Some((name.clone(), schema.get("default")?.clone()));
+            properties.into_iter().flatten().filter_map(default).collect()
+        });
+        match stage.params() {
+            Value::Object(params) => params
+                .iter()
+                .filter(|(name, value)| defaults.get(*name) != Some(value))
+                .map(|(name, value)| (name.clone(), value.to_string()))
+                .collect(),
+            Value::Null => BTreeMap::new(),
+            other => BTreeMap::from([(String::new(), other.to_string())]),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Why a stage is cached, stale or new: a diff of two lists of key parts, in words.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Why a node is in the state it is in. Shown, it reads ``verify@2 is stale: `timeout_s` changed (2 => 5)``.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Why {
+    /// The node's id.
+    pub node: String,
+    /// What differs from the last time; nothing for a node that is cached.
+    pub causes: Vec<Cause>,
+}
+
+/// One thing that differs from the last time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum Cause {
+    /// The pipeline never ran this stage in this store.
+    New,
+    /// The engine makes keys another way now.
+    KeyFormat {
+        /// The format's version then.
+        old: String,
+        /// And now.
+        new: String,
+    },
+    /// The stage is of another kind now.
+    Kind {
+        /// The kind then.
+        old: String,
+        /// And now.
+        new: String,
+    },
+    /// The kind gives other results now.
+    KindVersion {
+        /// The kind.
+        kind: String,
+        /// Its version then.
+        old: String,
+        /// And now.
+        new: String,
+    },
+    /// A parameter changed.
+    Param {
+        /// Its name.
+        name: String,
+        /// Its value then, as JSON.
+        old: String,
+        /// And now.
+        new: String,
+    },
+    /// A port has other content now.
+    Input {
+        /// The port.
+        port: String,
+        /// The node that it is connected to, and the output's name.
+        from: String,
+        /// The content's digest then; `None` if the port was not connected.
+        old: Option<String>,
+        /// And now; `None` if it is not connected any more.
+        new: Option<String>,
+    },
+    /// Something the kind declares of the world changed: an interpreter, a file.
+    Environment {
+        /// What.
+        name: String,
+        /// Then; `None` if it was not declared.
+        old: Option<String>,
+        /// And now; `None` if it is not declared any more.
+        new: Option<String>,
+    },
+    /// The same key was computed before, but its record is gone from the store.
+    RecordLost,
+    /// The same key was computed before, but an object is gone from the store or was damaged.
+    OutputLost {
+        /// The output's name.
+        output: String,
+    },
+    /// Stages before it will run; it runs too unless they give the same content again.
+    InputUncertain {
+        /// The port.
+        port: String,
+        /// The node that will or may run.
+        from: String,
+    },
+    /// The key can't be computed.
+    NoKey {
+        /// Why.
+        error: String,
+    },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = &self.node;
+        match self.causes.as_slice() {
+            [] => return write!(f, "{node} is cached: nothing that it depends on changed"),
+            [Cause::New] => return write!(f, "{node} is new"),
+            [Cause::NoKey { error }] => return write!(f, "{node} can't be cached: {error}"),
+            causes if causes.iter().all(|cause| matches!(cause, Cause::InputUncertain { .. })) => {
+                write!(f, "{node} runs unless its input stays the same: ")?;
+            }
+            _ => write!(f, "{node} is stale: ")?,
+        }
+        for (index, cause) in self.causes.iter().enumerate() {
+            let separator = if index > 0 { ", " } else { "" };
+            write!(f, "{separator}{cause}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::New => write!(f, "it never ran here"),
+            Self::KeyFormat { old, new } => write!(f, "the key format changed ({old} => {new})"),
+            Self::Kind { old, new } => write!(f, "its kind changed (`{old}` => `{new}`)"),
+            Self::KindVersion { kind, old, new } => write!(f, "kind `{kind}` changed (version {old} => {new})"),
+            Self::Param { name, old, new } => write!(f, "`{name}` changed ({old} => {new})"),
+            Self::Input { port, from, old: Some(old), new: Some(new) } => {
+                write!(f, "input `{port}` changed ({from}: {} => {})", short(old), short(new))
+            }
+            Self::Input { port, old: None, .. } => write!(f, "input `{port}` was connected"),
+            Self::Input { port, .. } => write!(f, "input `{port}` is not connected any more"),
+            Self::Environment { name, old: Some(old), new: Some(new) } => {
+                write!(f, "{name} changed ({} => {})", short(old), short(new))
+            }
+            Self::Environment { name, old: None, new } => {
+                write!(f, "it now depends on {name} ({})", short(new.as_deref().unwrap_or_default()))
+            }
+            Self::Environment { name, .. } => write!(f, "it does not depend on {name} any more"),
+            Self::RecordLost => write!(f, "its record is gone from the cache"),
+            Self::OutputLost { output } => write!(f, "its output `{output}` is gone from the cache"),
+            Self::InputUncertain { port, from } => write!(f, "`{from}` (input `{port}`) runs"),
+            Self::NoKey { error } => write!(f, "{error}"),
+        }
+    }
+}
+
+/// Digests are cut to twelve digits, other values are shown whole.
+fn short(value: &str) -> &str {
+    let is_digest = value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_digest { &value[..12] } else { value }
+}

@@ -1,0 +1,284 @@
+//! Writes a run's folder while the run goes on, and its tables when it ends, however it ends.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{MetricRow, OutcomeRow, RunNode, RunRecord, RunStatus, StageStatus};
+use crate::cache::{ActionKey, CacheError, Cost, Lock, OutputRecord, Store};
+use crate::pipeline::{Node, Pipeline};
+use crate::schedule::Event;
+use crate::table::{Record, TableError, table_to_bytes};
+
+crate::record! {
+    /// A row of `metrics.parquet`.
+    struct MetricLine {
+        run: String,
+        pipeline: String,
+        variant: String,
+        round: i32,
+        split: String,
+        metric: String,
+        k: Option<i32>,
+        value: f64,
+        ci_low: Option<f64>,
+        ci_high: Option<f64>,
+        n: i64,
+    }
+
+    /// A row of `outcomes.parquet`.
+    struct OutcomeLine {
+        run: String,
+        variant: String,
+        round: i32,
+        split: String,
+        problem_id: String,
+        samples: i32,
+        passes: i32,
+    }
+
+    /// A row of `stages.parquet`.
+    struct StageLine {
+        run: String,
+        variant: String,
+        round: i32,
+        stage: String,
+        kind: String,
+        action_key: String,
+        status: String,
+        rows: i64,
+        rows_cached: i64,
+        rows_computed: i64,
+        wall_s: f64,
+        cpu_s: f64,
+        peak_memory_bytes: i64,
+    }
+}
+
+/// What a run knows of a node so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeLog {
+    pub status: Option<StageStatus>,
+    pub key: Option<ActionKey>,
+    pub outputs: BTreeMap<String, OutputRecord>,
+    /// Rows of the first output.
+    pub rows: u64,
+    pub rows_cached: u64,
+    pub rows_computed: u64,
+    pub cost: Cost,
+    pub metrics: Vec<MetricRow>,
+    pub outcomes: Vec<OutcomeRow>,
+    pub message: Option<String>,
+}
+
+/// The folder of a run that goes on.
+pub(crate) struct RunLog<'a> {
+    store: &'a Store,
+    pipeline: &'a Pipeline,
+    record: RunRecord,
+    folder: PathBuf,
+    events: File,
+    started: Instant,
+    /// The first event that could not be written.
+    error: Option<CacheError>,
+    /// Says that the run's process is alive.
+    _lock: Option<Lock>,
+}
+
+/// The name of a node's default output.
+pub(crate) fn first_output(node: &Node) -> Option<String> {
+    let inputs = node.inputs.iter().map(|binding| (binding.port.clone(), None)).collect();
+    node.stage_kind.outputs(&inputs).first().map(|output| output.name.to_owned())
+}
+
+pub(super) fn lock_path(store: &Store, id: &str) -> PathBuf {
+    store.root().join("locks").join(format!("run-{id}"))
+}
+
+impl<'a> RunLog<'a> {
+    pub(crate) fn start(store: &'a Store, pipeline: &'a Pipeline, id: Option<&str>) -> Result<Self, CacheError> {
+        let started = Timestamp::now();
+        let id = id.map_or_else(|| new_id(started, &pipeline.name), str::to_owned);
+        let (id, folder) = make_run_folder(store, &id)?;
+        let lock = Lock::attempt(&lock_path(store, &id))?;
+        let mut variants: Vec<String> = pipeline.nodes.iter().flat_map(|node| node.variant.clone()).collect();
+        variants.sort();
+        variants.dedup();
+        let record = RunRecord {
+            id,
+            pipeline: pipeline.name.clone(),
+            seed: pipeline.seed,
+            status: RunStatus::Running,
+            variants,
+            started: started.to_string(),
+            ended: None,
+            tracetune: env!("CARGO_PKG_VERSION").to_owned(),
+            nodes: Vec::new(),
+        };
+        let path = folder.join("events.jsonl");
+        let events =
+            File::options().create(true).append(true).open(&path).map_err(CacheError::io("write", &path))?;
+        let mut log =
+            Self { store, pipeline, record, folder, events, started: Instant::now(), error: None, _lock: lock };
+        log.store.write_file(&log.folder.join("pipeline.toml"), pipeline.resolved.as_bytes())?;
+        log.write_record(&vec![NodeLog::default(); pipeline.nodes.len()])?;
+        Ok(log)
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn wall_s(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Appends an event. What can't be written is told at the end: a run does not stop for it.
+    pub(crate) fn event(&mut self, event: &Event) {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            /// Seconds since the run's start.
+            at_s: f64,
+            #[serde(flatten)]
+            event: &'a Event,
+        }
+        if matches!(event, Event::StageProgress { .. }) {
+            return;
+        }
+        let mut line = serde_json::to_vec(&Line { at_s: self.wall_s(), event }).expect("an event is plain data");
+        line.push(b'\n');
+        if let Err(error) = self.events.write_all(&line) {
+            let path = self.folder.join("events.jsonl");
+            self.error.get_or_insert_with(|| CacheError::io("write", path)(error));
+        }
+    }
+
+    /// Writes the tables and the record.
+    pub(crate) fn finish(mut self, status: RunStatus, nodes: &[NodeLog]) -> Result<(), CacheError> {
+        self.record.status = status;
+        self.record.ended = Some(Timestamp::now().to_string());
+        let (mut metrics, mut outcomes, mut stages) = (Vec::new(), Vec::new(), Vec::new());
+        for (node, log) in self.pipeline.nodes.iter().zip(nodes) {
+            for variant in &node.variant {
+                metrics.extend(log.metrics.iter().map(|row| self.metric_line(node, variant, row)));
+                outcomes.extend(log.outcomes.iter().map(|row| self.outcome_line(node, variant, row)));
+            }
+            stages.push(self.stage_line(node, log));
+        }
+        self.write_table("metrics.parquet", &metrics)?;
+        self.write_table("outcomes.parquet", &outcomes)?;
+        self.write_table("stages.parquet", &stages)?;
+        self.write_record(nodes)?;
+        self.error.map_or(Ok(()), Err)
+    }
+
+    fn metric_line(&self, node: &Node, variant: &str, row: &MetricRow) -> MetricLine {
+        MetricLine {
+            run: self.record.id.clone(),
+            pipeline: self.record.pipeline.clone(),
+            variant: variant.to_owned(),
+            round: node.round,
+            split: row.split.clone(),
+            metric: row.metric.clone(),
+            k: row.k,
+            value: row.value,
+            ci_low: row.ci_low,
+            ci_high: row.ci_high,
+            n: row.n,
+        }
+    }
+
+    fn outcome_line(&self, node: &Node, variant: &str, row: &OutcomeRow) -> OutcomeLine {
+        OutcomeLine {
+            run: self.record.id.clone(),
+            variant: variant.to_owned(),
+            round: node.round,
+            split: row.split.clone(),
+            problem_id: row.problem_id.clone(),
+            samples: row.samples,
+            passes: row.passes,
+        }
+    }
+
+    /// One line a node: its costs arose once, whatever labels its metrics have.
+    fn stage_line(&self, node: &Node, log: &NodeLog) -> StageLine {
+        StageLine {
+            run: self.record.id.clone(),
+            variant: node.variant.join(","),
+            round: node.round,
+            stage: node.id.clone(),
+            kind: node.stage_kind.kind().name().to_owned(),
+            action_key: log.key.map(|key| key.to_string()).unwrap_or_default(),
+            status: log.status.map(|status| status.name().to_owned()).unwrap_or_default(),
+            rows: log.rows as i64,
+            rows_cached: log.rows_cached as i64,
+            rows_computed: log.rows_computed as i64,
+            wall_s: log.cost.wall_s,
+            cpu_s: log.cost.cpu_s,
+            peak_memory_bytes: log.cost.peak_memory_bytes as i64,
+        }
+    }
+
+    fn write_table<R: Record>(&self, name: &str, rows: &[R]) -> Result<(), CacheError> {
+        let batch = R::write(rows).map_err(TableError::from)?;
+        self.store.write_file(&self.folder.join(name), &table_to_bytes(&batch)?)
+    }
+
+    fn write_record(&mut self, nodes: &[NodeLog]) -> Result<(), CacheError> {
+        self.record.nodes = self
+            .pipeline
+            .nodes
+            .iter()
+            .zip(nodes)
+            .map(|(node, log)| RunNode {
+                id: node.id.clone(),
+                stage: node.stage.clone(),
+                kind: node.stage_kind.kind().name().to_owned(),
+                version: node.stage_kind.kind().version(),
+                round: node.round,
+                variant: node.variant.clone(),
+                status: log.status,
+                key: log.key,
+                outputs: log.outputs.clone(),
+                first_output: first_output(node),
+                message: log.message.clone(),
+            })
+            .collect();
+        let text = serde_json::to_vec_pretty(&self.record).expect("a record is plain data");
+        self.store.write_file(&self.folder.join("run.json"), &text)
+    }
+}
+
+/// Sorts by time; says which pipeline.
+fn new_id(started: Timestamp, pipeline: &str) -> String {
+    let name: String = pipeline
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '-' })
+        .collect();
+    format!("{}-{name}", started.strftime("%Y%m%d-%H%M%S"))
+}
+
+/// Makes a folder that no other run has.
+fn make_run_folder(store: &Store, id: &str) -> Result<(String, PathBuf), CacheError> {
+    let runs = store.root().join("runs");
+    std::fs::create_dir_all(&runs).map_err(CacheError::io("make", &runs))?;
+    let mut number = 1;
+    loop {
+        let id = if number == 1 { id.to_owned() } else { format!("{id}-{number}") };
+        let folder = runs.join(&id);
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok((id, folder)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(CacheError::io("make", folder)(error)),
+        }
+    }
+}

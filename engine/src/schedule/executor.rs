@@ -1,0 +1,411 @@
+//! Does what the state machine decides: looks nodes up, starts threads, tells events.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use super::job::{Computed, Job, JobError, NoteKeeper};
+use super::state::{Decision, Description, Happening, RoundValues, Skip, State};
+use super::{Event, NodeSummary, RunError, RunOptions, RunSummary};
+use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, OutputRecord, Signature, Store};
+use crate::pipeline::{NodeIndex, Pipeline};
+use crate::plan::{NoKey, Recipe, node_key, recipes};
+use crate::runs::{NodeLog, RunLog, RunStatus, StageStatus, first_output, metrics_of, outcomes_of};
+use crate::stage::Reporter;
+
+/// How often a node's lost outputs are computed again before the run gives up on them.
+const MOST_RECOVERIES: u32 = 3;
+
+/// A stage's stack: what deep recursion in a parser may need.
+const STACK_BYTES: usize = 16 << 20;
+
+pub(super) fn run(
+    pipeline: &Pipeline,
+    store: &Store,
+    options: &RunOptions,
+    cancel: Arc<AtomicBool>,
+    observer: &(dyn Fn(Event) + Sync),
+) -> Result<RunSummary, RunError> {
+    let (sender, receiver) = mpsc::channel();
+    let mut executor = Executor {
+        pipeline,
+        store,
+        recipes: recipes(pipeline),
+        log: RunLog::start(store, pipeline, options.run_id.as_deref())?,
+        observer,
+        nodes: vec![NodeLog::default(); pipeline.nodes.len()],
+        prepared: pipeline.nodes.iter().map(|_| None).collect(),
+        recoveries: vec![0; pipeline.nodes.len()],
+        cancel,
+        sender,
+    };
+    let mut state = State::new(Description::of(pipeline, options.threads, options.keep_going));
+    executor.tell(Event::RunStarted {
+        run_id: executor.log.id().to_owned(),
+        pipeline: pipeline.name.clone(),
+        nodes: pipeline.nodes.iter().map(|node| node.id.clone()).collect(),
+    });
+    let run_id = executor.log.id().to_owned();
+    let mut interrupted = false;
+    thread::scope(|scope| {
+        while !state.is_over() {
+            if !interrupted && executor.cancel.load(Ordering::Relaxed) {
+                interrupted = true;
+                state.tell(Happening::Interrupt);
+            }
+            let decisions = state.decide();
+            let idle = decisions.is_empty();
+            for decision in decisions {
+                match decision {
+                    Decision::Lookup(node) => {
+                        let happening = executor.lookup(node, &state);
+                        state.tell(happening);
+                    }
+                    Decision::Start(node, threads) => executor.start(scope, node, threads, &run_id),
+                    Decision::Skip(node, skip) => executor.skipped(node, skip),
+                }
+            }
+            if !idle {
+                continue;
+            }
+            assert!(state.is_over() || state.is_waiting(), "the scheduler has nothing to wait for");
+            match receiver.recv_timeout(Duration::from_millis(50)) {
+                Ok(Message::Event(event)) => executor.tell(event),
+                Ok(Message::Ended(node, result)) => {
+                    let happening = executor.ended(node, result.map(|computed| *computed));
+                    state.tell(happening);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the executor holds a sender"),
+            }
+        }
+    });
+    executor.finish()
+}
+
+enum Message {
+    Event(Event),
+    Ended(NodeIndex, Result<Box<Computed>, JobError>),
+}
+
+struct Executor<'a> {
+    pipeline: &'a Pipeline,
+    store: &'a Store,
+    recipes: Vec<Result<Recipe, NoKey>>,
+    log: RunLog<'a>,
+    observer: &'a (dyn Fn(Event) + Sync),
+    nodes: Vec<NodeLog>,
+    /// What a lookup found out about a node that is not in the cache.
+    prepared: Vec<Option<Prepared>>,
+    recoveries: Vec<u32>,
+    cancel: Arc<AtomicBool>,
+    sender: Sender<Message>,
+}
+
+struct Prepared {
+    key: ActionKey,
+    parts: Vec<KeyPart>,
+    signature: Option<Signature>,
+    inputs: BTreeMap<String, (NodeIndex, OutputRecord)>,
+}
+
+impl<'a> Executor<'a> {
+    fn tell(&mut self, event: Event) {
+        self.log.event(&event);
+        (self.observer)(event);
+    }
+
+    fn id(&self, node: NodeIndex) -> String {
+        self.pipeline.nodes[node].id.clone()
+    }
+
+    /// Computes the node's key and asks the cache. Its inputs are done.
+    fn lookup(&mut self, node: NodeIndex, state: &State) -> Happening {
+        let recipe = match &self.recipes[node] {
+            Ok(recipe) => recipe,
+            Err(NoKey { error, help }) => {
+                let (error, help) = (error.clone(), help.clone());
+                return self.failed(node, error, help);
+            }
+        };
+        let mut inputs = BTreeMap::new();
+        for binding in &self.pipeline.nodes[node].inputs {
+            let from = state.resolve(&binding.source).expect("a node is looked up once its inputs are known");
+            let name = match &binding.source {
+                crate::pipeline::Source::Node { output, .. } | crate::pipeline::Source::Loop { output, .. } => output,
+            };
+            let Some(output) = self.nodes[from].outputs.get(name) else {
+                let error = format!("`{}` has no output `{name}`", self.pipeline.nodes[from].id);
+                return self.failed(node, error, None);
+            };
+            inputs.insert(binding.port.clone(), (from, output.clone()));
+        }
+        let digests: BTreeMap<String, Digest> =
+            inputs.iter().map(|(port, (_, output))| (port.clone(), output.digest)).collect();
+        let (key, parts) = recipe.action(&digests);
+        let signature = recipe.signature(&digests);
+        self.nodes[node].key = Some(key);
+        self.prepared[node] = Some(Prepared { key, parts, signature, inputs });
+        match self.store.action(&key) {
+            Ok(None) => Happening::Miss(node),
+            Ok(Some(record)) => {
+                let rows_cached = record.items.unwrap_or_default();
+                match self.done(node, record, StageStatus::Cached, (rows_cached, 0)) {
+                    Ok(happening) => happening,
+                    // It was there with its size and yet is damaged: it is computed again.
+                    Err(CacheError::Lost { .. }) => Happening::Miss(node),
+                    Err(error) => self.failed(node, error.to_string(), None),
+                }
+            }
+            Err(error) => self.failed(node, error.to_string(), None),
+        }
+    }
+
+    fn start<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        node: NodeIndex,
+        threads: usize,
+        run_id: &'scope str,
+    ) where
+        'a: 'scope,
+    {
+        let prepared = self.prepared[node].take().expect("a node is looked up before it starts");
+        let described = &self.pipeline.nodes[node];
+        self.tell(Event::StageStarted {
+            node: described.id.clone(),
+            kind: described.stage_kind.kind().name().to_owned(),
+        });
+        let reporter = ChannelReporter {
+            node: described.id.clone(),
+            sender: self.sender.clone(),
+            last: Mutex::new(None),
+        };
+        let job = Job {
+            node: described,
+            key: prepared.key,
+            parts: prepared.parts,
+            signature: prepared.signature,
+            inputs: prepared.inputs,
+            store: self.store,
+            root: &self.pipeline.root,
+            run_id,
+            threads,
+            cancel: Arc::clone(&self.cancel),
+            reporter: Arc::new(NoteKeeper { reporter: Box::new(reporter), notes: Mutex::default() }),
+        };
+        let sender = self.sender.clone();
+        let work = move || {
+            let result = job.run().map(Box::new);
+            // The executor waits for this message; it is gone only if it panicked.
+            let _ = sender.send(Message::Ended(node, result));
+        };
+        let spawned = thread::Builder::new().name(described.id.clone()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
+        if let Err(error) = spawned {
+            let error = JobError::Cache(CacheError::io("start a thread for", &described.id)(error));
+            let _ = self.sender.send(Message::Ended(node, Err(error)));
+        }
+    }
+
+    fn ended(&mut self, node: NodeIndex, result: Result<Computed, JobError>) -> Happening {
+        match result {
+            Ok(computed) => {
+                let status = if computed.was_cached { StageStatus::Cached } else { StageStatus::Computed };
+                self.nodes[node].cost = computed.cost;
+                let units = (computed.rows_cached, computed.rows_computed);
+                match self.done(node, computed.record, status, units) {
+                    Ok(happening) => happening,
+                    Err(error) => self.failed(node, error.to_string(), None),
+                }
+            }
+            Err(error) if error.is_cancelled() => {
+                let reason = "interrupted; what it had finished is kept".to_owned();
+                self.settle(node, StageStatus::Interrupted, &reason);
+                self.tell(Event::StageSkipped { node: self.id(node), reason });
+                Happening::Cancelled(node)
+            }
+            Err(JobError::InputLost(from)) if self.recoveries[from] < MOST_RECOVERIES => {
+                self.recoveries[from] += 1;
+                let text = format!("its output is gone from the cache or damaged; `{}` needs it", self.id(node));
+                self.tell(Event::StageNote { node: self.id(from), text });
+                Happening::InputLost(node, from)
+            }
+            Err(error) => self.failed(node, error.to_string(), error.help()),
+        }
+    }
+
+    /// A node's outputs are there.
+    fn done(
+        &mut self,
+        node: NodeIndex,
+        record: ActionRecord,
+        status: StageStatus,
+        (rows_cached, rows_computed): (u64, u64),
+    ) -> Result<Happening, CacheError> {
+        let described = &self.pipeline.nodes[node];
+        let metrics = metrics_of(self.store, &record.outputs)?.unwrap_or_default();
+        let outcomes = outcomes_of(self.store, &record.outputs)?.unwrap_or_default();
+        let values = self.round_values(node, &metrics);
+        let first = first_output(described).and_then(|first| record.outputs.get(&first));
+        let rows = first.map_or(0, |output| output.rows);
+        if let Ok(recipe) = &self.recipes[node] {
+            let name = format!("{} {}", self.pipeline.name, described.id);
+            self.store.put_recipe(&recipe.key, &name, &record.key)?;
+            self.store.put_recipe(&node_key(&self.pipeline.name, &described.id), &name, &record.key)?;
+        }
+        let before = std::mem::take(&mut self.nodes[node].outputs);
+        if !before.is_empty() && before != record.outputs {
+            let text = "computed again, it gave other bytes: the kind is not deterministic".to_owned();
+            self.tell(Event::StageNote { node: self.id(node), text });
+        }
+        let outputs = record.outputs.iter().map(|(name, output)| (name.clone(), output.digest)).collect();
+        let id = self.id(node);
+        match status {
+            StageStatus::Cached => {
+                for text in record.notes {
+                    self.tell(Event::StageNote { node: id.clone(), text });
+                }
+                self.tell(Event::StageCached { node: id.clone(), rows, outputs });
+            }
+            _ => {
+                let cost = self.nodes[node].cost;
+                self.tell(Event::StageFinished {
+                    node: id.clone(),
+                    rows,
+                    rows_cached,
+                    rows_computed,
+                    wall_s: cost.wall_s,
+                    cpu_s: cost.cpu_s,
+                    outputs,
+                });
+            }
+        }
+        if !metrics.is_empty() {
+            for variant in &described.variant {
+                self.tell(Event::Metrics {
+                    node: id.clone(),
+                    round: described.round,
+                    variant: variant.clone(),
+                    rows: metrics.clone(),
+                });
+            }
+        }
+        let log = &mut self.nodes[node];
+        log.status = Some(status);
+        log.outputs = record.outputs;
+        (log.rows, log.rows_cached, log.rows_computed) = (rows, rows_cached, rows_computed);
+        (log.metrics, log.outcomes) = (metrics, outcomes);
+        Ok(Happening::Done(node, values))
+    }
+
+    fn round_values(&self, node: NodeIndex, metrics: &[crate::runs::MetricRow]) -> RoundValues {
+        let described = &self.pipeline.nodes[node];
+        let place = self.pipeline.loops.iter().find(|in_loop| in_loop.rounds.iter().flatten().any(|&n| n == node));
+        match place {
+            Some(in_loop) if described.variant.iter().any(|variant| variant == "main") => RoundValues {
+                stop: in_loop.stop.as_ref().and_then(|stop| stop.metric.value_in(metrics)),
+                select: in_loop.select.as_ref().and_then(|select| select.value_in(metrics)),
+            },
+            _ => RoundValues::default(),
+        }
+    }
+
+    fn failed(&mut self, node: NodeIndex, error: String, help: Option<String>) -> Happening {
+        self.settle(node, StageStatus::Failed, &error);
+        self.tell(Event::StageFailed { node: self.id(node), error, help });
+        Happening::Failed(node)
+    }
+
+    fn skipped(&mut self, node: NodeIndex, skip: Skip) {
+        let reason = skip.in_words(self.pipeline).to_string();
+        match skip {
+            Skip::NoBest { .. } => _ = self.failed(node, reason, None),
+            _ => {
+                let status = if skip == Skip::Interrupted { StageStatus::Interrupted } else { StageStatus::Skipped };
+                self.settle(node, status, &reason);
+                self.tell(Event::StageSkipped { node: self.id(node), reason });
+            }
+        }
+    }
+
+    fn settle(&mut self, node: NodeIndex, status: StageStatus, message: &str) {
+        self.nodes[node].status = Some(status);
+        self.nodes[node].message = Some(message.to_owned());
+    }
+
+    fn finish(mut self) -> Result<RunSummary, RunError> {
+        let count = |status| self.nodes.iter().filter(|node| node.status == Some(status)).count();
+        let (failed, interrupted) = (count(StageStatus::Failed), count(StageStatus::Interrupted));
+        let status = match (failed, interrupted) {
+            (0, 0) => RunStatus::Done,
+            (0, _) => RunStatus::Interrupted,
+            _ => RunStatus::Failed,
+        };
+        let summary = RunSummary {
+            run_id: self.log.id().to_owned(),
+            folder: self.log.folder().to_owned(),
+            status,
+            nodes: self.pipeline.nodes.iter().zip(&self.nodes).map(|(node, log)| summary(node.id.clone(), log)).collect(),
+            wall_s: self.log.wall_s(),
+        };
+        let last = Event::RunFinished {
+            run_id: summary.run_id.clone(),
+            status,
+            computed: count(StageStatus::Computed),
+            cached: count(StageStatus::Cached),
+            failed,
+            skipped: count(StageStatus::Skipped) + interrupted,
+            wall_s: summary.wall_s,
+        };
+        self.log.event(&last);
+        self.log.finish(status, &self.nodes)?;
+        // The run's folder is whole when the last event is told.
+        (self.observer)(last);
+        Ok(summary)
+    }
+}
+
+fn summary(id: String, log: &NodeLog) -> NodeSummary {
+    NodeSummary {
+        id,
+        status: log.status.expect("a run ends when every node is settled"),
+        key: log.key,
+        outputs: log.outputs.clone(),
+        rows: log.rows,
+        rows_cached: log.rows_cached,
+        rows_computed: log.rows_computed,
+        message: log.message.clone(),
+    }
+}
+
+/// Sends a stage's progress and notes to the executor's thread.
+struct ChannelReporter {
+    node: String,
+    sender: Sender<Message>,
+    /// When progress was last sent.
+    last: Mutex<Option<Instant>>,
+}
+
+impl ChannelReporter {
+    /// A stage may report each row; people and terminals want a few a second.
+    const INTERVAL: Duration = Duration::from_millis(50);
+}
+
+impl Reporter for ChannelReporter {
+    fn progress(&self, done: u64, total: u64, text: &str) {
+        let Ok(mut last) = self.last.lock() else { return };
+        if done < total && last.is_some_and(|last| last.elapsed() < Self::INTERVAL) {
+            return;
+        }
+        *last = Some(Instant::now());
+        let event = Event::StageProgress { node: self.node.clone(), done, total, text: text.to_owned() };
+        let _ = self.sender.send(Message::Event(event));
+    }
+    fn note(&self, text: &str) {
+        let event = Event::StageNote { node: self.node.clone(), text: text.to_owned() };
+        let _ = self.sender.send(Message::Event(event));
+    }
+}

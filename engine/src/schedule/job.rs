@@ -1,0 +1,246 @@
+//! Computes one node: takes its lock, reads its inputs, runs the stage, stores what it gave.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use super::rows;
+use super::telemetry::Meter;
+use crate::cache::{
+    ActionKey, ActionRecord, CacheError, Cost, KeyPart, OutputRecord, OutputType, Provenance, Signature, Store,
+};
+use crate::pipeline::{Node, NodeIndex};
+use crate::registry::{ROWS_OUTPUT, Stage, TableWork, Work};
+use crate::stage::{Artifact, Context, Inputs, Output, Outputs, PortType, Reporter, StageError};
+use crate::table::{TableError, normalised, read_columns};
+
+/// A node that is to be computed.
+pub(super) struct Job<'a> {
+    pub node: &'a Node,
+    pub key: ActionKey,
+    pub parts: Vec<KeyPart>,
+    pub signature: Option<Signature>,
+    /// By port: the node that gives it, and what it gave.
+    pub inputs: BTreeMap<String, (NodeIndex, OutputRecord)>,
+    pub store: &'a Store,
+    pub root: &'a Path,
+    pub run_id: &'a str,
+    pub threads: usize,
+    pub cancel: Arc<AtomicBool>,
+    pub reporter: Arc<NoteKeeper>,
+}
+
+/// What a job came to.
+pub(super) struct Computed {
+    pub record: ActionRecord,
+    /// Whether another run was quicker: nothing was computed here.
+    pub was_cached: bool,
+    pub rows_cached: u64,
+    pub rows_computed: u64,
+    pub cost: Cost,
+}
+
+/// Why a job gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JobError {
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// What this node gave is gone from the store, or damaged.
+    #[error("an input is gone from the cache")]
+    InputLost(NodeIndex),
+}
+
+impl JobError {
+    pub(super) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Stage(StageError::Cancelled) | Self::Cache(CacheError::Cancelled))
+    }
+
+    pub(super) fn help(&self) -> Option<String> {
+        match self {
+            Self::Stage(StageError::Environment { help, .. }) => help.clone(),
+            _ => None,
+        }
+    }
+}
+
+/// The kind did not keep to what it declares.
+pub(super) fn output_error(kind: &str, what: &str) -> JobError {
+    let message = format!("kind `{kind}` {what}");
+    StageError::Environment { message, help: Some("this is a mistake in the kind, not in the pipeline".to_owned()) }
+        .into()
+}
+
+impl Job<'_> {
+    /// Computes the node, unless another run did so in the meantime.
+    pub(super) fn run(self) -> Result<Computed, JobError> {
+        let meter = Meter::start();
+        let cancel = Arc::clone(&self.cancel);
+        let cancelled = move || cancel.load(std::sync::atomic::Ordering::Relaxed);
+        let waiting = || self.reporter.pass_on("waiting for another run that computes the same");
+        let _lock = self.store.lock_action(&self.key, &cancelled, waiting)?;
+        if let Some(record) = self.store.action(&self.key)? {
+            let cost = meter.read();
+            let rows_cached = record.items.unwrap_or_default();
+            return Ok(Computed { record, was_cached: true, rows_cached, rows_computed: 0, cost });
+        }
+        let inputs = self.load_inputs()?;
+        let scratch = self.store.scratch()?;
+        let checkpoint = self.store.root().join("checkpoints").join(self.key.to_string());
+        let cx = Context {
+            cancel: Arc::clone(&self.cancel),
+            threads: self.threads,
+            root: self.root.to_owned(),
+            scratch: scratch.path().to_owned(),
+            checkpoint: checkpoint.clone(),
+            reporter: Arc::<NoteKeeper>::clone(&self.reporter),
+        };
+        let stage = self.node.stage_kind.as_ref();
+        let work = || match stage.work() {
+            Work::Rows(work) => {
+                let shape = stage.kind().row().expect("a kind that works on rows has their shape");
+                let signature = self.signature.as_ref().expect("a kind that works on rows has a signature");
+                let kind = stage.kind().name();
+                let waiting = || self.reporter.pass_on("waiting for another run that computes the same rows");
+                let output = rows::run(kind, work, &shape, inputs, signature, self.store, &cx, &waiting)?;
+                let table = self.store.put_table(&output.table)?;
+                let outputs = BTreeMap::from([(ROWS_OUTPUT.to_owned(), table)]);
+                Ok((outputs, Some(output.items), output.computed))
+            }
+            Work::Table(work) => Ok((self.run_table(stage, work, &inputs, &cx)?, None, 0)),
+        };
+        let (outputs, items, rows_computed) = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+            Err(output_error(stage.kind().name(), &format!("panicked: {}", text.unwrap_or("no message"))))
+        })?;
+        let cost = meter.read();
+        let record = ActionRecord {
+            key: self.key,
+            kind: stage.kind().name().to_owned(),
+            version: stage.kind().version(),
+            parts: self.parts,
+            params: stage.params().clone(),
+            outputs,
+            items,
+            notes: self.reporter.notes(),
+            cost,
+            provenance: Provenance {
+                run: self.run_id.to_owned(),
+                node: self.node.id.clone(),
+                finished: jiff::Timestamp::now().to_string(),
+                tracetune: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+        };
+        self.store.put_action(&record)?;
+        if checkpoint.exists() {
+            std::fs::remove_dir_all(&checkpoint).map_err(CacheError::io("remove", &checkpoint))?;
+        }
+        let rows_cached = items.unwrap_or_default() - rows_computed;
+        Ok(Computed { record, was_cached: false, rows_cached, rows_computed, cost })
+    }
+
+    fn load_inputs(&self) -> Result<Inputs, JobError> {
+        let mut inputs = Inputs::default();
+        for (port, (from, output)) in &self.inputs {
+            let artifact = match output.output_type {
+                OutputType::Table => self.store.table(&output.digest).map(Artifact::Table),
+                OutputType::Model => self.store.directory(&output.digest).map(Artifact::Directory),
+            };
+            let artifact = artifact.map_err(|error| match error {
+                CacheError::Lost { .. } => JobError::InputLost(*from),
+                error => error.into(),
+            })?;
+            inputs.0.insert(port.clone(), artifact);
+        }
+        Ok(inputs)
+    }
+
+    fn run_table(
+        &self,
+        stage: &dyn Stage,
+        work: &dyn TableWork,
+        inputs: &Inputs,
+        cx: &Context,
+    ) -> Result<BTreeMap<String, OutputRecord>, JobError> {
+        let schemas: BTreeMap<String, Option<SchemaRef>> =
+            inputs.0.keys().map(|port| (port.clone(), inputs.table(port).map(RecordBatch::schema))).collect();
+        let mut given = work.run(inputs, cx)?;
+        let kind = stage.kind().name();
+        let mut outputs = BTreeMap::new();
+        for declared in stage.outputs(&schemas) {
+            let artifact = take_output(kind, &declared, &mut given)?;
+            let record = match artifact {
+                Artifact::Table(batch) => self.store.put_table(&batch)?,
+                Artifact::Directory(folder) => self.store.put_directory(&folder)?,
+            };
+            outputs.insert(declared.name.to_owned(), record);
+        }
+        match given.keys().next() {
+            Some(name) => Err(output_error(kind, &format!("gave an output `{name}` that it does not declare"))),
+            None => Ok(outputs),
+        }
+    }
+}
+
+/// Takes a declared output and checks that it is what was declared.
+fn take_output(kind: &str, declared: &Output, given: &mut Outputs) -> Result<Artifact, JobError> {
+    let name = declared.name;
+    let wrong = |what: String| output_error(kind, &format!("gave an output `{name}` {what}"));
+    match (given.remove(name), &declared.port_type) {
+        (None, _) => Err(output_error(kind, &format!("did not give its output `{name}`"))),
+        (Some(Artifact::Directory(folder)), PortType::Model) => Ok(Artifact::Directory(folder)),
+        (Some(Artifact::Table(batch)), PortType::Table(None)) => Ok(Artifact::Table(batch)),
+        (Some(Artifact::Table(batch)), PortType::Table(Some(schema))) => {
+            let known = |name: &str| schema.field_with_name(name).is_ok();
+            if let Some(extra) = batch.schema().fields().iter().find(|field| !known(field.name())) {
+                return Err(wrong(format!("with a column `{}` that it does not declare", extra.name())));
+            }
+            let table = normalised(&batch).and_then(|batch| read_columns(&batch, schema));
+            Ok(Artifact::Table(table.map_err(|error| wrong(format!("that it does not declare so: {error}")))?))
+        }
+        (Some(Artifact::Directory(_)), PortType::Table(_)) => Err(wrong("that is a directory, not a table".to_owned())),
+        (Some(Artifact::Table(_)), PortType::Model) => Err(wrong("that is a table, not a directory".to_owned())),
+    }
+}
+
+/// Passes a stage's progress and notes on, and keeps the notes for the record.
+pub(super) struct NoteKeeper {
+    pub reporter: Box<dyn Reporter>,
+    pub notes: std::sync::Mutex<Vec<String>>,
+}
+
+impl NoteKeeper {
+    /// Notes of one stage that are kept in its record.
+    const KEPT: usize = 50;
+
+    /// A note about this run that is none about the result.
+    fn pass_on(&self, text: &str) {
+        self.reporter.note(text);
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.lock().map(|notes| notes.clone()).unwrap_or_default()
+    }
+}
+
+impl Reporter for NoteKeeper {
+    fn progress(&self, done: u64, total: u64, text: &str) {
+        self.reporter.progress(done, total, text);
+    }
+    fn note(&self, text: &str) {
+        if let Ok(mut notes) = self.notes.lock()
+            && notes.len() < Self::KEPT
+        {
+            notes.push(text.to_owned());
+        }
+        self.reporter.note(text);
+    }
+}

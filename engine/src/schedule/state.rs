@@ -1,0 +1,365 @@
+//! The scheduler as a pure state machine: happenings in, decisions out. No threads, no clock, no files.
+//!
+//! A node whose inputs are done is looked up in the cache; if it is not there it starts as soon as enough threads
+//! are free. A loop that may stop early runs round by round, because what a round decides must not depend on which
+//! node happened to finish first. For the same reason a reference to a loop's best round waits for the whole loop.
+
+use std::fmt;
+
+use super::rounds;
+use crate::pipeline::{NodeIndex, Pick, Pipeline, Source};
+
+/// What the state machine must know of a pipeline.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Description {
+    pub nodes: Vec<DescribedNode>,
+    pub loops: Vec<DescribedLoop>,
+    /// Threads for all nodes together.
+    pub threads: usize,
+    /// Whether nodes that don't need a failed one still start.
+    pub keep_going: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DescribedNode {
+    pub sources: Vec<Source>,
+    /// Loop and round (from 0), for a node whose round may be skipped.
+    pub place: Option<(usize, usize)>,
+    /// The most threads it can use.
+    pub threads: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DescribedLoop {
+    pub rounds: Vec<Vec<NodeIndex>>,
+    pub patience: Option<usize>,
+}
+
+impl Description {
+    pub(crate) fn of(pipeline: &Pipeline, threads: usize, keep_going: bool) -> Self {
+        let mut nodes: Vec<DescribedNode> = pipeline
+            .nodes
+            .iter()
+            .map(|node| DescribedNode {
+                sources: node.inputs.iter().map(|binding| binding.source.clone()).collect(),
+                place: None,
+                threads: node.stage_kind.max_threads(),
+            })
+            .collect();
+        for (in_loop, description) in pipeline.loops.iter().enumerate() {
+            for (round, members) in description.rounds.iter().enumerate() {
+                for &member in members {
+                    nodes[member].place = Some((in_loop, round));
+                }
+            }
+        }
+        let loops = pipeline
+            .loops
+            .iter()
+            .map(|description| DescribedLoop {
+                rounds: description.rounds.clone(),
+                patience: description.stop.as_ref().map(|stop| stop.patience),
+            })
+            .collect();
+        Self { nodes, loops, threads: threads.max(1), keep_going }
+    }
+}
+
+/// What a finished node says about its loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct RoundValues {
+    /// The metric that the loop's stop watches.
+    pub stop: Option<f64>,
+    /// The metric that selects the best round.
+    pub select: Option<f64>,
+}
+
+/// Something that the state machine is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Happening {
+    /// The node's outputs are there: found, or computed.
+    Done(NodeIndex, RoundValues),
+    /// The node is not in the cache.
+    Miss(NodeIndex),
+    /// The node failed.
+    Failed(NodeIndex),
+    /// The node stopped because the run was interrupted.
+    Cancelled(NodeIndex),
+    /// A started node found that an output of the second one is gone: that one must run again.
+    InputLost(NodeIndex, NodeIndex),
+    /// Nothing new may start.
+    Interrupt,
+}
+
+/// Something that is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Look the node up in the cache and tell `Done`, `Miss` or `Failed`.
+    Lookup(NodeIndex),
+    /// Start the node with so many threads and tell how it ends.
+    Start(NodeIndex, usize),
+    /// The node does not run.
+    Skip(NodeIndex, Skip),
+}
+
+/// Why a node does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Skip {
+    /// A node that it needs did not give its outputs.
+    Needs(NodeIndex),
+    /// Its loop stopped after so many rounds.
+    Stopped { in_loop: usize, rounds: usize },
+    /// No round of the loop has the metric that selects the best.
+    NoBest { in_loop: usize },
+    /// A node failed, and the run ends.
+    Halted(NodeIndex),
+    /// The run was interrupted.
+    Interrupted,
+}
+
+impl Skip {
+    /// Whether the run is as it should be all the same.
+    pub(crate) fn is_planned(self) -> bool {
+        matches!(self, Self::Stopped { .. })
+    }
+
+    /// In words.
+    pub(crate) fn in_words(self, pipeline: &Pipeline) -> impl fmt::Display {
+        match self {
+            Self::Needs(node) => format!("it needs `{}`", pipeline.nodes[node].id),
+            Self::Stopped { in_loop, rounds } => {
+                let description = &pipeline.loops[in_loop];
+                match &description.stop {
+                    Some(stop) => format!(
+                        "loop `{}` stopped after round {rounds}: `{}.{}` has no new maximum in {} round{}",
+                        description.name,
+                        stop.metric.split,
+                        stop.metric.metric,
+                        stop.patience,
+                        if stop.patience == 1 { "" } else { "s" }
+                    ),
+                    None => format!("loop `{}` stopped after round {rounds}", description.name),
+                }
+            }
+            Self::NoBest { in_loop } => {
+                let description = &pipeline.loops[in_loop];
+                let select = description.select.as_ref();
+                let metric = select.map(|select| format!("{}.{}", select.split, select.metric)).unwrap_or_default();
+                format!("no round of loop `{}` has the metric `{metric}`, which selects the best", description.name)
+            }
+            Self::Halted(node) => format!("`{}` failed", pipeline.nodes[node].id),
+            Self::Interrupted => "the run was interrupted".to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    LookedUp,
+    /// Not in the cache; waits for threads.
+    Queued,
+    Running(usize),
+    Done,
+    Failed,
+    Cancelled,
+    Skipped(Skip),
+}
+
+impl Phase {
+    fn is_settled(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled | Self::Skipped(_))
+    }
+}
+
+/// Where a run is.
+pub(crate) struct State {
+    description: Description,
+    phases: Vec<Phase>,
+    values: Vec<RoundValues>,
+    free_threads: usize,
+    /// Rounds after which each loop has stopped.
+    stopped: Vec<Option<usize>>,
+    halted: Option<Skip>,
+}
+
+enum Readiness {
+    Ready,
+    Wait,
+    Skip(Skip),
+}
+
+impl State {
+    pub(crate) fn new(description: Description) -> Self {
+        Self {
+            phases: vec![Phase::Waiting; description.nodes.len()],
+            values: vec![RoundValues::default(); description.nodes.len()],
+            free_threads: description.threads.max(1),
+            stopped: vec![None; description.loops.len()],
+            halted: None,
+            description,
+        }
+    }
+
+    /// Takes note of something that happened.
+    pub(crate) fn tell(&mut self, happening: Happening) {
+        match happening {
+            Happening::Done(node, values) => {
+                self.values[node] = values;
+                self.leave(node, Phase::Done);
+            }
+            Happening::Miss(node) => self.leave(node, Phase::Queued),
+            Happening::Failed(node) => {
+                self.leave(node, Phase::Failed);
+                if !self.description.keep_going {
+                    self.halted.get_or_insert(Skip::Halted(node));
+                }
+            }
+            Happening::Cancelled(node) => {
+                self.leave(node, Phase::Cancelled);
+                self.halted = Some(Skip::Interrupted);
+            }
+            Happening::InputLost(node, from) => {
+                self.leave(node, Phase::Waiting);
+                if self.phases[from] == Phase::Done {
+                    self.phases[from] = Phase::Waiting;
+                }
+            }
+            Happening::Interrupt => self.halted = Some(Skip::Interrupted),
+        }
+        self.note_stopped_loops();
+    }
+
+    /// What is to be done now. Each decision is given once.
+    pub(crate) fn decide(&mut self) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        for node in 0..self.phases.len() {
+            match (self.phases[node], self.halted) {
+                (Phase::Waiting, halted) => match (self.readiness(node), halted) {
+                    // What can't run for a reason of its own says so rather than that the run ended.
+                    (Readiness::Skip(skip), _) | (Readiness::Ready | Readiness::Wait, Some(skip)) => {
+                        decisions.push(self.skip(node, skip));
+                    }
+                    (Readiness::Ready, None) => {
+                        self.phases[node] = Phase::LookedUp;
+                        decisions.push(Decision::Lookup(node));
+                    }
+                    (Readiness::Wait, None) => {}
+                },
+                (Phase::Queued, Some(skip)) => decisions.push(self.skip(node, skip)),
+                (Phase::Queued, None) => {
+                    let threads = self.description.nodes[node].threads.clamp(1, self.description.threads);
+                    if threads <= self.free_threads {
+                        self.free_threads -= threads;
+                        self.phases[node] = Phase::Running(threads);
+                        decisions.push(Decision::Start(node, threads));
+                    }
+                }
+                _ => {}
+            }
+        }
+        decisions
+    }
+
+    /// Whether nothing is left to do.
+    pub(crate) fn is_over(&self) -> bool {
+        self.phases.iter().all(|phase| phase.is_settled())
+    }
+
+    /// Whether something was started or is looked up, so that something will happen.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.phases.iter().any(|phase| matches!(phase, Phase::LookedUp | Phase::Running(_)))
+    }
+
+    /// The node that a source means, once that is known.
+    pub(crate) fn resolve(&self, source: &Source) -> Option<NodeIndex> {
+        self.picked(source)?.ok()
+    }
+
+    fn skip(&mut self, node: NodeIndex, skip: Skip) -> Decision {
+        self.leave(node, Phase::Skipped(skip));
+        Decision::Skip(node, skip)
+    }
+
+    fn leave(&mut self, node: NodeIndex, phase: Phase) {
+        if let Phase::Running(threads) = self.phases[node] {
+            self.free_threads += threads;
+        }
+        self.phases[node] = phase;
+    }
+
+    fn readiness(&self, node: NodeIndex) -> Readiness {
+        let described = &self.description.nodes[node];
+        if let Some((in_loop, round)) = described.place {
+            match self.stopped[in_loop] {
+                Some(rounds) if round >= rounds => return Readiness::Skip(Skip::Stopped { in_loop, rounds }),
+                _ => {}
+            }
+            let description = &self.description.loops[in_loop];
+            if description.patience.is_some() && round > 0 && !self.is_round_settled(in_loop, round - 1) {
+                return Readiness::Wait;
+            }
+        }
+        let mut skip = None;
+        for source in &described.sources {
+            match self.picked(source) {
+                None => return Readiness::Wait,
+                Some(Err(reason)) => _ = skip.get_or_insert(reason),
+                Some(Ok(needed)) if self.phases[needed] == Phase::Done => {}
+                Some(Ok(needed)) if self.phases[needed].is_settled() => {
+                    skip.get_or_insert(Skip::Needs(needed));
+                }
+                Some(Ok(_)) => return Readiness::Wait,
+            }
+        }
+        skip.map_or(Readiness::Ready, Readiness::Skip)
+    }
+
+    /// The node that a source means; `None` while that is open.
+    fn picked(&self, source: &Source) -> Option<Result<NodeIndex, Skip>> {
+        let (in_loop, nodes, pick) = match source {
+            Source::Node { node, .. } => return Some(Ok(*node)),
+            Source::Loop { in_loop, nodes, pick, .. } => (*in_loop, nodes, *pick),
+        };
+        let description = &self.description.loops[in_loop];
+        if pick == Pick::Last && description.patience.is_none() {
+            return nodes.last().copied().map(Ok);
+        }
+        let members = || description.rounds.iter().flatten().copied();
+        if !members().all(|member| self.phases[member].is_settled()) {
+            return None;
+        }
+        let rounds = self.stopped[in_loop].unwrap_or(description.rounds.len());
+        let broken = |member: &NodeIndex| match self.phases[*member] {
+            Phase::Done => false,
+            Phase::Skipped(skip) => !skip.is_planned(),
+            _ => true,
+        };
+        if let Some(broken) = members().find(broken) {
+            return Some(Err(Skip::Needs(broken)));
+        }
+        let round = match pick {
+            Pick::Last => rounds.checked_sub(1),
+            Pick::Best => {
+                let value = |round: &Vec<NodeIndex>| round.iter().find_map(|&member| self.values[member].select);
+                rounds::best(&description.rounds[..rounds].iter().map(value).collect::<Vec<_>>())
+            }
+        };
+        Some(round.and_then(|round| nodes.get(round).copied()).ok_or(Skip::NoBest { in_loop }))
+    }
+
+    fn is_round_settled(&self, in_loop: usize, round: usize) -> bool {
+        self.description.loops[in_loop].rounds[round].iter().all(|&member| self.phases[member].is_settled())
+    }
+
+    fn note_stopped_loops(&mut self) {
+        for (in_loop, description) in self.description.loops.iter().enumerate() {
+            let Some(patience) = description.patience.filter(|_| self.stopped[in_loop].is_none()) else { continue };
+            let value = |round: &Vec<NodeIndex>| round.iter().find_map(|&member| self.values[member].stop);
+            // A round that failed says nothing about the loop.
+            let is_done = |round: &&Vec<NodeIndex>| round.iter().all(|&member| self.phases[member] == Phase::Done);
+            let values: Vec<Option<f64>> = description.rounds.iter().take_while(is_done).map(value).collect();
+            self.stopped[in_loop] = (1..=values.len()).find(|&rounds| rounds::stops_after(&values[..rounds], patience));
+        }
+    }
+}

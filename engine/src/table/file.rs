@@ -1,0 +1,106 @@
+//! Tables as Parquet files: the same rows always give the same bytes, and any tool can read them.
+
+use std::io::Write;
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::reader::ChunkReader;
+
+use super::{TableError, normalised};
+
+/// Writes a table. The bytes depend on the rows, their order, the columns' names and their normal types (see
+/// [`normalised`]), and on the versions of the `parquet` and `zstd` crates; the golden test below notices a change.
+///
+/// # Errors
+/// The writer fails, or a column's type can't be stored.
+pub fn write_table(batch: &RecordBatch, writer: impl Write + Send) -> Result<(), TableError> {
+    let batch = normalised(batch)?;
+    let options = ArrowWriterOptions::new().with_properties(properties()).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(writer, batch.schema(), options)?;
+    writer.write(&batch)?;
+    writer.close()?;
+    Ok(())
+}
+
+/// Whatever could let two writers differ is said here, defaults included.
+fn properties() -> WriterProperties {
+    WriterProperties::builder()
+        .set_created_by("tracetune".to_owned())
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd")))
+        .set_max_row_group_row_count(Some(1 << 16))
+        .set_max_row_group_bytes(None)
+        .set_write_batch_size(1024)
+        .set_data_page_size_limit(1 << 20)
+        .set_data_page_row_count_limit(20_000)
+        .set_dictionary_enabled(true)
+        .set_dictionary_page_size_limit(1 << 20)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_statistics_truncate_length(Some(64))
+        // Lists whose items are named as the Parquet specification asks.
+        .set_coerce_types(true)
+        .build()
+}
+
+/// A table as the bytes of a Parquet file.
+///
+/// # Errors
+/// As [`write_table`].
+pub fn table_to_bytes(batch: &RecordBatch) -> Result<Vec<u8>, TableError> {
+    let mut bytes = Vec::new();
+    write_table(batch, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a Parquet file, of any program, as one batch of normal types.
+///
+/// # Errors
+/// The file can't be read, is not Parquet, or has a column of more than 2 GiB of text.
+pub fn read_table_file(path: impl AsRef<Path>) -> Result<RecordBatch, TableError> {
+    let path = path.as_ref();
+    let file = std::fs::File::open(path).map_err(|source| TableError::Io { path: path.to_owned(), source })?;
+    read(file, None)
+}
+
+/// Reads the bytes of a Parquet file as one batch of normal types.
+///
+/// # Errors
+/// As [`read_table_file`].
+pub fn table_from_bytes(bytes: Vec<u8>) -> Result<RecordBatch, TableError> {
+    read(Bytes::from(bytes), None)
+}
+
+/// Reads only some top-level columns.
+///
+/// # Errors
+/// As [`read_table_file`].
+pub(crate) fn columns_from_bytes(bytes: Vec<u8>, columns: &[&str]) -> Result<RecordBatch, TableError> {
+    read(Bytes::from(bytes), Some(columns))
+}
+
+fn read(source: impl ChunkReader + 'static, columns: Option<&[&str]>) -> Result<RecordBatch, TableError> {
+    // Without the hints of an Arrow writer, strings and lists come as the plain types.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let mut builder = ParquetRecordBatchReaderBuilder::try_new_with_options(source, options)?;
+    if let Some(columns) = columns {
+        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        builder = builder.with_projection(mask);
+    }
+    let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or_default();
+    let reader = builder.with_batch_size(rows.max(1)).build()?;
+    let schema = arrow::array::RecordBatchReader::schema(&reader);
+    let mut batches = reader.collect::<Result<Vec<_>, _>>()?;
+    let batch = match batches.len() {
+        0 => RecordBatch::new_empty(schema),
+        1 => batches.remove(0),
+        _ => concat_batches(&schema, &batches)?,
+    };
+    normalised(&batch)
+}
