@@ -14,28 +14,37 @@ pub(super) fn text(document: &Table, name: &str, seed: u64) -> String {
     head.insert("name".into(), PlainValue::String(name.to_owned()));
     head.insert("seed".into(), PlainValue::Integer(i64::try_from(seed).unwrap_or(i64::MAX)));
     section(&mut text, &["pipeline"], head);
-    let table = |key: &str| document.get(key).and_then(|value| value.get_ref().as_table());
-    for (name, _, value) in table("stages").map(entries).unwrap_or_default() {
-        if let Some(keys) = value.get_ref().as_table() {
-            section(&mut text, &["stages", name], plain_table(keys));
+    let mut parts = Vec::new();
+    for key in ["stages", "loop"] {
+        let table = document.get(key).and_then(|value| value.get_ref().as_table());
+        for (name, at, value) in table.map(entries).unwrap_or_default() {
+            parts.extend(value.get_ref().as_table().map(|keys| (at, key, name, keys)));
         }
     }
-    for (outer, _, value) in table("loop").map(entries).unwrap_or_default() {
-        let Some(keys) = value.get_ref().as_table() else { continue };
-        let mut head = plain_table(keys);
-        head.remove("stages");
-        head.remove("first");
-        section(&mut text, &["loop", outer], head);
-        for part in ["stages", "first"] {
-            let stages = keys.get(part).and_then(|value| value.get_ref().as_table());
-            for (name, _, value) in stages.map(entries).unwrap_or_default() {
-                if let Some(keys) = value.get_ref().as_table() {
-                    section(&mut text, &["loop", outer, part, name], plain_table(keys));
-                }
-            }
+    parts.sort_by_key(|(at, ..)| *at);
+    for (_, key, name, keys) in parts {
+        if key == "stages" {
+            section(&mut text, &[key, name], plain_table(keys));
+        } else {
+            outer_loop(&mut text, name, keys);
         }
     }
     text
+}
+
+fn outer_loop(text: &mut String, outer: &str, keys: &Table) {
+    let mut head = plain_table(keys);
+    head.remove("stages");
+    head.remove("first");
+    section(text, &["loop", outer], head);
+    for part in ["stages", "first"] {
+        let stages = keys.get(part).and_then(|value| value.get_ref().as_table());
+        for (name, _, value) in stages.map(entries).unwrap_or_default() {
+            if let Some(keys) = value.get_ref().as_table() {
+                section(text, &["loop", outer, part, name], plain_table(keys));
+            }
+        }
+    }
 }
 
 /// `[a.b]` with a line a key; tables within are written inline, so that one header is one stage.
