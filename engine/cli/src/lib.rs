@@ -1,1 +1,66 @@
-//! The command line.
+//! The `tracetune` command line, for any set of kinds.
+//!
+//! A binary hands its kinds over and is done: `tracetune_cli::main(App { registry, … })`. Commands are a file each in
+//! `commands/`; all printing is in `ui/`; nothing here computes.
+
+mod args;
+mod commands;
+mod env_vars;
+pub mod exit;
+mod interrupt;
+mod session;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde::Serialize;
+use tracetune_engine::Registry;
+
+/// What a binary brings to the command line.
+pub struct App {
+    /// The kinds that pipelines may name.
+    pub registry: Registry,
+    /// What `tracetune doctor` checks beside the store: interpreter, sandbox, accelerator.
+    pub doctor: Vec<fn() -> DoctorLine>,
+    /// Pipelines for `tracetune init`, by name; the first one is the default.
+    pub templates: Vec<(&'static str, &'static str)>,
+}
+
+/// One line of `tracetune doctor`.
+#[derive(Clone, Debug, Serialize)]
+pub struct DoctorLine {
+    /// What was looked at, e.g. `python3`.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub health: Health,
+    /// What was found, e.g. `3.11.7 at /usr/bin/python3`.
+    pub detail: String,
+    /// What to do, unless all is well.
+    pub help: Option<String>,
+}
+
+/// Whether something is as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// It is.
+    Ok,
+    /// Everything works, some of it slower or less safely.
+    Warn,
+    /// Some kinds can't work.
+    Fail,
+}
+
+/// Reads the arguments, does what they ask, and gives the exit code: see [`exit`].
+pub fn main(app: App) -> ExitCode {
+    let cli = args::Cli::parse();
+    cli.global.color.write_global();
+    let ui = ui::Ui::new(&cli.global);
+    let session = session::Session { app: &app, ui, global: &cli.global };
+    let code = match commands::dispatch(&cli.command, &session) {
+        Ok(code) => code,
+        Err(error) => session.ui.fatal(&error),
+    };
+    ExitCode::from(code)
+}

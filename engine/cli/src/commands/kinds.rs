@@ -1,0 +1,159 @@
+//! `tracetune kinds`
+
+use arrow::datatypes::SchemaRef;
+use serde_json::json;
+use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::pipeline::{Parameter, parameters};
+use tracetune_engine::registry::Kind;
+use tracetune_engine::stage::PortType;
+
+use crate::exit;
+use crate::session::Session;
+use crate::ui::table::Words;
+use crate::ui::{helped, style};
+
+/// List the kinds of stages, or show one with its ports and parameters
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  tracetune kinds\n  tracetune kinds sample")]
+pub(crate) struct Args {
+    /// The kind
+    name: Option<String>,
+}
+
+/// Prints the kinds. JSON: `{kinds: [{name, version, about}]}`, or one kind with ports, parameters and columns.
+pub(crate) fn kinds(args: &Args, session: &Session) -> anyhow::Result<u8> {
+    let registry = &session.app.registry;
+    let Some(name) = &args.name else {
+        if session.ui.json {
+            let kinds: Vec<_> = registry.iter().map(|kind| summary(&**kind)).collect();
+            session.ui.answer_json(&json!({"kinds": kinds}));
+            return Ok(exit::DONE);
+        }
+        let mut words = Words::new(["kind", "does"]);
+        for kind in registry.iter() {
+            words.row([kind.name(), kind.about()]);
+        }
+        session.ui.answer(words.text(session.ui.width()));
+        session.ui.story(style::dim("\ntracetune kinds NAME shows one with its ports and parameters"));
+        return Ok(exit::DONE);
+    };
+    let Some(kind) = registry.get(name) else {
+        let names = || registry.iter().map(|kind| kind.name());
+        let help = match nearest(name, names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the kinds are {}", list(names())),
+        };
+        return Err(helped(format!("there is no kind `{name}`"), help));
+    };
+    if session.ui.json {
+        session.ui.answer_json(&whole(&**kind));
+    } else {
+        session.ui.answer(text(&**kind, session.ui.width()));
+    }
+    Ok(exit::DONE)
+}
+
+fn summary(kind: &dyn Kind) -> serde_json::Value {
+    json!({"name": kind.name(), "version": kind.version(), "about": kind.about()})
+}
+
+fn whole(kind: &dyn Kind) -> serde_json::Value {
+    let columns = |schema: &SchemaRef| -> Vec<serde_json::Value> {
+        schema.fields().iter().map(|field| json!({"name": field.name(), "type": field.data_type().to_string()})).collect()
+    };
+    let ports: Vec<_> = kind
+        .ports()
+        .iter()
+        .map(|port| {
+            json!({
+                "name": port.name,
+                "takes": takes(&port.port_type),
+                "columns": match &port.port_type { PortType::Table(Some(schema)) => columns(schema), _ => Vec::new() },
+                "optional": port.optional,
+                "about": port.about,
+            })
+        })
+        .collect();
+    let row = kind.row();
+    json!({
+        "name": kind.name(),
+        "version": kind.version(),
+        "about": kind.about(),
+        "ports": ports,
+        "open_ports": kind.open_ports(),
+        "parameters": parameters(kind),
+        "adds": row.map(|row| columns(&row.adds)),
+    })
+}
+
+fn takes(port_type: &PortType) -> &'static str {
+    match port_type {
+        PortType::Table(_) => "table",
+        PortType::Model => "model",
+    }
+}
+
+fn text(kind: &dyn Kind, width: usize) -> String {
+    let mut text = format!("{} (version {})\n{}\n", style::heading(kind.name()), kind.version(), kind.about());
+    let ports = kind.ports();
+    if !ports.is_empty() || kind.open_ports() {
+        text.push_str(&format!("\n{}\n", style::heading("inputs")));
+    }
+    for port in &ports {
+        let optional = if port.optional { ", optional" } else { "" };
+        text.push_str(&format!("  {} ({}{optional}): {}\n", port.name, takes(&port.port_type), port.about));
+        if let PortType::Table(Some(schema)) = &port.port_type {
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            if !names.is_empty() {
+                text.push_str(&format!("{}\n", wrapped(&format!("reads {}", names.join(", ")), 6, width)));
+            }
+        }
+    }
+    if kind.open_ports() {
+        text.push_str("  inputs = { NAME = \"stage\", … }: tables under names of your own\n");
+    }
+    let parameters = parameters(kind);
+    if !parameters.is_empty() {
+        text.push_str(&format!("\n{}\n", style::heading("parameters")));
+    }
+    for parameter in &parameters {
+        text.push_str(&format!("  {} {}\n", style::heading(&parameter.name), described(parameter)));
+        if !parameter.about.is_empty() {
+            let about = parameter.about.split_whitespace().collect::<Vec<_>>().join(" ");
+            text.push_str(&format!("{}\n", wrapped(&about, 6, width)));
+        }
+    }
+    if let Some(row) = kind.row() {
+        text.push_str(&format!("\n{}\n", style::heading("adds")));
+        for field in row.adds.fields() {
+            text.push_str(&format!("  {} ({})\n", field.name(), field.data_type()));
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+/// `= 0.8: a number of at least 0`.
+fn described(parameter: &Parameter) -> String {
+    match &parameter.default {
+        _ if parameter.name == "seed" => format!("= the pipeline's: {}", parameter.expected()),
+        Some(serde_json::Value::Null) | None if !parameter.required => format!("(optional): {}", parameter.expected()),
+        Some(default) => format!("= {default}: {}", parameter.expected()),
+        None => format!("(must be given): {}", parameter.expected()),
+    }
+}
+
+fn wrapped(text: &str, indent: usize, width: usize) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.len() - 1;
+        if !lines[line].is_empty() && indent + lines[line].chars().count() + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else {
+            if !lines[line].is_empty() {
+                lines[line].push(' ');
+            }
+            lines[line].push_str(word);
+        }
+    }
+    lines.iter().map(|line| format!("{:indent$}{line}", "")).collect::<Vec<_>>().join("\n")
+}

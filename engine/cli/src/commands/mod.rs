@@ -1,0 +1,33 @@
+//! The commands, a file each: its arguments and what it does.
+
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod init;
+pub(crate) mod kinds;
+pub(crate) mod plan;
+pub(crate) mod run;
+pub(crate) mod runs;
+pub(crate) mod schema;
+pub(crate) mod show;
+pub(crate) mod why;
+
+use crate::args::Command;
+use crate::session::Session;
+
+/// Does what the arguments ask; gives the exit code.
+pub(crate) fn dispatch(command: &Command, session: &Session) -> anyhow::Result<u8> {
+    match command {
+        Command::Init(args) => init::init(args, session),
+        Command::Check(args) => check::check(args, session),
+        Command::Plan(args) => plan::plan(args, session),
+        Command::Run(args) => run::run(args, session),
+        Command::Why(args) => why::why(args, session),
+        Command::Show(args) => show::show(args, session),
+        Command::Runs(args) => runs::runs(args, session),
+        Command::Kinds(args) => kinds::kinds(args, session),
+        Command::Schema(args) => schema::schema(args, session),
+        Command::Doctor(args) => doctor::doctor(args, session),
+        Command::Completions(args) => completions::completions(args, session),
+    }
+}

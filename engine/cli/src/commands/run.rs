@@ -1,0 +1,185 @@
+//! `tracetune run`
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use serde::Serialize;
+use tracetune_engine::cache::{OutputType, Store};
+use tracetune_engine::pipeline::Pipeline;
+use tracetune_engine::plan;
+use tracetune_engine::runs::{self, RunStatus, StageStatus};
+use tracetune_engine::schedule::{self, Event, NodeSummary, RunOptions, RunSummary};
+
+use super::plan::Summary;
+use crate::args::PipelineArgs;
+use crate::env_vars;
+use crate::exit;
+use crate::interrupt;
+use crate::session::Session;
+use crate::ui::numbers::{self, counted};
+use crate::ui::progress::Progress;
+use crate::ui::results::{self, Figure};
+use crate::ui::style::{self, Verb};
+
+/// Run a pipeline: compute what is not in the store yet
+///
+/// Stages whose inputs, parameters and code are as before come from the store, and of the others only the rows that no
+/// run has finished are computed. Ctrl-C finishes the rows in flight; the next run goes on from there.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  tracetune run
+  tracetune run pipelines/quickstart.toml --set samples=24
+  tracetune run --set rounds.samples.temperature=0.9 --threads 8")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// How many threads stages may use [default: all]; results do not depend on it
+    #[arg(long, value_name = "N", env = env_vars::THREADS, value_parser = clap::value_parser!(u32).range(1..))]
+    threads: Option<u32>,
+    /// Go on with what does not depend on a stage that failed
+    #[arg(long)]
+    keep_going: bool,
+}
+
+/// The run as JSON.
+#[derive(Serialize)]
+struct View<'a> {
+    run: &'a str,
+    folder: &'a std::path::Path,
+    status: RunStatus,
+    wall_s: f64,
+    nodes: Vec<NodeView<'a>>,
+    metrics: &'a [Figure],
+}
+
+#[derive(Serialize)]
+struct NodeView<'a> {
+    id: &'a str,
+    status: StageStatus,
+    rows: u64,
+    rows_cached: u64,
+    rows_computed: u64,
+    message: Option<&'a str>,
+}
+
+/// Runs, and prints the results.
+pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
+    let pipeline = session.pipeline(&args.pipeline.file, &args.pipeline.set.overrides())?;
+    let store = session.store(&pipeline.root)?;
+    let ui = &session.ui;
+    if !ui.quiet {
+        let plan = plan::plan(&pipeline, &store)?;
+        ui.verb(Verb::Plan, format_args!("{}, {}", pipeline.name, Summary::of(&plan).words()));
+        if ui.verbose > 0 {
+            for node in plan.nodes.iter().filter(|node| !node.why.causes.is_empty()) {
+                ui.verb(Verb::Stale, &node.why);
+            }
+        }
+    }
+    let mut options = RunOptions { keep_going: args.keep_going, ..RunOptions::default() };
+    if let Some(threads) = args.threads {
+        options.threads = threads as usize;
+    }
+    let summary = {
+        let progress = Progress::new(ui);
+        let quiet = ui.quiet;
+        let over = std::sync::Arc::new(AtomicBool::new(false));
+        let ended = std::sync::Arc::clone(&over);
+        let cancel = interrupt::flag(move || {
+            if !quiet && !ended.load(Ordering::Relaxed) {
+                crate::ui::interrupted();
+            }
+        });
+        let observer = |event: Event| progress.show(&event);
+        let summary = schedule::run(&pipeline, &store, &options, cancel, &observer).context("the run could not go on")?;
+        over.store(true, Ordering::Relaxed);
+        summary
+    };
+    report(&pipeline, &store, &summary, session)
+}
+
+fn report(pipeline: &Pipeline, store: &Store, summary: &RunSummary, session: &Session) -> anyhow::Result<u8> {
+    let ui = &session.ui;
+    let figures = super::show::figures(&runs::load(store, &summary.run_id)?)?;
+    let code = match summary.status {
+        RunStatus::Failed => exit::STAGE_FAILED,
+        RunStatus::Interrupted => exit::INTERRUPTED,
+        RunStatus::Done | RunStatus::Running => exit::DONE,
+    };
+    if ui.json {
+        ui.answer_json(&View {
+            run: &summary.run_id,
+            folder: &summary.folder,
+            status: summary.status,
+            wall_s: summary.wall_s,
+            nodes: summary.nodes.iter().map(NodeView::new).collect(),
+            metrics: &figures,
+        });
+        return Ok(code);
+    }
+    let verb = match summary.status {
+        RunStatus::Failed => Verb::Failed,
+        RunStatus::Interrupted => Verb::Interrupted,
+        RunStatus::Done | RunStatus::Running => Verb::Done,
+    };
+    ui.verb(verb, format_args!("run {} in {}: {}", summary.run_id, numbers::seconds(summary.wall_s), outcome(&summary.nodes)));
+    if !figures.is_empty() {
+        ui.story("");
+        ui.answer(results::text(&figures, ui.width()));
+    }
+    ui.story(format_args!("\n{}", next_steps(pipeline, summary, session)));
+    Ok(code)
+}
+
+impl<'a> NodeView<'a> {
+    fn new(node: &'a NodeSummary) -> Self {
+        Self {
+            id: &node.id,
+            status: node.status,
+            rows: node.rows,
+            rows_cached: node.rows_cached,
+            rows_computed: node.rows_computed,
+            message: node.message.as_deref(),
+        }
+    }
+}
+
+/// `51 cached, 12 computed`.
+fn outcome(nodes: &[NodeSummary]) -> String {
+    let words = [
+        (StageStatus::Cached, "cached"),
+        (StageStatus::Computed, "computed"),
+        (StageStatus::Failed, "failed"),
+        (StageStatus::Skipped, "skipped"),
+        (StageStatus::Interrupted, "not finished"),
+    ];
+    let parts = words.iter().filter_map(|(status, word)| {
+        let number = nodes.iter().filter(|node| node.status == *status).count();
+        (number > 0).then(|| format!("{number} {word}"))
+    });
+    let parts: Vec<String> = parts.collect();
+    format!("{}, {}", counted(nodes.len() as u64, "stage"), parts.join(", "))
+}
+
+/// Where the files are and what to try.
+fn next_steps(pipeline: &Pipeline, summary: &RunSummary, session: &Session) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let folder = summary.folder.strip_prefix(&here).unwrap_or(&summary.folder);
+    let mut lines = vec![format!("Tables of this run (Parquet): {}", folder.join("*.parquet").display())];
+    // Commands work without `--store` only from where the store is found again.
+    let store = session.global.store.as_ref().map(|store| format!(" --store {}", store.display())).unwrap_or_default();
+    let with_table = summary.nodes.iter().rev().find(|node| {
+        node.outputs.values().any(|output| output.output_type == OutputType::Table && output.rows > 0)
+            && pipeline.nodes.iter().any(|known| known.id == node.id && known.stage_kind.kind().row().is_some())
+    });
+    let mut next = |command: String, about: &str| lines.push(format!("  {command:<44} {}", style::dim(about)));
+    next(format!("tracetune show{store} latest"), "this run's stages and results");
+    if let Some(node) = with_table {
+        next(format!("tracetune show{store} latest {}", node.id), "a stage's table");
+        next(format!("tracetune show{store} latest {} --row 0", node.id), "one row in full");
+    }
+    if summary.status != RunStatus::Done {
+        next("tracetune run …".to_owned(), "again: what is finished is kept");
+    }
+    lines.join("\n")
+}

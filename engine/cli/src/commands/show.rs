@@ -1,0 +1,211 @@
+//! `tracetune show`
+
+use anyhow::Context;
+use arrow::array::RecordBatch;
+use serde_json::json;
+use tracetune_engine::cache::{OutputType, Store};
+use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::runs::{self, Run, RunsError, StageStatus};
+use tracetune_engine::table::read_column;
+
+use crate::exit;
+use crate::session::Session;
+use crate::ui::results::{self, Figure};
+use crate::ui::table::{self, Words};
+use crate::ui::{helped, numbers, style};
+
+/// Show a run, a stage's table, or a row in full
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  tracetune show                          the latest run
+  tracetune show latest verdicts          a stage's table (the last round that is done)
+  tracetune show latest verdicts@1        the same in round 1
+  tracetune show latest train.curve       another output of a stage
+  tracetune show latest verdicts --row 3  one row: prompt, trace, fix in full
+  tracetune show latest verdicts --problem mini-0042")]
+pub(crate) struct Args {
+    /// A run's id, the beginning of one, or `latest`
+    #[arg(default_value = "latest")]
+    run: String,
+    /// A stage, `STAGE@ROUND` or `STAGE.OUTPUT`
+    stage: Option<String>,
+    /// Print this row in full
+    #[arg(long, value_name = "N", requires = "stage")]
+    row: Option<usize>,
+    /// Only the rows of this problem
+    #[arg(long, value_name = "ID", requires = "stage")]
+    problem: Option<String>,
+    /// How many rows to show
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+}
+
+/// Prints what was asked for. JSON: `{run, folder, metrics}`, or `{stage, columns, total, rows}`.
+pub(crate) fn show(args: &Args, session: &Session) -> anyhow::Result<u8> {
+    let store = session.store_here()?;
+    let run = load(&store, &args.run)?;
+    match &args.stage {
+        None => show_run(&run, session),
+        Some(stage) => show_stage(&run, &store, stage, args, session),
+    }
+}
+
+/// The figures of a run.
+pub(crate) fn figures(run: &Run) -> anyhow::Result<Vec<Figure>> {
+    let batch = run.metrics()?;
+    let read = || -> Result<Vec<Figure>, tracetune_engine::table::RecordError> {
+        let (variants, rounds) = (read_column::<String>(&batch, "variant")?, read_column::<i32>(&batch, "round")?);
+        let (splits, metrics) = (read_column::<String>(&batch, "split")?, read_column::<String>(&batch, "metric")?);
+        let (values, counts) = (read_column::<f64>(&batch, "value")?, read_column::<i64>(&batch, "n")?);
+        let (lows, highs) = (read_column::<Option<f64>>(&batch, "ci_low")?, read_column::<Option<f64>>(&batch, "ci_high")?);
+        let figure = |row: usize| Figure {
+            variant: variants[row].clone(),
+            round: rounds[row],
+            split: splits[row].clone(),
+            metric: metrics[row].clone(),
+            value: values[row],
+            ci_low: lows[row],
+            ci_high: highs[row],
+            n: counts[row],
+        };
+        Ok((0..batch.num_rows()).map(figure).collect())
+    };
+    read().context("the run's metrics can't be read")
+}
+
+fn load(store: &Store, id: &str) -> anyhow::Result<Run> {
+    runs::load(store, id).map_err(|error| match error {
+        RunsError::NoRun(_) => {
+            let known = runs::list(store).unwrap_or_default();
+            let near = nearest(id, known.iter().map(|run| run.record.id.as_str())).map(str::to_owned);
+            let help = match (near, known.last()) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, Some(last)) => format!("`tracetune runs` lists them; the latest is `{}`", last.record.id),
+                (None, None) => format!("there are no runs in `{}` yet: `tracetune run`", store.root().display()),
+            };
+            helped(error.to_string(), help)
+        }
+        error => error.into(),
+    })
+}
+
+fn show_run(run: &Run, session: &Session) -> anyhow::Result<u8> {
+    let figures = figures(run)?;
+    let record = &run.record;
+    if session.ui.json {
+        session.ui.answer_json(&json!({"run": record, "folder": run.folder, "metrics": figures}));
+        return Ok(exit::DONE);
+    }
+    let ended = record.ended.as_ref().map(|ended| format!(", ended {ended}")).unwrap_or_default();
+    session.ui.answer(style::heading(&record.id));
+    session.ui.answer(format_args!(
+        "pipeline {}, seed {}, {}; started {}{ended}\n{}\n",
+        record.pipeline,
+        record.seed,
+        super::runs::status(run),
+        record.started,
+        run.folder.display(),
+    ));
+    let mut words = Words::new(["stage", "kind", "status", ">rows", ">size", "outputs"]);
+    for node in &record.nodes {
+        let first = node.first_output.as_ref().and_then(|name| node.outputs.get(name));
+        let status = match node.status {
+            None => "-",
+            Some(StageStatus::Cached) => "cached",
+            Some(StageStatus::Computed) => "computed",
+            Some(StageStatus::Failed) => "failed",
+            Some(StageStatus::Skipped) => "skipped",
+            Some(StageStatus::Interrupted) => "interrupted",
+        };
+        let rows = first.filter(|output| output.output_type == OutputType::Table).map(|output| numbers::count(output.rows));
+        let size = first.map(|output| numbers::bytes(output.bytes));
+        let outputs: Vec<String> = node.outputs.iter().map(|(name, output)| format!("{name} {}", output.digest.short())).collect();
+        let last = node.message.clone().unwrap_or_else(|| outputs.join(", "));
+        words.row([node.id.clone(), node.kind.clone(), status.to_owned(), rows.unwrap_or_default(), size.unwrap_or_default(), last]);
+    }
+    session.ui.answer(words.text(session.ui.width()));
+    if !figures.is_empty() {
+        session.ui.answer(format_args!("\n{}", results::text(&figures, session.ui.width())));
+    }
+    Ok(exit::DONE)
+}
+
+fn show_stage(run: &Run, store: &Store, stage: &str, args: &Args, session: &Session) -> anyhow::Result<u8> {
+    let (node, output) = stage.split_once('.').map_or((stage, None), |(node, output)| (node, Some(output)));
+    let explain = |error: RunsError| match &error {
+        RunsError::NoNode { known, .. } => {
+            let help = match nearest(node, known.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("its stages are {}", list(known)),
+            };
+            helped(error.to_string(), help)
+        }
+        RunsError::NoOutput { known, .. } if !known.is_empty() => {
+            helped(error.to_string(), format!("its outputs are {}", list(known)))
+        }
+        RunsError::NoOutput { .. } => helped(error.to_string(), "it did not finish in this run"),
+        _ => error.into(),
+    };
+    let record = run.output(node, output).map_err(explain)?;
+    if record.output_type == OutputType::Model {
+        let folder = store.directory(&record.digest)?;
+        if session.ui.json {
+            session.ui.answer_json(&json!({"stage": stage, "folder": folder, "bytes": record.bytes, "files": record.files}));
+        } else {
+            session.ui.answer(folder.display());
+        }
+        return Ok(exit::DONE);
+    }
+    let whole = run.table(store, node, output).map_err(explain)?;
+    let batch = match &args.problem {
+        Some(problem) => of_problem(&whole, problem)?,
+        None => whole,
+    };
+    let id = run.node(node).map(|node| node.id.clone()).unwrap_or_else(|_| node.to_owned());
+    if let Some(row) = args.row {
+        if row >= batch.num_rows() {
+            let help = format!("it has {}, counted from 0", numbers::counted(batch.num_rows() as u64, "row"));
+            return Err(helped(format!("`{stage}` has no row {row}"), help));
+        }
+        if session.ui.json {
+            session.ui.answer_json(&json!({"stage": id, "row": row, "value": table::json_rows(&batch.slice(row, 1)).pop()}));
+        } else {
+            session.ui.answer(table::one_row(&batch, row));
+        }
+        return Ok(exit::DONE);
+    }
+    if session.ui.json {
+        let shown = batch.slice(0, args.limit.min(batch.num_rows()));
+        let columns: Vec<_> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let rows = table::json_rows(&shown);
+        session.ui.answer_json(&json!({"stage": id, "columns": columns, "total": batch.num_rows(), "rows": rows}));
+        return Ok(exit::DONE);
+    }
+    // One problem's only row is what was meant, in full.
+    if args.problem.is_some() && batch.num_rows() == 1 {
+        session.ui.answer(table::one_row(&batch, 0));
+        return Ok(exit::DONE);
+    }
+    session.ui.answer(table::rows(&batch, 0, args.limit, session.ui.width()));
+    let shown = args.limit.min(batch.num_rows()) as u64;
+    let all = numbers::counted(batch.num_rows() as u64, "row");
+    let more = if shown < batch.num_rows() as u64 { format!("{shown} of ") } else { String::new() };
+    session.ui.story(style::dim(&format!("\n{id}: {more}{all}; --row N prints one in full")));
+    Ok(exit::DONE)
+}
+
+fn of_problem(batch: &RecordBatch, problem: &str) -> anyhow::Result<RecordBatch> {
+    let Ok(ids) = read_column::<String>(batch, "problem_id") else {
+        return Err(helped("the table has no column `problem_id`", "use `--row N`"));
+    };
+    let rows: Vec<u32> = (0..ids.len()).filter(|&row| ids[row] == problem).map(|row| row as u32).collect();
+    if rows.is_empty() {
+        let help = match (nearest(problem, ids.iter().map(String::as_str)), ids.first()) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, Some(first)) => format!("the first one is `{first}`"),
+            (None, None) => "the table is empty".to_owned(),
+        };
+        return Err(helped(format!("there is no problem `{problem}` in the table"), help));
+    }
+    Ok(arrow::compute::take_record_batch(batch, &arrow::array::UInt32Array::from(rows))?)
+}

@@ -1,0 +1,83 @@
+//! `tracetune why`
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::plan::{self, Forecast};
+
+use crate::args::SetArgs;
+use crate::exit;
+use crate::session::Session;
+use crate::ui::{helped, numbers};
+
+/// Say why a stage would or would not be computed
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  tracetune why pipeline.toml verdicts@2
+  tracetune why pipeline.toml samples --set temperature=0.9")]
+pub(crate) struct Args {
+    /// The pipeline file
+    file: PathBuf,
+    /// The stage, e.g. `verdicts`, or `verdicts@2` for the second round of a loop
+    stage: String,
+    #[command(flatten)]
+    set: SetArgs,
+}
+
+/// Prints each round's reason. JSON: `{stages: [{id, status, text, causes, estimate}]}`.
+pub(crate) fn why(args: &Args, session: &Session) -> anyhow::Result<u8> {
+    let pipeline = session.pipeline(&args.file, &args.set.overrides())?;
+    let wanted = args.stage.as_str();
+    let is_it = |id: &str, stage: &str| id == wanted || stage == wanted;
+    let ids: Vec<&str> =
+        pipeline.nodes.iter().filter(|node| is_it(&node.id, &node.stage)).map(|node| node.id.as_str()).collect();
+    if ids.is_empty() {
+        let known = || pipeline.nodes.iter().map(|node| node.stage.as_str());
+        let help = match nearest(wanted, known()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => {
+                let mut names: Vec<&str> = known().collect();
+                names.dedup();
+                format!("the stages are {}", list(names))
+            }
+        };
+        return Err(helped(format!("the pipeline has no stage `{wanted}`"), help));
+    }
+    let store = session.store(&pipeline.root)?;
+    let plan = plan::plan(&pipeline, &store)?;
+    let nodes: Vec<_> = plan.nodes.iter().filter(|node| ids.contains(&node.id.as_str())).collect();
+    if session.ui.json {
+        let stages: Vec<_> = nodes
+            .iter()
+            .map(|node| {
+                json!({
+                    "id": node.id,
+                    "cached": matches!(node.forecast, Forecast::Hit(_)),
+                    "text": node.why.to_string(),
+                    "causes": node.why.causes,
+                    "estimate": node.estimate,
+                })
+            })
+            .collect();
+        session.ui.answer_json(&json!({"stages": stages}));
+        return Ok(exit::DONE);
+    }
+    for node in nodes {
+        session.ui.answer(&node.why);
+        match &node.forecast {
+            Forecast::Hit(record) => {
+                let made = &record.provenance;
+                session.ui.answer(format_args!("  key {}, computed by run {} at {}", record.key.short(), made.run, made.finished));
+            }
+            Forecast::Blocked { help: Some(help), .. } => session.ui.answer(format_args!("  help: {help}")),
+            _ => {}
+        }
+        if let Some(estimate) = node.estimate.filter(|_| !matches!(node.forecast, Forecast::Hit(_))) {
+            let last_time = if estimate.exact { "" } else { " (as the last time)" };
+            let (items, cached) = (numbers::counted(estimate.items, "row"), numbers::count(estimate.cached));
+            session.ui.answer(format_args!("  {items}{last_time}, {cached} of them cached"));
+        }
+    }
+    Ok(exit::DONE)
+}

@@ -1,0 +1,159 @@
+//! A run as it goes on: lines with a verb, and bars where something can move.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tracetune_engine::schedule::Event;
+
+use super::Ui;
+use super::numbers;
+use super::style::{self, Verb};
+use super::table::cut;
+
+/// How many names of cached stages a line may hold.
+const NAMES_WIDTH: usize = 70;
+
+/// Shows events; shared by the threads of a run.
+pub(crate) struct Progress<'a> {
+    ui: &'a Ui,
+    bars: Option<MultiProgress>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The bars of running stages.
+    running: HashMap<String, ProgressBar>,
+    /// Stages found in the cache since the last line, told together.
+    cached: Vec<String>,
+    /// How far a stage was when it was last told, where nothing moves.
+    told: HashMap<String, u64>,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(ui: &'a Ui) -> Self {
+        Self { ui, bars: ui.moving().then(MultiProgress::new), state: Mutex::default() }
+    }
+
+    /// Shows one event.
+    pub(crate) fn show(&self, event: &Event) {
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match event {
+            Event::StageCached { node, rows, .. } => {
+                if self.ui.verbose > 0 {
+                    self.line(Verb::Cached, format_args!("{node} ({})", numbers::counted(*rows, "row")));
+                } else {
+                    state.cached.push(node.clone());
+                }
+                return;
+            }
+            Event::StageProgress { node, done, total, text } => return self.advance(&mut state, node, *done, *total, text),
+            Event::Metrics { .. } | Event::RunStarted { .. } => return,
+            _ => self.cached(&mut state),
+        }
+        match event {
+            Event::StageStarted { node, kind } => self.start(&mut state, node, kind),
+            Event::StageFinished { node, rows, rows_cached, rows_computed, wall_s, .. } => {
+                end(&mut state, node);
+                let mut text = format!("{node} in {}: {}", numbers::seconds(*wall_s), numbers::counted(*rows, "row"));
+                if *rows_cached > 0 {
+                    text = format!("{text} ({} computed, {} cached)", numbers::count(*rows_computed), numbers::count(*rows_cached));
+                }
+                self.line(Verb::Finished, text);
+            }
+            Event::StageFailed { node, error, help } => {
+                end(&mut state, node);
+                let help = help.as_ref().map(|help| format!("\n{:>12} {help}", "help:")).unwrap_or_default();
+                let text = style::line(Verb::Failed, format_args!("{node}: {error}{help}"));
+                self.print(&text, true);
+            }
+            Event::StageSkipped { node, reason } => {
+                end(&mut state, node);
+                self.line(Verb::Skipped, format_args!("{node}: {reason}"));
+            }
+            Event::StageNote { node, text } => self.line(Verb::Note, format_args!("{node}: {text}")),
+            Event::RunFinished { .. } => {
+                for (_, bar) in state.running.drain() {
+                    bar.finish_and_clear();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells which stages came from the cache since the last line.
+    fn cached(&self, state: &mut State) {
+        let names = std::mem::take(&mut state.cached);
+        match names.as_slice() {
+            [] => {}
+            [one] => self.line(Verb::Cached, one),
+            many => {
+                let names = cut(&many.join(", "), NAMES_WIDTH);
+                self.line(Verb::Cached, format_args!("{} stages: {names}", many.len()));
+            }
+        }
+    }
+
+    fn start(&self, state: &mut State, node: &str, kind: &str) {
+        let Some(bars) = &self.bars else {
+            return self.line(Verb::Running, format_args!("{node} ({kind})"));
+        };
+        let bar = bars.add(ProgressBar::new_spinner());
+        bar.set_style(spinner());
+        bar.set_message(node.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        state.running.insert(node.to_owned(), bar);
+    }
+
+    fn advance(&self, state: &mut State, node: &str, done: u64, total: u64, text: &str) {
+        if let Some(bar) = state.running.get(node) {
+            if total > 0 && bar.length() != Some(total) {
+                bar.set_style(counting());
+                bar.set_length(total);
+            }
+            bar.set_position(done);
+            bar.set_message(if text.is_empty() { node.to_owned() } else { format!("{node} | {text}") });
+        } else if self.ui.verbose > 0 && total > 0 {
+            // Where nothing moves, tell each tenth.
+            let tenth = done * 10 / total;
+            let last = state.told.entry(node.to_owned()).or_default();
+            if tenth > *last {
+                *last = tenth;
+                let text = if text.is_empty() { String::new() } else { format!(" | {text}") };
+                self.line(Verb::Running, format_args!("{node} {}/{}{text}", numbers::count(done), numbers::count(total)));
+            }
+        }
+    }
+
+    fn line(&self, verb: Verb, text: impl fmt::Display) {
+        self.print(&style::line(verb, text), false);
+    }
+
+    /// Prints above the bars.
+    fn print(&self, text: &str, even_if_quiet: bool) {
+        let print = || if even_if_quiet { self.ui.always(text) } else { self.ui.story(text) };
+        match &self.bars {
+            Some(bars) => bars.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+fn end(state: &mut State, node: &str) {
+    if let Some(bar) = state.running.remove(node) {
+        bar.finish_and_clear();
+    }
+}
+
+fn spinner() -> ProgressStyle {
+    let style = ProgressStyle::with_template("{spinner:>10.cyan}   {wide_msg} {elapsed}");
+    style.unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn counting() -> ProgressStyle {
+    let style = ProgressStyle::with_template("{spinner:>10.cyan}   [{bar:24}] {human_pos}/{human_len} {wide_msg} {elapsed}, {eta} left");
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
