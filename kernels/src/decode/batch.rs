@@ -1,0 +1,253 @@
+//! One thread's share: requests come in as room appears, every turn draws one token for each sequence still open.
+
+use super::cache::{Page, PagePool, layer_offset, store};
+use super::sampling::Sampler;
+use super::stop::Stops;
+use super::{Completion, Draw, Finish, Request, Sampling};
+use crate::Result;
+use crate::model::{LayerActivations, Model, Network, layer_forward, sized};
+use crate::ops::attention::Scratch;
+use crate::ops::embedding::Embedding;
+use crate::ops::matmul::MatMul;
+use crate::ops::paged_attention::{Cached, PagedAttention};
+use crate::ops::rmsnorm::RmsNorm;
+use crate::ops::rope::Rope;
+use crate::ops::swiglu::SwiGlu;
+
+/// Sequences that a thread steps together; a request with more draws is taken alone.
+const ROWS: usize = 96;
+
+/// What all threads work on.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) network: &'a Network,
+    pub(crate) requests: &'a [Request],
+    pub(crate) sampling: &'a Sampling,
+    pub(crate) stop: &'a Stops,
+}
+
+/// A request in progress: its prompt's cache and the draws still open.
+struct Group {
+    index: usize,
+    prompt: Vec<Page>,
+    open: Vec<Sequence>,
+    done: Vec<Option<Completion>>,
+}
+
+struct Sequence {
+    nth: usize,
+    draw: Draw,
+    pages: Vec<Page>,
+    tokens: Vec<u32>,
+    logprob: f32,
+}
+
+/// A thread's sub-batch.
+pub(crate) struct Worker<'a> {
+    job: Job<'a>,
+    pages: PagePool,
+    groups: Vec<Group>,
+    waiting: Option<usize>,
+    sampler: Sampler,
+    prefill: LayerActivations,
+    attention: Scratch,
+    buffers: Buffers,
+}
+
+#[derive(Default)]
+struct Buffers {
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    stream: Vec<f32>,
+    normed: Vec<f32>,
+    rstd: Vec<f32>,
+    qkv: Vec<f32>,
+    attended: Vec<f32>,
+    gate_up: Vec<f32>,
+    gated: Vec<f32>,
+    scores: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(job: Job<'a>) -> Self {
+        Self {
+            job,
+            pages: PagePool::new(job.network),
+            groups: Vec::new(),
+            waiting: None,
+            sampler: Sampler::default(),
+            prefill: LayerActivations::default(),
+            attention: Scratch::default(),
+            buffers: Buffers::default(),
+        }
+    }
+
+    /// Takes in the next request if there is room, or draws one token for every open sequence; false when all is done.
+    pub(crate) fn turn(
+        &mut self,
+        mut next: impl FnMut() -> usize,
+        finished: &mut impl FnMut(usize, Vec<Completion>),
+    ) -> Result<bool> {
+        let waiting = self.waiting.take().unwrap_or_else(&mut next);
+        let open: usize = self.groups.iter().map(|group| group.open.len()).sum();
+        match self.job.requests.get(waiting) {
+            Some(request) if open == 0 || open + request.draws.len() <= ROWS => self.admit(waiting)?,
+            None if open == 0 => return Ok(false),
+            _ => {
+                self.waiting = Some(waiting);
+                self.step()?;
+            }
+        }
+        for group in self.groups.extract_if(.., |group| group.open.is_empty()) {
+            let Group { index, mut prompt, done, .. } = group;
+            self.pages.release(&mut prompt);
+            finished(index, done.into_iter().flatten().collect());
+        }
+        Ok(true)
+    }
+
+    /// Computes a prompt, once for all its draws, and draws their first tokens.
+    fn admit(&mut self, index: usize) -> Result<()> {
+        let Job { model, network, requests, .. } = self.job;
+        let Request { prompt, draws } = &requests[index];
+        let Network { cpu, channels, heads, vocabulary, .. } = *network;
+        let mut group = Group { index, prompt: Vec::new(), open: Vec::new(), done: vec![None; draws.len()] };
+        if draws.is_empty() {
+            self.groups.push(group);
+            return Ok(());
+        }
+        self.pages.grow(&mut group.prompt, prompt.len());
+        let Buffers { stream, normed, rstd, logits, positions, .. } = &mut self.buffers;
+        positions.clear();
+        positions.extend(0..prompt.len() as u32);
+        let x = sized(stream, prompt.len() * channels);
+        cpu.embedding(x, &model.weights[model.layout.embedding.clone()], prompt, channels);
+        #[expect(clippy::single_range_in_vec_init, reason = "one document")]
+        let documents = [0..prompt.len()];
+        for (layer, ranges) in model.layout.layers.iter().enumerate() {
+            let norms = [&model.weights[ranges.attention_norm.clone()], &model.weights[ranges.mlp_norm.clone()]];
+            let row = (&positions[..], &documents[..]);
+            layer_forward(network, layer, norms, x, row, &mut self.prefill, &mut self.attention);
+            for (position, qkv) in self.prefill.qkv.chunks_exact(heads.stride()).take(prompt.len()).enumerate() {
+                store(network, layer, &mut group.prompt, position, qkv);
+            }
+        }
+        let (last, normed) = (&x[(prompt.len() - 1) * channels..], sized(normed, channels));
+        let norm = &model.weights[model.layout.norm.clone()];
+        cpu.rmsnorm(normed, sized(rstd, 1), last, norm, network.epsilon);
+        let logits = sized(logits, vocabulary);
+        cpu.linear(logits, normed, &network.head, 1, false);
+        for (nth, draw) in draws.iter().enumerate() {
+            let mut sequence =
+                Sequence { nth, draw: *draw, pages: Vec::new(), tokens: Vec::new(), logprob: 0.0 };
+            match advance(self.job, &mut self.sampler, logits, prompt.len(), &mut sequence)? {
+                Some(completion) => group.done[nth] = Some(completion),
+                None => group.open.push(sequence),
+            }
+        }
+        self.groups.push(group);
+        Ok(())
+    }
+
+    /// One token for every open sequence.
+    fn step(&mut self) -> Result<()> {
+        let Job { model, network, requests, .. } = self.job;
+        let Network { cpu, channels, heads, width, vocabulary, epsilon, .. } = *network;
+        let Buffers { tokens, positions, stream, normed, rstd, qkv, attended, gate_up, gated, scores, logits } =
+            &mut self.buffers;
+        tokens.clear();
+        positions.clear();
+        for group in &mut self.groups {
+            let prompt = requests[group.index].prompt.len();
+            for sequence in &mut group.open {
+                // The last token drawn is read now: it comes after the prompt and the tokens before it.
+                let before = sequence.tokens.len() - 1;
+                tokens.push(sequence.tokens[before]);
+                positions.push((prompt + before) as u32);
+                self.pages.grow(&mut sequence.pages, before + 1);
+            }
+        }
+        let rows = tokens.len();
+        let x = sized(stream, rows * channels);
+        let (normed, rstd) = (sized(normed, rows * channels), sized(rstd, rows));
+        let (qkv, attended) = (sized(qkv, rows * heads.stride()), sized(attended, rows * heads.width()));
+        let (gate_up, gated) = (sized(gate_up, rows * 2 * width), sized(gated, rows * width));
+        cpu.embedding(x, &model.weights[model.layout.embedding.clone()], tokens, channels);
+        for (index, (layer, ranges)) in network.layers.iter().zip(&model.layout.layers).enumerate() {
+            cpu.rmsnorm(normed, rstd, x, &model.weights[ranges.attention_norm.clone()], epsilon);
+            cpu.linear(qkv, normed, &layer.qkv, rows, false);
+            cpu.rope(qkv, positions, &network.rotations, heads.query + heads.key_value, heads.stride());
+            let mut row = 0;
+            for group in &mut self.groups {
+                let here = &qkv[row * heads.stride()..];
+                for (sequence, qkv) in group.open.iter_mut().zip(here.chunks_exact(heads.stride())) {
+                    store(network, index, &mut sequence.pages, sequence.tokens.len() - 1, qkv);
+                }
+                let prompt = Cached { pages: &group.prompt[..], length: requests[group.index].prompt.len() };
+                let own = group.open.iter().map(|s| Cached { pages: &s.pages[..], length: s.tokens.len() });
+                let own: Vec<_> = own.collect();
+                let out = &mut attended[row * heads.width()..];
+                cpu.paged_attention(out, here, &prompt, &own, layer_offset(network, index), heads, scores);
+                row += group.open.len();
+            }
+            cpu.linear(x, attended, &layer.output, rows, true);
+            cpu.rmsnorm(normed, rstd, x, &model.weights[ranges.mlp_norm.clone()], epsilon);
+            cpu.linear(gate_up, normed, &layer.gate_up, rows, false);
+            cpu.swiglu(gated, gate_up, width);
+            cpu.linear(x, gated, &layer.down, rows, true);
+        }
+        cpu.rmsnorm(normed, rstd, x, &model.weights[model.layout.norm.clone()], epsilon);
+        let logits = sized(logits, rows * vocabulary);
+        cpu.linear(logits, normed, &network.head, rows, false);
+
+        let mut logits = logits.chunks_exact(vocabulary);
+        for Group { index, open, done, .. } in &mut self.groups {
+            let prompt = requests[*index].prompt.len();
+            let mut still = Vec::with_capacity(open.len());
+            for (mut sequence, logits) in open.drain(..).zip(&mut logits) {
+                match advance(self.job, &mut self.sampler, logits, prompt, &mut sequence)? {
+                    Some(completion) => {
+                        self.pages.release(&mut sequence.pages);
+                        done[sequence.nth] = Some(completion);
+                    }
+                    None => still.push(sequence),
+                }
+            }
+            *open = still;
+        }
+        Ok(())
+    }
+}
+
+/// Draws a sequence's next token from its logits; gives the completion if that ends it.
+fn advance(
+    job: Job,
+    sampler: &mut Sampler,
+    logits: &[f32],
+    prompt: usize,
+    sequence: &mut Sequence,
+) -> Result<Option<Completion>> {
+    let Job { model, network, sampling, stop, .. } = job;
+    let position = sequence.tokens.len();
+    let (token, logprob) = sampler.choose(network.cpu.level(), logits, sampling, sequence.draw, position);
+    sequence.logprob += logprob;
+    let ended = stop.is_end(token);
+    if !ended {
+        sequence.tokens.push(token);
+    }
+    let finish = if ended || stop.completed(model, &sequence.tokens)? {
+        Finish::Stop
+    } else if position + 1 >= sampling.max_tokens || prompt + position + 1 > model.config.max_position_embeddings {
+        Finish::Length
+    } else {
+        return Ok(None);
+    };
+    let mut text = model.tokenizer.decode(&sequence.tokens)?;
+    if let Some(at) = stop.cut(&text) {
+        text.truncate(at);
+    }
+    let tokens = std::mem::take(&mut sequence.tokens);
+    Ok(Some(Completion { tokens, text, logprob: sequence.logprob, finish }))
+}

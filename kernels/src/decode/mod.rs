@@ -1,0 +1,168 @@
+//! Drawing completions: prompts computed once and shared by their draws, continuous batching, counter-based randomness.
+//!
+//! A completion depends on the model, its prompt, its [`Draw`] and the [`Sampling`] alone: not on the requests beside it,
+//! their order or the threads. Each thread takes requests from the list and steps its own sub-batch, so no operation ever
+//! waits for another thread.
+
+mod batch;
+mod cache;
+mod sampling;
+mod stop;
+
+use crate::error::pool;
+use crate::memory::Cpu;
+use crate::model::{Model, Network};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// How to choose tokens, and when to stop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Divides the logits, ≥ 0; 0 is greedy.
+    pub temperature: f32,
+    /// Nucleus sampling (Holtzman et al. 2019, arXiv:1904.09751): the fewest likeliest tokens that hold this much
+    /// probability; 1 keeps all.
+    pub top_p: f32,
+    /// Only so many likeliest tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Tokens to draw at most, the one that ends the text included.
+    pub max_tokens: usize,
+    /// Texts that end a completion; they are not part of it.
+    pub stop: Vec<String>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 1.0, top_p: 1.0, top_k: 0, max_tokens: 256, stop: Vec::new() }
+    }
+}
+
+/// One completion to draw. `seed` addresses its random numbers: token i uses
+/// [`random::uniform`](crate::random::uniform)`(seed, i)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draw {
+    /// The address.
+    pub seed: u64,
+    /// Takes the likeliest token each time, whatever the temperature.
+    pub greedy: bool,
+}
+
+/// A prompt and the completions wanted of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// At least one token.
+    pub prompt: Vec<u32>,
+    /// The completions.
+    pub draws: Vec<Draw>,
+}
+
+/// Why a completion ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Finish {
+    /// An end-of-text token or a stop text.
+    Stop,
+    /// `max_tokens`, or the model's last position.
+    Length,
+}
+
+/// A completion drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// The tokens drawn; an end-of-text token is not among them, those that spell a stop text are.
+    pub tokens: Vec<u32>,
+    /// Their text, without the stop text and what follows it.
+    pub text: String,
+    /// Σ ln p of every token drawn, the end-of-text token included, under the model at temperature 1 with all tokens.
+    pub logprob: f32,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// Draws every completion of every request; results in the order of the requests and their draws.
+///
+/// `on_request` hears of each request as it finishes, in any order and from several threads; when `cancelled` gives true,
+/// drawing ends soon.
+///
+/// # Errors
+/// [`Error::Request`], naming its index, if a prompt is empty, longer than the model's positions or has an unknown token;
+/// [`Error::Options`] for a sampling that makes no sense; [`Error::Cancelled`].
+pub fn generate(
+    model: &Model,
+    requests: &[Request],
+    sampling: &Sampling,
+    threads: usize,
+    cancelled: &(dyn Fn() -> bool + Sync),
+    on_request: &(dyn Fn(usize, &[Completion]) + Sync),
+) -> Result<Vec<Vec<Completion>>> {
+    check(model, requests, sampling)?;
+    let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(0);
+    let positions = longest.saturating_add(sampling.max_tokens).min(model.config.max_position_embeddings);
+    let mut network = Network::new(&model.config, Cpu::new(), positions);
+    let pool = pool(threads)?;
+    pool.install(|| network.pack(&model.layout, &model.weights, false));
+    let stop = stop::Stops::new(model, sampling)?;
+    let job = batch::Job { model, network: &network, requests, sampling, stop: &stop };
+
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Vec<Completion>>>> = requests.iter().map(|_| Mutex::default()).collect();
+    let failure: Mutex<Option<Error>> = Mutex::default();
+    let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
+    pool.broadcast(|_| {
+        let mut worker = batch::Worker::new(job);
+        let mut finished = |index: usize, completions: Vec<Completion>| {
+            on_request(index, &completions);
+            *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(completions);
+        };
+        loop {
+            if cancelled() {
+                failed().get_or_insert(Error::Cancelled);
+            }
+            if failed().is_some() {
+                break;
+            }
+            let outcome = worker.turn(|| next.fetch_add(1, Ordering::Relaxed), &mut finished);
+            match outcome {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    failed().get_or_insert(error);
+                }
+            }
+        }
+    });
+    if let Some(error) = failed().take() {
+        return Err(error);
+    }
+    let results = results.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
+    Ok(results.map(Option::unwrap_or_default).collect())
+}
+
+fn check(model: &Model, requests: &[Request], sampling: &Sampling) -> Result<()> {
+    let Sampling { temperature, top_p, max_tokens, .. } = *sampling;
+    if !(temperature.is_finite() && temperature >= 0.0) {
+        return Err(Error::Options(format!("`temperature` must be 0 or more, not {temperature}")));
+    }
+    if !(top_p > 0.0 && top_p <= 1.0) {
+        return Err(Error::Options(format!("`top_p` must be above 0 and at most 1, not {top_p}")));
+    }
+    if max_tokens == 0 || sampling.stop.iter().any(String::is_empty) {
+        return Err(Error::Options("`max_tokens` must be at least 1, and no stop text may be empty".into()));
+    }
+    let (positions, vocabulary) = (model.config.max_position_embeddings, model.config.vocab_size);
+    for (index, Request { prompt, .. }) in requests.iter().enumerate() {
+        let message = if prompt.is_empty() {
+            "the prompt is empty".to_owned()
+        } else if prompt.len() > positions {
+            format!("the prompt has {} tokens, the model {positions} positions", prompt.len())
+        } else if let Some(token) = prompt.iter().find(|token| **token as usize >= vocabulary) {
+            format!("token {token} is not in the model's vocabulary of {vocabulary}")
+        } else {
+            continue;
+        };
+        return Err(Error::Request { index, message });
+    }
+    Ok(())
+}

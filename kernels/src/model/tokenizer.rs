@@ -1,0 +1,149 @@
+//! Text to tokens and back: a Hugging Face tokenizer and the token that ends a text.
+
+use crate::{Error, Result};
+use std::sync::Arc;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior};
+
+/// Words, single digits, runs of signs and of spaces: what a token of code may not cross.
+const PIECES: &str = r"\n| ?[A-Za-z_]+| ?[0-9]| ?[^\sA-Za-z0-9_]+| +(?! )|\s+";
+
+/// Names under which tokenizers keep their end-of-text token, the likeliest first.
+const ENDS: [&str; 6] = ["<eos>", "</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>"];
+
+/// Text to tokens and back.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: Arc<tokenizers::Tokenizer>,
+    eos: u32,
+}
+
+impl Tokenizer {
+    /// Trains byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909) on texts, with `<pad>` as token 0 and `<eos>` as 1.
+    /// The same texts in the same order give the same tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the vocabulary cannot hold 256 bytes and two special tokens.
+    pub fn train_bpe<'a>(texts: impl Iterator<Item = &'a str>, vocab_size: usize) -> Result<Self> {
+        if vocab_size < 258 {
+            return Err(Error::Tokenizer(format!("a byte-level vocabulary has at least 258 tokens, not {vocab_size}")));
+        }
+        let split = Split::new(SplitPattern::Regex(PIECES.into()), SplitDelimiterBehavior::Isolated, false)
+            .map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let bytes = ByteLevel::default().add_prefix_space(false).use_regex(false);
+        let mut inner = tokenizers::Tokenizer::new(BPE::default());
+        inner.with_pre_tokenizer(Some(Sequence::new(vec![
+            PreTokenizerWrapper::Split(split),
+            PreTokenizerWrapper::ByteLevel(bytes),
+        ])));
+        inner.with_decoder(Some(ByteLevel::default()));
+        let trainer = BpeTrainer::builder()
+            .vocab_size(vocab_size)
+            .show_progress(false)
+            .special_tokens(vec![AddedToken::from("<pad>", true), AddedToken::from("<eos>", true)])
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build();
+        let mut trainer = tokenizers::models::TrainerWrapper::BpeTrainer(trainer);
+        // The trainer wants `Send` iterators; texts are few enough to hold.
+        let texts: Vec<String> = texts.map(str::to_owned).collect();
+        inner.train(&mut trainer, texts.into_iter()).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        Self::new(inner)
+    }
+
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if it is not one, or has no token known to end a text.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::new(tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| Error::Tokenizer(error.to_string()))?)
+    }
+
+    fn new(mut inner: tokenizers::Tokenizer) -> Result<Self> {
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let eos = ENDS
+            .iter()
+            .find_map(|name| inner.token_to_id(name))
+            .ok_or_else(|| Error::Tokenizer(format!("no end-of-text token: none of {}", ENDS.join(", "))))?;
+        Ok(Self { inner: Arc::new(inner), eos })
+    }
+
+    /// The same tokenizer with another end-of-text token.
+    #[must_use]
+    pub fn with_eos(mut self, eos: u32) -> Self {
+        self.eos = eos;
+        self
+    }
+
+    /// The `tokenizer.json`; the same tokenizer gives the same bytes.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if it cannot be written as JSON.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let text = self.inner.to_string(true).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        Ok(text.into_bytes())
+    }
+
+    /// Text to tokens; special tokens are neither added nor forbidden.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the text cannot be encoded.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Tokens to text, without special tokens.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokens cannot be decoded.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        self.inner.decode(tokens, true).map_err(|error| Error::Tokenizer(error.to_string()))
+    }
+
+    /// The id of a token by its name, special ones included.
+    pub fn token_id(&self, name: &str) -> Option<u32> {
+        self.inner.token_to_id(name)
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> u32 {
+        self.eos
+    }
+
+    /// Tokens, special ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn training_is_deterministic_and_text_comes_back() {
+        let word = |n: u32| format!("{:b}", n + 9).replace('0', "ba").replace('1', "ku");
+        let texts: Vec<String> =
+            (0..200).map(|i| format!("def {}(x):\n    return x + z_{}\n", word(i * 7), word(i % 13))).collect();
+        let train = || Tokenizer::train_bpe(texts.iter().map(String::as_str), 320).expect("trains");
+        let (a, b) = (train(), train());
+        assert_eq!(a.to_bytes().expect("writes"), b.to_bytes().expect("writes"));
+        assert_eq!((a.vocab_size(), a.eos()), (320, 1));
+        for text in ["", "def f(x):\n\treturn  x   ** 2\n", "naïve → ✓ 12345"] {
+            let tokens = a.encode(text).expect("encodes");
+            assert_eq!(a.decode(&tokens).expect("decodes"), text);
+        }
+        let again = Tokenizer::from_bytes(&a.to_bytes().expect("writes")).expect("reads");
+        assert_eq!(again.encode("return x").expect("encodes"), a.encode("return x").expect("encodes"));
+    }
+
+    #[test]
+    fn a_vocabulary_too_small_is_refused() {
+        assert!(Tokenizer::train_bpe(["a"].into_iter(), 100).is_err());
+    }
+}

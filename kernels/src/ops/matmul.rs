@@ -1,0 +1,111 @@
+//! The linear layer without bias, forward and backward:  Y = X Wᵀ,  dX = dY W,  dW += dYᵀ X.
+//!
+//! W is (O, C) as Hugging Face keeps it. It is packed once a step, for each direction, into the panels of
+//! [`panels`](super::panels), whose fixed order over k makes a row's bits the same in any batch.
+
+use super::panels::{Lhs, Panels, multiply};
+use crate::memory::{Cpu, Memory};
+
+/// A weight, ready to multiply: Wᵀ for the forward pass and, for training, W for the backward one.
+#[derive(Clone, Debug, Default)]
+pub struct Weight {
+    pub(crate) forward: Panels,
+    backward: Panels,
+}
+
+/// The three products of a linear layer.
+pub trait MatMul: Memory {
+    /// A packed weight.
+    type Weight;
+    /// Space for packing X in the weight's gradient.
+    type Scratch;
+    /// Packs `w` (O, C), for the backward pass as well if `training`.
+    fn pack(&self, packed: &mut Self::Weight, w: &Self::F32, outputs: usize, channels: usize, training: bool);
+    /// `y` (N, O) = `x` (N, C) Wᵀ, or added to `y` with `add`.
+    fn linear(&self, y: &mut Self::F32, x: &Self::F32, w: &Self::Weight, rows: usize, add: bool);
+    /// Overwrites `dx` (N, C) with `dy` (N, O) W.
+    fn linear_backward_input(&self, dx: &mut Self::F32, dy: &Self::F32, w: &Self::Weight, rows: usize);
+    /// Adds `dy`ᵀ `x` into `dw` (O, C), in the order of the rows.
+    fn linear_backward_weight(
+        &self,
+        dw: &mut Self::F32,
+        dy: &Self::F32,
+        x: &Self::F32,
+        outputs: usize,
+        channels: usize,
+        rows: usize,
+        scratch: &mut Self::Scratch,
+    );
+}
+
+impl MatMul for Cpu {
+    type Weight = Weight;
+    type Scratch = Panels;
+
+    fn pack(&self, packed: &mut Weight, w: &[f32], outputs: usize, channels: usize, training: bool) {
+        packed.forward.pack_columns(w, channels, outputs, channels);
+        if training {
+            packed.backward.pack_rows(w, outputs, channels, channels);
+        }
+    }
+
+    fn linear(&self, y: &mut [f32], x: &[f32], w: &Weight, rows: usize, add: bool) {
+        let (outputs, channels) = (w.forward.n(), w.forward.k());
+        multiply(self.level, y, outputs, Lhs::rows(x, rows, channels), &w.forward, add);
+    }
+
+    fn linear_backward_input(&self, dx: &mut [f32], dy: &[f32], w: &Weight, rows: usize) {
+        let (outputs, channels) = (w.backward.k(), w.backward.n());
+        multiply(self.level, dx, channels, Lhs::rows(dy, rows, outputs), &w.backward, false);
+    }
+
+    fn linear_backward_weight(
+        &self,
+        dw: &mut [f32],
+        dy: &[f32],
+        x: &[f32],
+        outputs: usize,
+        channels: usize,
+        rows: usize,
+        scratch: &mut Panels,
+    ) {
+        scratch.pack_rows(x, rows, channels, channels);
+        multiply(self.level, dw, channels, Lhs::columns(dy, outputs, outputs), scratch, true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, finite_differences, noise, weighted, wide};
+
+    fn reference(x: &[f64], w: &[f64], rows: usize, outputs: usize, channels: usize) -> Vec<f64> {
+        (0..rows * outputs)
+            .map(|at| {
+                let (i, o) = (at / outputs, at % outputs);
+                (0..channels).map(|c| x[i * channels + c] * w[o * channels + c]).sum()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn both_gradients_agree_with_finite_differences() {
+        let (rows, outputs, channels) = (5, 7, 3);
+        let cpu = Cpu::new();
+        let (x, w) = (noise(rows * channels, 1, 1.0), noise(outputs * channels, 2, 1.0));
+        let dy = noise(rows * outputs, 3, 1.0);
+        let mut packed = Weight::default();
+        cpu.pack(&mut packed, &w, outputs, channels, true);
+        let mut y = vec![0.0; rows * outputs];
+        cpu.linear(&mut y, &x, &packed, rows, false);
+        assert_close(&y, &reference(&wide(&x), &wide(&w), rows, outputs, channels), 1e-5);
+
+        let mut dx = vec![0.0; x.len()];
+        cpu.linear_backward_input(&mut dx, &dy, &packed, rows);
+        let loss = |x: &[f64], w: &[f64]| weighted(&reference(x, w, rows, outputs, channels), &dy);
+        assert_close(&dx, &finite_differences(&wide(&x), |x| loss(x, &wide(&w))), 1e-4);
+        let mut dw = vec![0.0; w.len()];
+        cpu.linear_backward_weight(&mut dw, &dy, &x, outputs, channels, rows, &mut Panels::default());
+        assert_close(&dw, &finite_differences(&wide(&w), |w| loss(&wide(&x), w)), 1e-4);
+    }
+}

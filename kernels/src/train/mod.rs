@@ -1,0 +1,135 @@
+//! Gradient steps: packed rows, AdamW, a warm-up and a cosine; resumable, and the same bytes on any number of threads.
+
+mod plan;
+mod state;
+mod trainer;
+
+pub use trainer::Trainer;
+
+use crate::Result;
+use crate::model::Model;
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+
+/// One document: `tokens[..prompt]` is context, the loss is on `tokens[prompt..]` only.
+///
+/// Nothing is added: a text that should end has its end-of-text token last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// At least two tokens.
+    pub tokens: Vec<u32>,
+    /// How many of them are context; the first token is never predicted.
+    pub prompt: usize,
+}
+
+/// How long to train.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Steps {
+    /// Passes over the examples; a part of one is allowed.
+    Epochs(f64),
+    /// Tokens read, context included; rounded up to whole steps.
+    Tokens(u64),
+}
+
+/// What a training run is given beside the model and the examples. Every field but `threads` changes the result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// How long.
+    pub steps: Steps,
+    /// Peak learning rate.
+    pub learning_rate: f32,
+    /// Part of the steps in which the rate rises to its peak, 0 to 1.
+    pub warmup: f32,
+    /// The last step's rate as a part of the peak; a cosine leads there.
+    pub final_lr: f32,
+    /// Tokens a step: so many rows are taken as fit, at least one.
+    pub batch_tokens: usize,
+    /// Tokens a row: whole examples are packed into it. The longest example must fit.
+    pub sequence_tokens: usize,
+    /// AdamW's λ, on matrices only.
+    pub weight_decay: f32,
+    /// AdamW's β₁.
+    pub beta1: f32,
+    /// AdamW's β₂.
+    pub beta2: f32,
+    /// AdamW's ε.
+    pub eps: f32,
+    /// Gradients are scaled down to this global norm; 0 leaves them.
+    pub clip: f32,
+    /// Gradient sums of a step: row r goes to sum r mod `lanes`, and the sums are added in order. A number of the run, not
+    /// of the machine: it bounds the threads that help, and each costs a copy of the gradient.
+    pub lanes: usize,
+    /// Orders the examples.
+    pub seed: u64,
+    /// Threads; changes no bits.
+    #[serde(skip, default = "one")]
+    pub threads: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            steps: Steps::Epochs(1.0),
+            learning_rate: 1e-3,
+            warmup: 0.05,
+            final_lr: 0.1,
+            batch_tokens: 4096,
+            sequence_tokens: 512,
+            weight_decay: 0.05,
+            beta1: 0.9,
+            beta2: 0.98,
+            eps: 1e-8,
+            clip: 1.0,
+            lanes: 8,
+            seed: 0,
+            threads: 1,
+        }
+    }
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Its number, from 1.
+    pub step: usize,
+    /// Of how many.
+    pub steps: usize,
+    /// Mean loss of the step's targets before the step, in nats.
+    pub loss: f32,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f32,
+    /// The rate it used.
+    pub learning_rate: f32,
+    /// Tokens read so far, this step included.
+    pub tokens: u64,
+    /// Tokens predicted so far, this step included.
+    pub target_tokens: u64,
+}
+
+/// Trains `model` in place; `on_step` hears of every step and may end the run early, which leaves the model as trained so
+/// far. Gives all reports.
+///
+/// # Errors
+/// As [`Trainer::new`] and [`Trainer::step`]; the model is then as it was.
+pub fn fit(
+    model: &mut Model,
+    examples: &[Example],
+    options: &Options,
+    on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+) -> Result<Vec<StepReport>> {
+    let mut trainer = Trainer::new(model.clone(), examples, options)?;
+    let mut reports = Vec::with_capacity(trainer.steps());
+    while let Some(report) = trainer.step()? {
+        reports.push(report);
+        if on_step(&report).is_break() {
+            break;
+        }
+    }
+    *model = trainer.finish();
+    Ok(reports)
+}
