@@ -29,7 +29,8 @@ impl Store {
             .prefix("new-")
             .tempfile_in(workspace)
             .map_err(CacheError::io("write in", workspace))?;
-        let mut writer = HashingWriter { file: BufWriter::new(staged.as_file()), hasher: blake3::Hasher::new(), bytes: 0 };
+        let mut writer =
+            HashingWriter { file: BufWriter::new(staged.as_file()), hasher: blake3::Hasher::new(), bytes: 0 };
         fill(&mut writer)?;
         let (digest, bytes) = writer.finish().map_err(CacheError::io("write", staged.path()))?;
         let (path, mode) = match destination {

@@ -26,9 +26,7 @@ mod segment;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-pub use action::{
-    ActionRecord, Cost, FileRecord, KeyPart, OutputRecord, OutputType, PartGroup, Pointer, Provenance,
-};
+pub use action::{ActionRecord, Cost, FileRecord, KeyPart, OutputRecord, OutputType, PartGroup, Pointer, Provenance};
 pub use digest::{ActionKey, Digest, NotHexadecimal, RecipeKey, Signature};
 pub use lock::Lock;
 pub use segment::{Segment, Segments};

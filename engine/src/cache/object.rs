@@ -19,8 +19,7 @@ impl Store {
     /// # Errors
     /// The disk is full, or the store can't be written; nothing is kept then.
     pub fn put_table(&self, batch: &RecordBatch) -> Result<OutputRecord, CacheError> {
-        let (digest, bytes) =
-            self.commit(Destination::Object, |writer| Ok(table::write_table(batch, writer)?))?;
+        let (digest, bytes) = self.commit(Destination::Object, |writer| Ok(table::write_table(batch, writer)?))?;
         let rows = batch.num_rows() as u64;
         Ok(OutputRecord { digest, output_type: OutputType::Table, rows, bytes, files: Vec::new() })
     }

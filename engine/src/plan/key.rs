@@ -122,9 +122,8 @@ impl Recipe {
     /// What all row keys of a row stage have in common. `None` for a table stage.
     pub(crate) fn signature(&self, inputs: &BTreeMap<String, Digest>) -> Option<Signature> {
         let left_out = self.row.as_ref()?;
-        let is_left_out = |part: &&KeyPart| {
-            part.group == PartGroup::Param && left_out.params.contains(&part.name.as_str())
-        };
+        let is_left_out =
+            |part: &&KeyPart| part.group == PartGroup::Param && left_out.params.contains(&part.name.as_str());
         let parts: Vec<KeyPart> = self
             .parts
             .iter()
@@ -138,11 +137,8 @@ impl Recipe {
 
 /// The key under which the store keeps the action that a node of a pipeline last led to.
 pub(crate) fn node_key(pipeline: &str, node: &str) -> RecipeKey {
-    let part = |name: &str, value: &str| KeyPart {
-        group: PartGroup::Format,
-        name: name.to_owned(),
-        value: value.to_owned(),
-    };
+    let part =
+        |name: &str, value: &str| KeyPart { group: PartGroup::Format, name: name.to_owned(), value: value.to_owned() };
     hash("node", &[part("pipeline", pipeline), part("node", node)]).into()
 }
 

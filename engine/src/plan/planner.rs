@@ -126,9 +126,8 @@ impl Planner<'_> {
         if !description.rounds.iter().flatten().all(is_settled) && (pick == Pick::Best || description.stop.is_some()) {
             return Ok(open());
         }
-        let ran = |round: &&Vec<NodeIndex>| {
-            round.iter().all(|&node| !matches!(self.nodes[node].forecast, Forecast::Skipped))
-        };
+        let ran =
+            |round: &&Vec<NodeIndex>| round.iter().all(|&node| !matches!(self.nodes[node].forecast, Forecast::Skipped));
         let round = match pick {
             Pick::Last if description.stop.is_none() => nodes.len().checked_sub(1),
             Pick::Last => description.rounds.iter().take_while(ran).count().checked_sub(1),

@@ -121,8 +121,7 @@ impl<'a> RunLog<'a> {
             nodes: Vec::new(),
         };
         let path = folder.join("events.jsonl");
-        let events =
-            File::options().create(true).append(true).open(&path).map_err(CacheError::io("write", &path))?;
+        let events = File::options().create(true).append(true).open(&path).map_err(CacheError::io("write", &path))?;
         let mut log =
             Self { store, pipeline, record, folder, events, started: Instant::now(), error: None, _lock: lock };
         log.store.write_file(&log.folder.join("pipeline.toml"), pipeline.resolved.as_bytes())?;

@@ -164,13 +164,8 @@ impl<'a> Executor<'a> {
         }
     }
 
-    fn start<'scope>(
-        &mut self,
-        scope: &'scope Scope<'scope, '_>,
-        node: NodeIndex,
-        threads: usize,
-        run_id: &'scope str,
-    ) where
+    fn start<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, node: NodeIndex, threads: usize, run_id: &'scope str)
+    where
         'a: 'scope,
     {
         let prepared = self.prepared[node].take().expect("a node is looked up before it starts");
@@ -179,11 +174,8 @@ impl<'a> Executor<'a> {
             node: described.id.clone(),
             kind: described.stage_kind.kind().name().to_owned(),
         });
-        let reporter = ChannelReporter {
-            node: described.id.clone(),
-            sender: self.sender.clone(),
-            last: Mutex::new(None),
-        };
+        let reporter =
+            ChannelReporter { node: described.id.clone(), sender: self.sender.clone(), last: Mutex::new(None) };
         let job = Job {
             node: described,
             key: prepared.key,
@@ -203,7 +195,8 @@ impl<'a> Executor<'a> {
             // The executor waits for this message; it is gone only if it panicked.
             let _ = sender.send(Message::Ended(node, result));
         };
-        let spawned = thread::Builder::new().name(described.id.clone()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
+        let spawned =
+            thread::Builder::new().name(described.id.clone()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
         if let Err(error) = spawned {
             let error = JobError::Cache(CacheError::io("start a thread for", &described.id)(error));
             let _ = self.sender.send(Message::Ended(node, Err(error)));
@@ -348,7 +341,13 @@ impl<'a> Executor<'a> {
             run_id: self.log.id().to_owned(),
             folder: self.log.folder().to_owned(),
             status,
-            nodes: self.pipeline.nodes.iter().zip(&self.nodes).map(|(node, log)| summary(node.id.clone(), log)).collect(),
+            nodes: self
+                .pipeline
+                .nodes
+                .iter()
+                .zip(&self.nodes)
+                .map(|(node, log)| summary(node.id.clone(), log))
+                .collect(),
             wall_s: self.log.wall_s(),
         };
         let last = Event::RunFinished {

@@ -105,7 +105,7 @@ pub(crate) enum Decision {
 /// Why a node does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Skip {
-    /// A node that it needs did not give its outputs.
+    /// A node that it needs, at once or through others, failed.
     Needs(NodeIndex),
     /// Its loop stopped after so many rounds.
     Stopped { in_loop: usize, rounds: usize },
@@ -126,7 +126,7 @@ impl Skip {
     /// In words.
     pub(crate) fn in_words(self, pipeline: &Pipeline) -> impl fmt::Display {
         match self {
-            Self::Needs(node) => format!("it needs `{}`", pipeline.nodes[node].id),
+            Self::Needs(node) => format!("it needs `{}`, which failed", pipeline.nodes[node].id),
             Self::Stopped { in_loop, rounds } => {
                 let description = &pipeline.loops[in_loop];
                 match &description.stop {
@@ -307,7 +307,7 @@ impl State {
                 Some(Err(reason)) => _ = skip.get_or_insert(reason),
                 Some(Ok(needed)) if self.phases[needed] == Phase::Done => {}
                 Some(Ok(needed)) if self.phases[needed].is_settled() => {
-                    skip.get_or_insert(Skip::Needs(needed));
+                    skip.get_or_insert(self.without(needed));
                 }
                 Some(Ok(_)) => return Readiness::Wait,
             }
@@ -336,7 +336,7 @@ impl State {
             _ => true,
         };
         if let Some(broken) = members().find(broken) {
-            return Some(Err(Skip::Needs(broken)));
+            return Some(Err(self.without(broken)));
         }
         let round = match pick {
             Pick::Last => rounds.checked_sub(1),
@@ -346,6 +346,15 @@ impl State {
             }
         };
         Some(round.and_then(|round| nodes.get(round).copied()).ok_or(Skip::NoBest { in_loop }))
+    }
+
+    /// Why a node can't run that needs this one, which did not give its outputs: the first cause, not the last.
+    fn without(&self, needed: NodeIndex) -> Skip {
+        match self.phases[needed] {
+            Phase::Skipped(skip) => skip,
+            Phase::Cancelled => Skip::Interrupted,
+            _ => Skip::Needs(needed),
+        }
     }
 
     fn is_round_settled(&self, in_loop: usize, round: usize) -> bool {

@@ -189,11 +189,7 @@ impl<T: Column> Column for Vec<T> {
     fn values(array: &ArrayRef) -> Vec<Self> {
         let lists = downcast::<ListArray>(array);
         let items = T::values(lists.values());
-        lists
-            .offsets()
-            .windows(2)
-            .map(|window| items[window[0] as usize..window[1] as usize].to_vec())
-            .collect()
+        lists.offsets().windows(2).map(|window| items[window[0] as usize..window[1] as usize].to_vec()).collect()
     }
     fn array(values: Vec<Self>) -> ArrayRef {
         let offsets = OffsetBuffer::from_lengths(values.iter().map(Vec::len));

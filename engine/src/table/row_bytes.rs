@@ -58,11 +58,8 @@ pub fn read_columns(batch: &RecordBatch, reads: &Schema) -> Result<RecordBatch, 
             if found == expected {
                 return Ok(Arc::clone(column));
             }
-            let wrong = || RecordError::WrongType {
-                column: name.clone(),
-                found: found.clone(),
-                expected: expected.clone(),
-            };
+            let wrong =
+                || RecordError::WrongType { column: name.clone(), found: found.clone(), expected: expected.clone() };
             if !readable_as(found, expected) {
                 return Err(wrong());
             }
@@ -106,9 +103,16 @@ fn type_name(data_type: &DataType) -> String {
 enum Values<'a> {
     Bool(&'a BooleanArray),
     /// Numbers of a fixed width, as their little-endian bytes.
-    Fixed { bytes: &'a [u8], width: usize, nulls: Option<&'a NullBuffer> },
+    Fixed {
+        bytes: &'a [u8],
+        width: usize,
+        nulls: Option<&'a NullBuffer>,
+    },
     Text(&'a StringArray),
-    List { lists: &'a ListArray, items: Box<Values<'a>> },
+    List {
+        lists: &'a ListArray,
+        items: Box<Values<'a>>,
+    },
 }
 
 impl<'a> Values<'a> {

@@ -1,0 +1,10 @@
+//! The engine with toy kinds: whole runs in a temporary folder.
+
+mod interruption;
+mod loops;
+mod plan;
+mod recomputation;
+mod runs;
+mod speed;
+mod store;
+mod support;
