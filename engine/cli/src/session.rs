@@ -9,7 +9,7 @@ use tracetune_engine::pipeline::{Overrides, Pipeline, project_root};
 use crate::App;
 use crate::args::Global;
 use crate::exit;
-use crate::ui::{Reported, Ui};
+use crate::ui::{Reported, Ui, helped};
 
 /// The folder in the project's root that holds the store unless another one is given.
 pub(crate) const STORE_FOLDER: &str = ".tracetune";
@@ -44,7 +44,13 @@ impl Session<'_> {
 
     /// The store of the project that the working directory is in.
     pub(crate) fn store_here(&self) -> anyhow::Result<Store> {
-        self.store(&project_root(Path::new("pipeline.toml")))
+        let root = project_root(Path::new("pipeline.toml"));
+        let folder = self.store_folder(&root);
+        if !folder.is_dir() {
+            let help = "run a pipeline first, go to its project, or name the store with `--store`";
+            return Err(helped(format!("there is no store at `{}`", folder.display()), help));
+        }
+        self.store(&root)
     }
 
     /// Where the store is, whether it exists or not.

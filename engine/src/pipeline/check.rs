@@ -55,7 +55,13 @@ pub(super) fn check(graph: &Graph, order: &[NodeIndex], registry: &Registry, pro
 }
 
 /// Checks that the metrics a loop watches can come from one of its stages.
-pub(super) fn check_metrics(graph: &Graph, index: usize, outer: &LoopTable, outputs: &Outputs, problems: &mut Problems) {
+pub(super) fn check_metrics(
+    graph: &Graph,
+    index: usize,
+    outer: &LoopTable,
+    outputs: &Outputs,
+    problems: &mut Problems,
+) {
     let nodes = graph.loops[index].stages.values().flatten();
     let gives = |node: &NodeIndex| match &outputs[*node] {
         Some(outputs) => outputs.iter().any(|output| output.name == "metrics"),
@@ -157,7 +163,8 @@ impl Mismatch<'_> {
                 (message, has.unwrap_or_default())
             }
             MismatchKind::ColumnType(column, found, wanted) => {
-                let message = format!("`{reader}` reads column `{column}` as {}, and `{name}` has another type", words(wanted));
+                let message =
+                    format!("`{reader}` reads column `{column}` as {}, and `{name}` has another type", words(wanted));
                 (message, format!("has it as {}", words(found)))
             }
             MismatchKind::Type => {
@@ -181,7 +188,9 @@ impl Mismatch<'_> {
         let port = &self.connection.port;
         for (target, known) in outputs.iter().enumerate().filter(|(target, _)| !users.contains(target)) {
             for (place, output) in known.iter().flatten().enumerate() {
-                if mismatch(&self.connection.port_type, &output.port_type).is_some() || output.port_type == PortType::Table(None) {
+                if mismatch(&self.connection.port_type, &output.port_type).is_some()
+                    || output.port_type == PortType::Table(None)
+                {
                     continue;
                 }
                 let Some(reference) = graph.reference(self.node, target) else { continue };

@@ -37,7 +37,12 @@ pub(super) struct Connection {
 }
 
 /// Reads a stage's table.
-pub(super) fn define<'a>(stage: &StageTable<'a>, seed: &Value<'a>, registry: &Registry, problems: &mut Problems<'a>) -> Definition {
+pub(super) fn define<'a>(
+    stage: &StageTable<'a>,
+    seed: &Value<'a>,
+    registry: &Registry,
+    problems: &mut Problems<'a>,
+) -> Definition {
     let mut definition = Definition {
         name: stage.name.clone(),
         at: stage.at,
@@ -171,7 +176,12 @@ fn missing(
     }
 }
 
-fn parse<'a>(stage: &StageTable<'a>, kind: &dyn Kind, params: Table<'a>, problems: &mut Problems<'a>) -> Option<CheckedStage> {
+fn parse<'a>(
+    stage: &StageTable<'a>,
+    kind: &dyn Kind,
+    params: Table<'a>,
+    problems: &mut Problems<'a>,
+) -> Option<CheckedStage> {
     let places: Vec<(String, Span)> =
         params.iter().map(|(key, value)| (key.get_ref().clone().into_owned(), span(value))).collect();
     let place = |name: &str| places.iter().find(|(known, _)| known == name).map(|(_, at)| *at);
@@ -181,7 +191,8 @@ fn parse<'a>(stage: &StageTable<'a>, kind: &dyn Kind, params: Table<'a>, problem
         Ok(checked) => checked,
         Err(error) => {
             let at = error.span().map_or(stage.at, Span::from);
-            let within = places.iter().find(|(_, place)| place.start <= at.start && at.end <= place.end && place.end > 0);
+            let within =
+                places.iter().find(|(_, place)| place.start <= at.start && at.end <= place.end && place.end > 0);
             let message = match within {
                 Some((name, _)) => format!("`{name}`: {}", error.message()),
                 None => format!("`{}`: {}", stage.name, error.message()),

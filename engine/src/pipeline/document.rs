@@ -130,14 +130,16 @@ fn read_loop<'a>(name: &str, at: Span, table: &Table<'a>, problems: &mut Problem
             "times" => match integer(value.get_ref()) {
                 Some(times @ 1..=MOST_ROUNDS) => read.times = times as usize,
                 Some(_) => {
-                    let message = format!("`times` must be from 1 to {MOST_ROUNDS}, found {}", described(value.get_ref()));
+                    let message =
+                        format!("`times` must be from 1 to {MOST_ROUNDS}, found {}", described(value.get_ref()));
                     problems.error(span(value), message, "");
                 }
                 None => wrong_type("times", "an integer of at least 1", value, problems),
             },
             "carry" => {
                 let carried = expect_table("carry", value, problems).map(entries).unwrap_or_default();
-                read.carry = carried.into_iter().filter_map(|(name, at, value)| carry(name, at, value, problems)).collect();
+                read.carry =
+                    carried.into_iter().filter_map(|(name, at, value)| carry(name, at, value, problems)).collect();
             }
             "stop" => read.stop = stop(at, value, problems),
             "select" => read.select = metric("select", value, problems),

@@ -6,7 +6,12 @@ use super::unroll::{Graph, Origin};
 use super::{Binding, Loop, Node, NodeIndex, Source};
 
 /// The nodes in order, and the loops. The graph has no errors.
-pub(super) fn finish(document: &Document, graph: Graph, order: &[NodeIndex], outputs: &Outputs) -> (Vec<Node>, Vec<Loop>) {
+pub(super) fn finish(
+    document: &Document,
+    graph: Graph,
+    order: &[NodeIndex],
+    outputs: &Outputs,
+) -> (Vec<Node>, Vec<Loop>) {
     let mut place = vec![0; graph.nodes.len()];
     for (new, &old) in order.iter().enumerate() {
         place[old] = new;

@@ -59,17 +59,23 @@ fn set<'a>(document: &mut Table<'a>, start: usize, text: &'a str, problems: &mut
         .unwrap_or_else(|| Spanned::new(value_start..start + text.len(), DeValue::String(Cow::Borrowed(value))));
     let words: Vec<&str> = path.trim().split('.').map(str::trim).collect();
     if words.iter().any(|word| word.is_empty()) {
-        problems.error(at, "`--set` needs a path and a value", "").help("write `--set samples=24` or `--set stages.sample.n=24`");
+        problems
+            .error(at, "`--set` needs a path and a value", "")
+            .help("write `--set samples=24` or `--set stages.sample.n=24`");
         return;
     }
     let Some(place) = place(document, &words) else {
         let named = names(document, "params");
         let stages = names(document, "stages").into_iter().chain(names(document, "loop"));
-        let help = match nearest(words[0], named.iter().cloned().chain(stages).collect::<Vec<_>>().iter().map(String::as_str)) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if named.is_empty() => "the file has no [params]; write `stages.NAME.KEY=VALUE` to set a stage's key".to_owned(),
-            None => format!("the file's parameters are {}", list(named)),
-        };
+        let help =
+            match nearest(words[0], named.iter().cloned().chain(stages).collect::<Vec<_>>().iter().map(String::as_str))
+            {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if named.is_empty() => {
+                    "the file has no [params]; write `stages.NAME.KEY=VALUE` to set a stage's key".to_owned()
+                }
+                None => format!("the file's parameters are {}", list(named)),
+            };
         problems.error(at, format!("there is nothing called `{}` to set", words[0]), "").help(help);
         return;
     };
@@ -101,7 +107,8 @@ fn place(document: &Table, words: &[&str]) -> Option<Vec<String>> {
         ["pipeline" | "params" | "stages" | "loop", _, ..] => path(&[]),
         [name, stage, rest @ ..] if has("loop", name) => {
             let inner = table(document, "loop").and_then(|loops| table(loops, name));
-            let is_stage = inner.and_then(|inner| table(inner, "stages")).is_some_and(|stages| stages.contains_key(*stage));
+            let is_stage =
+                inner.and_then(|inner| table(inner, "stages")).is_some_and(|stages| stages.contains_key(*stage));
             let mut full = vec!["loop".to_owned(), (*name).to_owned()];
             if is_stage {
                 full.push("stages".to_owned());

@@ -117,7 +117,8 @@ impl Pipeline {
         }
         let warnings = problems.finish()?;
         let name = document.name.clone().unwrap_or_else(|| name.to_owned());
-        let seed = value::integer(document.seed.get_ref()).and_then(|seed| u64::try_from(seed).ok()).unwrap_or_default();
+        let seed =
+            value::integer(document.seed.get_ref()).and_then(|seed| u64::try_from(seed).ok()).unwrap_or_default();
         let resolved = resolved::text(&table, &name, seed);
         let (nodes, loops) = finish::finish(&document, graph, &order, &outputs);
         Ok(Self { name, seed, root: root.to_owned(), nodes, loops, resolved, warnings })

@@ -129,7 +129,8 @@ impl Parameter {
 
     /// Why `value` can't be this parameter's, if the schema says so, and what to write instead.
     pub(super) fn refuses(&self, value: &DeValue) -> Option<(String, Option<String>)> {
-        let wrong = |help| Some((format!("`{}` must be {}, found {}", self.name, self.expected(), described(value)), help));
+        let wrong =
+            |help| Some((format!("`{}` must be {}, found {}", self.name, self.expected(), described(value)), help));
         let fits = |name: &String| match (name.as_str(), value) {
             ("integer", DeValue::Integer(_))
             | ("number", DeValue::Integer(_) | DeValue::Float(_))
@@ -144,8 +145,12 @@ impl Parameter {
         }
         if let (DeValue::String(word), false) = (value, self.choices.is_empty()) {
             let words = self.choices.iter().map(String::as_str);
-            if self.types.iter().all(|name| name == "string") && !self.choices.iter().any(|choice| choice == word.as_ref()) {
-                return wrong(crate::diagnostic::nearest(word, words).map(|near| format!("did you mean `\"{near}\"`?")));
+            if self.types.iter().all(|name| name == "string")
+                && !self.choices.iter().any(|choice| choice == word.as_ref())
+            {
+                return wrong(
+                    crate::diagnostic::nearest(word, words).map(|near| format!("did you mean `\"{near}\"`?")),
+                );
             }
         }
         let amount: Option<f64> = match value {
@@ -153,7 +158,9 @@ impl Parameter {
             DeValue::Float(number) => number.as_str().parse().ok(),
             _ => None,
         };
-        let out = |amount: f64| self.minimum.is_some_and(|least| amount < least) || self.maximum.is_some_and(|most| amount > most);
+        let out = |amount: f64| {
+            self.minimum.is_some_and(|least| amount < least) || self.maximum.is_some_and(|most| amount > most)
+        };
         if amount.is_some_and(out) { wrong(None) } else { None }
     }
 

@@ -97,5 +97,6 @@ impl<'a> Params<'a> {
 fn reference<'v>(value: &'v DeValue) -> Option<&'v str> {
     let name = value.as_str()?.strip_prefix('$')?;
     let word = |character: char| character.is_ascii_alphanumeric() || character == '_' || character == '-';
-    (name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') && name.chars().all(word)).then_some(name)
+    (name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') && name.chars().all(word))
+        .then_some(name)
 }

@@ -24,7 +24,12 @@ impl<'a> Problems<'a> {
     }
 
     /// Notes a warning.
-    pub(super) fn warning(&mut self, at: Span, message: impl Into<String>, label: impl Into<String>) -> &mut Diagnostic {
+    pub(super) fn warning(
+        &mut self,
+        at: Span,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) -> &mut Diagnostic {
         self.push(Severity::Warning, at, message.into(), label.into())
     }
 

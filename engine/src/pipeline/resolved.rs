@@ -57,7 +57,11 @@ fn section(text: &mut String, path: &[&str], table: Plain) {
 
 fn quoted(key: &str) -> String {
     let bare = |character: char| character.is_ascii_alphanumeric() || character == '_' || character == '-';
-    if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { PlainValue::String(key.to_owned()).to_string() }
+    if !key.is_empty() && key.chars().all(bare) {
+        key.to_owned()
+    } else {
+        PlainValue::String(key.to_owned()).to_string()
+    }
 }
 
 /// A string that starts with a dollar sign would be taken for a parameter.
@@ -65,7 +69,9 @@ fn escaped(value: PlainValue) -> PlainValue {
     match value {
         PlainValue::String(text) if text.starts_with('$') => PlainValue::String(format!("${text}")),
         PlainValue::Array(items) => PlainValue::Array(items.into_iter().map(escaped).collect()),
-        PlainValue::Table(table) => PlainValue::Table(table.into_iter().map(|(key, value)| (key, escaped(value))).collect()),
+        PlainValue::Table(table) => {
+            PlainValue::Table(table.into_iter().map(|(key, value)| (key, escaped(value))).collect())
+        }
         other => other,
     }
 }

@@ -16,12 +16,15 @@ pub fn schema(registry: &Registry) -> Json {
         let stage = stage(&**kind, &mut definitions);
         definitions.insert(name, stage);
     }
-    definitions.insert("stage".into(), json!({
-        "type": "object",
-        "required": ["kind"],
-        "properties": {"kind": {"enum": registry.iter().map(|kind| kind.name()).collect::<Vec<_>>()}},
-        "oneOf": kinds,
-    }));
+    definitions.insert(
+        "stage".into(),
+        json!({
+            "type": "object",
+            "required": ["kind"],
+            "properties": {"kind": {"enum": registry.iter().map(|kind| kind.name()).collect::<Vec<_>>()}},
+            "oneOf": kinds,
+        }),
+    );
     definitions.insert("loop".into(), outer_loop());
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -99,19 +102,28 @@ fn stage(kind: &dyn Kind, definitions: &mut Map<String, Json>) -> Json {
     let mut required = vec![json!("kind")];
     let mut properties = Map::new();
     properties.insert("kind".into(), json!({"const": name, "description": kind.about()}));
-    properties.insert("variant".into(), json!({
-        "description": "The label of the stage's metrics, or a list of labels; `main` by default.",
-        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-    }));
+    properties.insert(
+        "variant".into(),
+        json!({
+            "description": "The label of the stage's metrics, or a list of labels; `main` by default.",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        }),
+    );
     if kind.open_ports() {
-        properties.insert("inputs".into(), json!({
-            "type": "object",
-            "description": "Tables by a name of your own: each value is a stage.",
-            "additionalProperties": {"type": "string"},
-        }));
+        properties.insert(
+            "inputs".into(),
+            json!({
+                "type": "object",
+                "description": "Tables by a name of your own: each value is a stage.",
+                "additionalProperties": {"type": "string"},
+            }),
+        );
     }
     for port in kind.ports() {
-        properties.insert(port.name.into(), json!({"type": "string", "description": format!("The stage with {}.", port.about)}));
+        properties.insert(
+            port.name.into(),
+            json!({"type": "string", "description": format!("The stage with {}.", port.about)}),
+        );
         if !port.optional {
             required.push(json!(port.name));
         }

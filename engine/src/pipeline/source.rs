@@ -52,7 +52,8 @@ impl Sources {
             let known = |(seen, _): &(PathBuf, String)| same_file(seen, &target);
             if chain.iter().any(known) {
                 let cycle: Vec<String> = chain.iter().map(|(path, _)| path.display().to_string()).collect();
-                broken = Some((span, format!("`extends` goes in a circle: {} -> {}", cycle.join(" -> "), target.display())));
+                broken =
+                    Some((span, format!("`extends` goes in a circle: {} -> {}", cycle.join(" -> "), target.display())));
                 break;
             }
             match fs_err::read_to_string(&target) {
@@ -120,8 +121,13 @@ pub(super) fn parse(start: usize, text: &str) -> (Table<'_>, Vec<(Span, String)>
         .iter()
         .map(|error| (shifted(error.span().unwrap_or(text.len()..text.len()), start), error.message().to_owned()))
         .collect();
-    // The parser recovers on the next line: what it adds about the same line only repeats the first message.
+    problems.sort_by_key(|(span, _)| *span);
+    // The parser goes on after an error, and what it says next about the same line only repeats itself. Past a bracket
+    // that is not closed everything looks wrong.
     problems.dedup_by_key(|(span, _)| text[..(span.start - start).min(text.len())].matches('\n').count());
+    if problems.first().is_some_and(|(_, message)| message.contains("array") || message.contains("inline table")) {
+        problems.truncate(1);
+    }
     (shift_table(table.into_inner(), start), problems)
 }
 

@@ -94,7 +94,8 @@ impl Graph {
             Loop(&'d LoopTable<'a>),
         }
         let stages = document.stages.iter().map(|stage| (stage.at, Part::Stage(stage)));
-        let mut parts: Vec<_> = stages.chain(document.loops.iter().map(|outer| (outer.at, Part::Loop(outer)))).collect();
+        let mut parts: Vec<_> =
+            stages.chain(document.loops.iter().map(|outer| (outer.at, Part::Loop(outer)))).collect();
         parts.sort_by_key(|(at, _)| *at);
         self.loops = document.loops.iter().map(LoopDraft::new).collect();
         for (_, part) in parts {
@@ -109,7 +110,8 @@ impl Graph {
                     let definitions = self.define_loop(outer, seed, registry, problems);
                     for round in 0..outer.times {
                         for (stage, (first, later)) in outer.stages.iter().zip(&definitions) {
-                            let prefix = if uses[stage.name.as_str()] > 1 { format!("{}.", outer.name) } else { String::new() };
+                            let prefix =
+                                if uses[stage.name.as_str()] > 1 { format!("{}.", outer.name) } else { String::new() };
                             self.loops[index].stages.entry(stage.name.clone()).or_default().push(self.nodes.len());
                             self.nodes.push(Draft {
                                 id: format!("{prefix}{}@{}", stage.name, round + 1),
@@ -189,7 +191,8 @@ impl Graph {
                             let help = format!("carry a second value, e.g. `next = \"{}.{output}\"`", carry.next.0);
                             return Err(Unresolved { at, message, help });
                         }
-                        (reference, at) = if round == 0 { (&carry.start.0, carry.start.1) } else { (&carry.next.0, carry.next.1) };
+                        (reference, at) =
+                            if round == 0 { (&carry.start.0, carry.start.1) } else { (&carry.next.0, carry.next.1) };
                         scope = match round {
                             0 => Scope { round: None, stages_first: false },
                             later => Scope { round: Some((outer, later - 1)), stages_first: true },
@@ -218,7 +221,10 @@ impl Graph {
         let fail = |message: String, help: String| Err(Unresolved { at, message, help });
         let example = outer.order.last().map_or("STAGE", String::as_str);
         let Some(rest) = rest else {
-            return fail(format!("`{name}` is a loop"), format!("write `{name}.{example}` for the last round's `{example}`"));
+            return fail(
+                format!("`{name}` is a loop"),
+                format!("write `{name}.{example}` for the last round's `{example}`"),
+            );
         };
         let (pick, rest) = match rest.strip_prefix("best.") {
             Some(rest) => (Pick::Best, rest),
@@ -239,7 +245,9 @@ impl Graph {
         };
         if let Some(round) = round {
             return match round.parse::<usize>() {
-                Ok(round @ 1..) if round <= outer.rounds && pick == Pick::Last => Ok(Origin::node(nodes[round - 1], output)),
+                Ok(round @ 1..) if round <= outer.rounds && pick == Pick::Last => {
+                    Ok(Origin::node(nodes[round - 1], output))
+                }
                 _ => fail(
                     format!("loop `{name}` has no round `{round}`"),
                     format!("its rounds are 1 to {}, e.g. `{name}.{stage}@{}`", outer.rounds, outer.rounds),

@@ -2,8 +2,8 @@
 
 use toml::de::DeValue;
 
-use super::source::{Span, Table, Value, span};
 use super::problems::Problems;
+use super::source::{Span, Table, Value, span};
 
 /// "the string `2s`", "an array".
 pub(super) fn described(value: &DeValue) -> String {

@@ -40,7 +40,12 @@ pub(crate) fn doctor(_: &Args, session: &Session) -> anyhow::Result<u8> {
 
 fn version() -> DoctorLine {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let detail = format!("{} ({}, {}, {threads} threads)", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
+    let detail = format!(
+        "{} ({}, {}, {threads} threads)",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    );
     DoctorLine { name: "tracetune".to_owned(), health: Health::Ok, detail, help: None }
 }
 

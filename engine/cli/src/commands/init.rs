@@ -31,7 +31,10 @@ pub(crate) fn init(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let found = templates.iter().find(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
     let Some((_, text)) = found else {
         let names = tracetune_engine::diagnostic::list(templates.iter().map(|(name, _)| name));
-        return Err(helped(format!("there is no template `{}`", wanted.unwrap_or_default()), format!("the templates are {names}")));
+        return Err(helped(
+            format!("there is no template `{}`", wanted.unwrap_or_default()),
+            format!("the templates are {names}"),
+        ));
     };
     let file = args.folder.join(FILE);
     if file.exists() {
@@ -53,7 +56,8 @@ pub(crate) fn init(args: &Args, session: &Session) -> anyhow::Result<u8> {
     if made_ignore {
         session.ui.verb(Verb::Created, ignore.display());
     }
-    let enter = if args.folder == PathBuf::from(".") { String::new() } else { format!("cd {} && ", args.folder.display()) };
+    let enter =
+        if args.folder == PathBuf::from(".") { String::new() } else { format!("cd {} && ", args.folder.display()) };
     session.ui.story(format_args!("\nNext: {enter}tracetune run"));
     Ok(exit::DONE)
 }

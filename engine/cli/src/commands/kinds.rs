@@ -59,7 +59,11 @@ fn summary(kind: &dyn Kind) -> serde_json::Value {
 
 fn whole(kind: &dyn Kind) -> serde_json::Value {
     let columns = |schema: &SchemaRef| -> Vec<serde_json::Value> {
-        schema.fields().iter().map(|field| json!({"name": field.name(), "type": field.data_type().to_string()})).collect()
+        schema
+            .fields()
+            .iter()
+            .map(|field| json!({"name": field.name(), "type": field.data_type().to_string()}))
+            .collect()
     };
     let ports: Vec<_> = kind
         .ports()

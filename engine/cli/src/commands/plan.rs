@@ -75,7 +75,11 @@ pub(crate) fn plan(args: &Args, session: &Session) -> anyhow::Result<u8> {
             (Some(rows), _) => count(rows),
             (None, Some(Estimate { items, cached, exact })) => {
                 let about = if exact { "" } else { "~" };
-                if cached > 0 { format!("{about}{} ({} cached)", count(items), count(cached)) } else { format!("{about}{}", count(items)) }
+                if cached > 0 {
+                    format!("{about}{} ({} cached)", count(items), count(cached))
+                } else {
+                    format!("{about}{}", count(items))
+                }
             }
             (None, None) => "?".to_owned(),
         };
@@ -98,7 +102,15 @@ impl<'a> NodeView<'a> {
             Forecast::Hit(record) => record.outputs.values().map(|output| output.rows).max(),
             _ => None,
         };
-        Self { id: &node.id, kind: &node.kind, status: status(&node.forecast), reason, why: &node.why, rows: first, estimate: node.estimate }
+        Self {
+            id: &node.id,
+            kind: &node.kind,
+            status: status(&node.forecast),
+            reason,
+            why: &node.why,
+            rows: first,
+            estimate: node.estimate,
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! `tracetune run`
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
 use tracetune_engine::cache::{OutputType, Store};
-use tracetune_engine::pipeline::Pipeline;
+use tracetune_engine::pipeline::{Pipeline, project_root};
 use tracetune_engine::plan;
 use tracetune_engine::runs::{self, RunStatus, StageStatus};
 use tracetune_engine::schedule::{self, Event, NodeSummary, RunOptions, RunSummary};
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct View<'a> {
     run: &'a str,
-    folder: &'a std::path::Path,
+    folder: &'a Path,
     status: RunStatus,
     wall_s: f64,
     nodes: Vec<NodeView<'a>>,
@@ -80,21 +80,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
     if let Some(threads) = args.threads {
         options.threads = threads as usize;
     }
-    let summary = {
-        let progress = Progress::new(ui);
-        let quiet = ui.quiet;
-        let over = std::sync::Arc::new(AtomicBool::new(false));
-        let ended = std::sync::Arc::clone(&over);
-        let cancel = interrupt::flag(move || {
-            if !quiet && !ended.load(Ordering::Relaxed) {
-                crate::ui::interrupted();
-            }
-        });
-        let observer = |event: Event| progress.show(&event);
-        let summary = schedule::run(&pipeline, &store, &options, cancel, &observer).context("the run could not go on")?;
-        over.store(true, Ordering::Relaxed);
-        summary
-    };
+    let progress = Progress::new(ui);
+    let cancel = interrupt::flag(progress.stopping());
+    let observer = |event: Event| progress.show(&event);
+    let summary = schedule::run(&pipeline, &store, &options, cancel, &observer).context("the run could not go on")?;
     report(&pipeline, &store, &summary, session)
 }
 
@@ -122,7 +111,10 @@ fn report(pipeline: &Pipeline, store: &Store, summary: &RunSummary, session: &Se
         RunStatus::Interrupted => Verb::Interrupted,
         RunStatus::Done | RunStatus::Running => Verb::Done,
     };
-    ui.verb(verb, format_args!("run {} in {}: {}", summary.run_id, numbers::seconds(summary.wall_s), outcome(&summary.nodes)));
+    ui.verb(
+        verb,
+        format_args!("run {} in {}: {}", summary.run_id, numbers::seconds(summary.wall_s), outcome(&summary.nodes)),
+    );
     if !figures.is_empty() {
         ui.story("");
         ui.answer(results::text(&figures, ui.width()));
@@ -166,8 +158,14 @@ fn next_steps(pipeline: &Pipeline, summary: &RunSummary, session: &Session) -> S
     let here = std::env::current_dir().unwrap_or_default();
     let folder = summary.folder.strip_prefix(&here).unwrap_or(&summary.folder);
     let mut lines = vec![format!("Tables of this run (Parquet): {}", folder.join("*.parquet").display())];
-    // Commands work without `--store` only from where the store is found again.
-    let store = session.global.store.as_ref().map(|store| format!(" --store {}", store.display())).unwrap_or_default();
+    // From another project, or with a store elsewhere, the next command has to be told where it is.
+    let elsewhere = session.global.store.is_some() || project_root(Path::new("pipeline.toml")) != pipeline.root;
+    let store = session.store_folder(&pipeline.root);
+    let store = if elsewhere {
+        format!(" --store {}", store.strip_prefix(&here).unwrap_or(&store).display())
+    } else {
+        String::new()
+    };
     let with_table = summary.nodes.iter().rev().find(|node| {
         node.outputs.values().any(|output| output.output_type == OutputType::Table && output.rows > 0)
             && pipeline.nodes.iter().any(|known| known.id == node.id && known.stage_kind.kind().row().is_some())

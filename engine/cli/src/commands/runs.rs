@@ -5,6 +5,7 @@ use tracetune_engine::runs::{self, Run, RunStatus, StageStatus};
 
 use crate::exit;
 use crate::session::Session;
+use crate::ui::numbers::time;
 use crate::ui::table::Words;
 
 /// List the runs of this project, the latest first
@@ -41,7 +42,7 @@ pub(crate) fn runs(args: &Args, session: &Session) -> anyhow::Result<u8> {
             run.record.nodes.len().to_string(),
             number(StageStatus::Cached),
             number(StageStatus::Computed),
-            run.record.started.clone(),
+            time(&run.record.started),
         ]);
     }
     session.ui.answer(words.text(session.ui.width()));

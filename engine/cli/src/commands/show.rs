@@ -10,6 +10,7 @@ use tracetune_engine::table::read_column;
 
 use crate::exit;
 use crate::session::Session;
+use crate::ui::numbers::time;
 use crate::ui::results::{self, Figure};
 use crate::ui::table::{self, Words};
 use crate::ui::{helped, numbers, style};
@@ -57,7 +58,8 @@ pub(crate) fn figures(run: &Run) -> anyhow::Result<Vec<Figure>> {
         let (variants, rounds) = (read_column::<String>(&batch, "variant")?, read_column::<i32>(&batch, "round")?);
         let (splits, metrics) = (read_column::<String>(&batch, "split")?, read_column::<String>(&batch, "metric")?);
         let (values, counts) = (read_column::<f64>(&batch, "value")?, read_column::<i64>(&batch, "n")?);
-        let (lows, highs) = (read_column::<Option<f64>>(&batch, "ci_low")?, read_column::<Option<f64>>(&batch, "ci_high")?);
+        let (lows, highs) =
+            (read_column::<Option<f64>>(&batch, "ci_low")?, read_column::<Option<f64>>(&batch, "ci_high")?);
         let figure = |row: usize| Figure {
             variant: variants[row].clone(),
             round: rounds[row],
@@ -77,7 +79,7 @@ fn load(store: &Store, id: &str) -> anyhow::Result<Run> {
     runs::load(store, id).map_err(|error| match error {
         RunsError::NoRun(_) => {
             let known = runs::list(store).unwrap_or_default();
-            let near = nearest(id, known.iter().map(|run| run.record.id.as_str())).map(str::to_owned);
+            let near = nearest(id, known.iter().map(|run| run.record.id.as_str()).chain(["latest"])).map(str::to_owned);
             let help = match (near, known.last()) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
                 (None, Some(last)) => format!("`tracetune runs` lists them; the latest is `{}`", last.record.id),
@@ -96,14 +98,14 @@ fn show_run(run: &Run, session: &Session) -> anyhow::Result<u8> {
         session.ui.answer_json(&json!({"run": record, "folder": run.folder, "metrics": figures}));
         return Ok(exit::DONE);
     }
-    let ended = record.ended.as_ref().map(|ended| format!(", ended {ended}")).unwrap_or_default();
+    let ended = record.ended.as_ref().map(|ended| format!(", ended {}", time(ended))).unwrap_or_default();
     session.ui.answer(style::heading(&record.id));
     session.ui.answer(format_args!(
         "pipeline {}, seed {}, {}; started {}{ended}\n{}\n",
         record.pipeline,
         record.seed,
         super::runs::status(run),
-        record.started,
+        time(&record.started),
         run.folder.display(),
     ));
     let mut words = Words::new(["stage", "kind", "status", ">rows", ">size", "outputs"]);
@@ -117,11 +119,20 @@ fn show_run(run: &Run, session: &Session) -> anyhow::Result<u8> {
             Some(StageStatus::Skipped) => "skipped",
             Some(StageStatus::Interrupted) => "interrupted",
         };
-        let rows = first.filter(|output| output.output_type == OutputType::Table).map(|output| numbers::count(output.rows));
+        let rows =
+            first.filter(|output| output.output_type == OutputType::Table).map(|output| numbers::count(output.rows));
         let size = first.map(|output| numbers::bytes(output.bytes));
-        let outputs: Vec<String> = node.outputs.iter().map(|(name, output)| format!("{name} {}", output.digest.short())).collect();
+        let outputs: Vec<String> =
+            node.outputs.iter().map(|(name, output)| format!("{name} {}", output.digest.short())).collect();
         let last = node.message.clone().unwrap_or_else(|| outputs.join(", "));
-        words.row([node.id.clone(), node.kind.clone(), status.to_owned(), rows.unwrap_or_default(), size.unwrap_or_default(), last]);
+        words.row([
+            node.id.clone(),
+            node.kind.clone(),
+            status.to_owned(),
+            rows.unwrap_or_default(),
+            size.unwrap_or_default(),
+            last,
+        ]);
     }
     session.ui.answer(words.text(session.ui.width()));
     if !figures.is_empty() {
@@ -134,9 +145,13 @@ fn show_stage(run: &Run, store: &Store, stage: &str, args: &Args, session: &Sess
     let (node, output) = stage.split_once('.').map_or((stage, None), |(node, output)| (node, Some(output)));
     let explain = |error: RunsError| match &error {
         RunsError::NoNode { known, .. } => {
-            let help = match nearest(node, known.iter().map(String::as_str)) {
+            let mut names: Vec<&str> =
+                known.iter().map(|id| id.split_once('@').map_or(id.as_str(), |(stage, _)| stage)).collect();
+            names.sort_unstable();
+            names.dedup();
+            let help = match nearest(node, known.iter().map(String::as_str).chain(names.iter().copied())) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("its stages are {}", list(known)),
+                None => format!("its stages are {}", list(names)),
             };
             helped(error.to_string(), help)
         }
@@ -150,7 +165,9 @@ fn show_stage(run: &Run, store: &Store, stage: &str, args: &Args, session: &Sess
     if record.output_type == OutputType::Model {
         let folder = store.directory(&record.digest)?;
         if session.ui.json {
-            session.ui.answer_json(&json!({"stage": stage, "folder": folder, "bytes": record.bytes, "files": record.files}));
+            session
+                .ui
+                .answer_json(&json!({"stage": stage, "folder": folder, "bytes": record.bytes, "files": record.files}));
         } else {
             session.ui.answer(folder.display());
         }
@@ -168,7 +185,9 @@ fn show_stage(run: &Run, store: &Store, stage: &str, args: &Args, session: &Sess
             return Err(helped(format!("`{stage}` has no row {row}"), help));
         }
         if session.ui.json {
-            session.ui.answer_json(&json!({"stage": id, "row": row, "value": table::json_rows(&batch.slice(row, 1)).pop()}));
+            session
+                .ui
+                .answer_json(&json!({"stage": id, "row": row, "value": table::json_rows(&batch.slice(row, 1)).pop()}));
         } else {
             session.ui.answer(table::one_row(&batch, row));
         }

@@ -68,7 +68,12 @@ pub(crate) fn why(args: &Args, session: &Session) -> anyhow::Result<u8> {
         match &node.forecast {
             Forecast::Hit(record) => {
                 let made = &record.provenance;
-                session.ui.answer(format_args!("  key {}, computed by run {} at {}", record.key.short(), made.run, made.finished));
+                session.ui.answer(format_args!(
+                    "  key {}, computed by run {} at {}",
+                    record.key.short(),
+                    made.run,
+                    numbers::time(&made.finished)
+                ));
             }
             Forecast::Blocked { help: Some(help), .. } => session.ui.answer(format_args!("  help: {help}")),
             _ => {}

@@ -3,6 +3,8 @@
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
 use tracetune_engine::diagnostic::{Diagnostic, Label, Severity};
 
+use super::style;
+
 /// The diagnostic as coloured text (the stream takes colours away where they are not wanted).
 pub(super) fn rendered(problem: &Diagnostic, width: usize) -> String {
     let level = match problem.severity {
@@ -15,7 +17,7 @@ pub(super) fn rendered(problem: &Diagnostic, width: usize) -> String {
             files.push(label);
         }
     }
-    let snippets = files.into_iter().map(|first| {
+    let snippets = files.iter().map(|first| {
         let labels = problem.labels.iter().filter(|label| label.file == first.file);
         let annotations = labels.map(|label| {
             let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
@@ -24,6 +26,13 @@ pub(super) fn rendered(problem: &Diagnostic, width: usize) -> String {
         });
         Element::from(Snippet::source(&first.file.text).path(&first.file.name).annotations(annotations))
     });
+    if files.is_empty() {
+        // The renderer would draw the margin of a text that is not there.
+        let help = problem.help.iter().map(|help| format!("\n{}: {help}", style::help("help"))).collect::<String>();
+        let word = problem.severity.as_str();
+        let word = if problem.severity == Severity::Error { style::error(word) } else { style::warning(word) };
+        return format!("{word}: {}{help}\n", problem.message);
+    }
     let mut groups = vec![Group::with_title(level.primary_title(&problem.message)).elements(snippets)];
     groups.extend(problem.help.iter().map(|help| Group::with_title(Level::HELP.secondary_title(help))));
     let text = Renderer::styled().term_width(width).render(&groups);

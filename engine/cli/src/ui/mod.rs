@@ -76,7 +76,8 @@ impl Ui {
 
     /// The answer as one JSON object.
     pub(crate) fn answer_json(&self, value: &impl Serialize) {
-        let text = serde_json::to_string_pretty(value).unwrap_or_else(|error| json!({"error": error.to_string()}).to_string());
+        let text =
+            serde_json::to_string_pretty(value).unwrap_or_else(|error| json!({"error": error.to_string()}).to_string());
         self.answer(text);
     }
 
@@ -94,8 +95,7 @@ impl Ui {
 
     /// A line on stderr even with `-q`.
     pub(crate) fn always(&self, text: impl fmt::Display) {
-        // A closed stderr is no reason to stop working.
-        let _ = writeln!(anstream::stderr().lock(), "{text}");
+        to_stderr(text);
     }
 
     /// Whether stderr can show something that moves.
@@ -131,7 +131,7 @@ impl Ui {
         self.diagnostics(problems);
         let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
         let noun = if errors == 1 { "error" } else { "errors" };
-        self.always(format!("{}: {errors} {noun}; nothing was run", style::error("error")));
+        self.always(format!("{}: the pipeline has {errors} {noun}", style::error("error")));
     }
 
     /// Prints an error and gives the exit code for it.
@@ -159,8 +159,7 @@ impl Ui {
     }
 }
 
-/// Says that a run is being stopped.
-pub(crate) fn interrupted() {
-    let text = style::line(style::Verb::Interrupted, "finishing rows in flight; Ctrl-C again to stop now");
-    let _ = writeln!(anstream::stderr().lock(), "\n{text}");
+fn to_stderr(text: impl fmt::Display) {
+    // A closed stderr is no reason to stop working.
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
 }

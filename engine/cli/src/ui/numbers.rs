@@ -13,6 +13,14 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
+/// A time in RFC 3339 to the second: `2026-11-22 18:57:31 UTC`.
+pub(crate) fn time(time: &str) -> String {
+    match (time.split_once('T'), time.ends_with('Z')) {
+        (Some((day, clock)), true) if clock.len() >= 8 => format!("{day} {} UTC", &clock[..8]),
+        _ => time.to_owned(),
+    }
+}
+
 /// `12,345`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -58,7 +66,11 @@ pub(crate) fn plain(value: f64) -> String {
         return format!("{sign}{}", count(value.abs() as u64));
     }
     let size = value.abs().log10().floor();
-    if !(-4.0..6.0).contains(&size) { format!("{value:.3e}") } else { format!("{value:.*}", (3.0 - size).clamp(0.0, 6.0) as usize) }
+    if !(-4.0..6.0).contains(&size) {
+        format!("{value:.3e}")
+    } else {
+        format!("{value:.*}", (3.0 - size).clamp(0.0, 6.0) as usize)
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A run as it goes on: lines with a verb, and bars where something can move.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -27,8 +27,12 @@ pub(crate) struct Progress<'a> {
 struct State {
     /// The bars of running stages.
     running: HashMap<String, ProgressBar>,
-    /// Stages found in the cache since the last line, told together.
-    cached: Vec<String>,
+    /// Stages found in the cache, or left out, since the last line: told together.
+    quiet: Vec<String>,
+    /// Which of the two they were, and why the first was.
+    quiet_verb: Option<(Verb, String)>,
+    /// The stages that started in this run.
+    started: HashSet<String>,
     /// How far a stage was when it was last told, where nothing moves.
     told: HashMap<String, u64>,
 }
@@ -46,21 +50,45 @@ impl<'a> Progress<'a> {
                 if self.ui.verbose > 0 {
                     self.line(Verb::Cached, format_args!("{node} ({})", numbers::counted(*rows, "row")));
                 } else {
-                    state.cached.push(node.clone());
+                    self.keep(&mut state, Verb::Cached, node, "");
                 }
                 return;
             }
-            Event::StageProgress { node, done, total, text } => return self.advance(&mut state, node, *done, *total, text),
+            Event::StageSkipped { node, reason } => {
+                end(&mut state, node);
+                if self.ui.verbose > 0 {
+                    self.line(Verb::Skipped, format_args!("{node}: {reason}"));
+                } else {
+                    self.keep(&mut state, Verb::Skipped, node, reason);
+                }
+                return;
+            }
+            // A cached stage says again what it said when it was computed: old news.
+            Event::StageNote { node, .. } if self.ui.verbose == 0 && !state.started.contains(node) => return,
+            Event::StageProgress { node, done, total, text } => {
+                return self.advance(&mut state, node, *done, *total, text);
+            }
             Event::Metrics { .. } | Event::RunStarted { .. } => return,
-            _ => self.cached(&mut state),
+            _ => self.tell_kept(&mut state),
         }
         match event {
-            Event::StageStarted { node, kind } => self.start(&mut state, node, kind),
+            Event::StageStarted { node, kind } => {
+                state.started.insert(node.clone());
+                self.start(&mut state, node, kind);
+            }
             Event::StageFinished { node, rows, rows_cached, rows_computed, wall_s, .. } => {
                 end(&mut state, node);
-                let mut text = format!("{node} in {}: {}", numbers::seconds(*wall_s), numbers::counted(*rows, "row"));
+                let mut text = format!("{node} in {}", numbers::seconds(*wall_s));
+                // A model has no rows.
+                if *rows + rows_computed + rows_cached > 0 {
+                    text = format!("{text}: {}", numbers::counted(*rows, "row"));
+                }
                 if *rows_cached > 0 {
-                    text = format!("{text} ({} computed, {} cached)", numbers::count(*rows_computed), numbers::count(*rows_cached));
+                    text = format!(
+                        "{text} ({} computed, {} cached)",
+                        numbers::count(*rows_computed),
+                        numbers::count(*rows_cached)
+                    );
                 }
                 self.line(Verb::Finished, text);
             }
@@ -69,10 +97,6 @@ impl<'a> Progress<'a> {
                 let help = help.as_ref().map(|help| format!("\n{:>12} {help}", "help:")).unwrap_or_default();
                 let text = style::line(Verb::Failed, format_args!("{node}: {error}{help}"));
                 self.print(&text, true);
-            }
-            Event::StageSkipped { node, reason } => {
-                end(&mut state, node);
-                self.line(Verb::Skipped, format_args!("{node}: {reason}"));
             }
             Event::StageNote { node, text } => self.line(Verb::Note, format_args!("{node}: {text}")),
             Event::RunFinished { .. } => {
@@ -84,15 +108,39 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Tells which stages came from the cache since the last line.
-    fn cached(&self, state: &mut State) {
-        let names = std::mem::take(&mut state.cached);
+    /// Keeps a stage of which there is little to tell until there is something else.
+    fn keep(&self, state: &mut State, verb: Verb, node: &str, reason: &str) {
+        if state.quiet_verb.as_ref().is_some_and(|(kept, _)| *kept != verb) {
+            self.tell_kept(state);
+        }
+        state.quiet_verb.get_or_insert_with(|| (verb, reason.to_owned()));
+        state.quiet.push(node.to_owned());
+    }
+
+    /// Tells in one line what was kept.
+    fn tell_kept(&self, state: &mut State) {
+        let names = std::mem::take(&mut state.quiet);
+        let Some((verb, reason)) = state.quiet_verb.take() else { return };
+        let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
         match names.as_slice() {
-            [] => {}
-            [one] => self.line(Verb::Cached, one),
+            [one] => self.line(verb, format_args!("{one}{reason}")),
             many => {
                 let names = cut(&many.join(", "), NAMES_WIDTH);
-                self.line(Verb::Cached, format_args!("{} stages: {names}", many.len()));
+                self.line(verb, format_args!("{} stages: {names}", many.len()));
+            }
+        }
+    }
+
+    /// A function that says that the run is being stopped, for the thread that hears of it.
+    pub(crate) fn stopping(&self) -> impl Fn() + Send + 'static + use<> {
+        let (bars, quiet) = (self.bars.clone(), self.ui.quiet);
+        move || {
+            let text = style::line(Verb::Interrupted, "finishing rows in flight; Ctrl-C again to stop now");
+            let print = || super::to_stderr(&text);
+            match &bars {
+                _ if quiet => {}
+                Some(bars) => bars.suspend(print),
+                None => print(),
             }
         }
     }
@@ -123,7 +171,10 @@ impl<'a> Progress<'a> {
             if tenth > *last {
                 *last = tenth;
                 let text = if text.is_empty() { String::new() } else { format!(" | {text}") };
-                self.line(Verb::Running, format_args!("{node} {}/{}{text}", numbers::count(done), numbers::count(total)));
+                self.line(
+                    Verb::Running,
+                    format_args!("{node} {}/{}{text}", numbers::count(done), numbers::count(total)),
+                );
             }
         }
     }
@@ -154,6 +205,8 @@ fn spinner() -> ProgressStyle {
 }
 
 fn counting() -> ProgressStyle {
-    let style = ProgressStyle::with_template("{spinner:>10.cyan}   [{bar:24}] {human_pos}/{human_len} {wide_msg} {elapsed}, {eta} left");
+    let style = ProgressStyle::with_template(
+        "{spinner:>10.cyan}   [{bar:24}] {human_pos}/{human_len} {wide_msg} {elapsed}, {eta} left",
+    );
     style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }

@@ -88,7 +88,9 @@ fn block(split: &str, figures: &[&Figure], columns: &[Column], continued: bool, 
             let mut cells = vec![format!("  {variant}"), round.to_string()];
             let mut empty = true;
             for column in columns {
-                let is_it = |figure: &&&Figure| figure.variant == variant && figure.round == round && figure.metric == column.metric;
+                let is_it = |figure: &&&Figure| {
+                    figure.variant == variant && figure.round == round && figure.metric == column.metric
+                };
                 let figure = figures.iter().find(is_it);
                 empty &= figure.is_none();
                 cells.push(figure.map(|figure| column.cell(figure)).unwrap_or_default());
@@ -129,7 +131,8 @@ impl<'a> Column<'a> {
             (None, true) => Some(1),
             (None, false) => None,
         };
-        let mut column = Self { metric, percent, decimals, counts: distinct(own.iter().map(|figure| figure.n)), width: 0 };
+        let mut column =
+            Self { metric, percent, decimals, counts: distinct(own.iter().map(|figure| figure.n)), width: 0 };
         let cells = own.iter().map(|figure| column.cell(figure).chars().count());
         // The room for a column n is kept in any case.
         column.width = cells.chain([column.title().chars().count()]).max().unwrap_or_default() + 7;
@@ -190,7 +193,8 @@ mod tests {
 
     #[test]
     fn shares_are_in_percent_with_their_interval() {
-        let figures = [figure("main", 0, "pass@1", 0.412, Some(0.019), 512), figure("main", 1, "pass@1", 0.5, Some(0.02), 512)];
+        let figures =
+            [figure("main", 0, "pass@1", 0.412, Some(0.019), 512), figure("main", 1, "pass@1", 0.5, Some(0.02), 512)];
         let text = anstream::adapter::strip_str(&text(&figures, 100)).to_string();
         assert!(text.starts_with("test (n = 512)\n"), "{text}");
         assert!(text.contains("41.2 [39.3, 43.1]"), "{text}");

@@ -67,7 +67,8 @@ pub(crate) fn rows(batch: &RecordBatch, start: usize, limit: usize, width: usize
     let schema = batch.schema();
     let shown = batch.slice(start.min(batch.num_rows()), limit.min(batch.num_rows().saturating_sub(start)));
     let columns: Vec<Vec<String>> = shown.columns().iter().map(|column| cells(column, true)).collect();
-    let widths = widths(&schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), &columns, width);
+    let widths =
+        widths(&schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), &columns, width);
     let mut header = vec![">row".to_owned()];
     for (field, &kept) in schema.fields().iter().zip(&widths) {
         let right = if field.data_type().is_numeric() { ">" } else { "" };
@@ -113,7 +114,9 @@ pub(crate) fn json_rows(batch: &RecordBatch) -> Vec<serde_json::Value> {
     (0..batch.num_rows())
         .map(|row| {
             let fields = schema.fields().iter().zip(&columns);
-            serde_json::Value::Object(fields.map(|(field, column)| (field.name().clone(), column[row].clone())).collect())
+            serde_json::Value::Object(
+                fields.map(|(field, column)| (field.name().clone(), column[row].clone())).collect(),
+            )
         })
         .collect()
 }

@@ -336,13 +336,19 @@ fn a_wrong_parameter_is_shown_where_it_is_given() {
 
 #[test]
 fn references_that_mean_nothing_say_what_was_meant() {
-    let with = |reference: &str| problems(&LOOP.replace("model = \"rounds.train@2\"", &format!("model = \"{reference}\""))).join("; ");
+    let with = |reference: &str| {
+        problems(&LOOP.replace("model = \"rounds.train@2\"", &format!("model = \"{reference}\""))).join("; ")
+    };
     assert!(with("train").contains("`train` is in loop `rounds`: write `rounds.train`"), "{}", with("train"));
     assert!(with("rounds").contains("`rounds` is a loop"), "{}", with("rounds"));
     assert!(with("rounds.trian").contains("did you mean `rounds.train`?"), "{}", with("rounds.trian"));
     assert!(with("rounds.train@9").contains("its rounds are 1 to 3"), "{}", with("rounds.train@9"));
     assert!(with("base.curve").contains("`base` has no output `curve`"), "{}", with("base.curve"));
-    assert!(with("problems").contains("`second` needs a model at `model`, and `problems` is a table"), "{}", with("problems"));
+    assert!(
+        with("problems").contains("`second` needs a model at `model`, and `problems` is a table"),
+        "{}",
+        with("problems")
+    );
 }
 
 #[test]
@@ -363,8 +369,10 @@ fn a_file_lies_over_the_one_it_extends() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("base.toml"), LOOP).unwrap();
-    std::fs::write(path("top.toml"), "extends = 'base.toml'\npipeline.seed = 9\nparams.samples = 2\nstages.last.n = 5").unwrap();
-    let pipeline = Pipeline::load(&path("top.toml"), &toys::registry(), &Overrides::default()).unwrap_or_else(|e| panic!("{e:#?}"));
+    std::fs::write(path("top.toml"), "extends = 'base.toml'\npipeline.seed = 9\nparams.samples = 2\nstages.last.n = 5")
+        .unwrap();
+    let pipeline = Pipeline::load(&path("top.toml"), &toys::registry(), &Overrides::default())
+        .unwrap_or_else(|e| panic!("{e:#?}"));
     assert_eq!((pipeline.name.as_str(), pipeline.seed), ("next", 9));
     assert_eq!(node(&pipeline, "last").stage_kind.params()["n"], 5);
     assert_eq!(node(&pipeline, "samples@1").stage_kind.params()["n"], 2);

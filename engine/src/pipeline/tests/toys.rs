@@ -138,7 +138,13 @@ table_kind!(
     ],
     [("model", PortType::Model), ("curve", PortType::Table(Some(Score::schema())))]
 );
-table_kind!(Evaluate, "evaluate", false, [table("rows", Some(Verdict::schema()))], [("metrics", PortType::Table(None))]);
+table_kind!(
+    Evaluate,
+    "evaluate",
+    false,
+    [table("rows", Some(Verdict::schema()))],
+    [("metrics", PortType::Table(None))]
+);
 table_kind!(Command, "command", true, [], [("rows", PortType::Table(None))]);
 table_kind!(Join, "join", false, [table("rows", None)], [("rows", PortType::Table(None))]);
 
