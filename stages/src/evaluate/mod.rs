@@ -1,0 +1,318 @@
+//! Kind `evaluate`: pass@k with intervals.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracetune_engine::record;
+use tracetune_engine::stage::{
+    Artifact, Context, Inputs, Output, Outputs, ParamError, Port, PortType, StageError, TableStage,
+};
+use tracetune_engine::table::Record;
+
+use crate::metrics::{MetricRow, OutcomeRow, clustered_bootstrap, pass_at_k};
+use crate::sample::GREEDY;
+
+record! {
+    /// A verified sample.
+    pub struct VerifiedRow {
+        /// Its problem.
+        pub problem_id: String,
+        /// Its split.
+        pub split: String,
+        /// The program that was to be repaired.
+        pub buggy: String,
+        /// The kind of bug.
+        pub mutation: String,
+        /// Number of the draw; -1 is the greedy one.
+        pub sample: i32,
+        /// The repaired program; empty if none was written.
+        pub fix: String,
+        /// The verdict on the fix.
+        pub verdict: String,
+    }
+}
+
+/// What may stand under `kind = "evaluate"`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Params {
+    /// The k of pass@k. One that is larger than the number of samples is left out.
+    pub k: Vec<usize>,
+    /// Appended to each metric's name, e.g. `no-trace` for `pass@1 (no-trace)`.
+    pub condition: Option<String>,
+    /// Whether pass@1 is also given by kind of bug.
+    pub by_mutation: bool,
+    /// Only the paired gain over the baseline, none of the rates.
+    pub only_gain: bool,
+    /// Bootstrap draws behind each interval.
+    #[schemars(range(min = 100))]
+    pub resamples: usize,
+    /// Seed of the bootstrap.
+    pub bootstrap_seed: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self { k: vec![1, 5, 10], condition: None, by_mutation: false, only_gain: false, resamples: 2000, bootstrap_seed: 1 }
+    }
+}
+
+impl tracetune_engine::stage::Params for Params {
+    fn validate(&self) -> Result<(), ParamError> {
+        let wrong = |param, message: &str, help: &str| {
+            Err(ParamError { param, message: message.to_owned(), help: Some(help.to_owned()) })
+        };
+        if self.k.is_empty() || self.k.contains(&0) {
+            return wrong("k", "must hold numbers of at least 1", "e.g. `k = [1, 5, 10, 25]`");
+        }
+        if self.resamples < 100 {
+            return wrong("resamples", "must be at least 100", "2000 gives a steady interval");
+        }
+        Ok(())
+    }
+}
+
+/// Fix rates of verified samples: pass@k by the unbiased estimator, greedy pass@1, each with a 95 % bootstrap
+/// interval clustered by problem; against `baseline`, the paired difference.
+///
+/// Chen et al. 2021 (arXiv:2107.03374) for pass@k. A task is a problem with one bug; the mean is over tasks.
+pub struct Evaluate;
+
+impl TableStage for Evaluate {
+    const KIND: &'static str = "evaluate";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "pass@k and greedy fix rate with intervals, and the paired gain over a baseline";
+    type Params = Params;
+
+    fn ports() -> Vec<Port> {
+        let verified = || PortType::Table(Some(VerifiedRow::schema()));
+        vec![
+            Port { name: "rows", port_type: verified(), optional: false, about: "verified samples" },
+            Port {
+                name: "baseline",
+                port_type: verified(),
+                optional: true,
+                about: "verified samples of another model on the same tasks; adds the paired gain",
+            },
+        ]
+    }
+
+    fn outputs(_: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
+        vec![
+            Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
+            Output { name: "outcomes", port_type: PortType::Table(Some(OutcomeRow::schema())) },
+        ]
+    }
+
+    fn run(params: &Params, inputs: &Inputs, _: &Context) -> Result<Outputs, StageError> {
+        let rows = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
+        let tasks = tasks(&VerifiedRow::read(rows)?);
+        let baseline = match inputs.table("baseline") {
+            Some(rows) => Some(self::tasks(&VerifiedRow::read(rows)?)),
+            None => None,
+        };
+        let mut metrics = Vec::new();
+        let mut splits: Vec<&str> = tasks.iter().map(|task| task.split.as_str()).collect();
+        splits.sort_unstable();
+        splits.dedup();
+        for split in splits {
+            let here: Vec<&Task> = tasks.iter().filter(|task| task.split == split).collect();
+            if !params.only_gain {
+                metrics.extend(split_metrics(params, split, &here));
+            }
+            if let Some(baseline) = &baseline {
+                metrics.extend(gains(params, split, &here, baseline)?);
+            }
+        }
+        let outcomes: Vec<OutcomeRow> = tasks
+            .iter()
+            .map(|task| OutcomeRow {
+                split: task.split.clone(),
+                problem_id: task.problem_id.clone(),
+                samples: task.samples as i32,
+                passes: task.passes as i32,
+            })
+            .collect();
+        Ok(Outputs::from([
+            ("metrics", Artifact::Table(MetricRow::write(&metrics)?)),
+            ("outcomes", Artifact::Table(OutcomeRow::write(&outcomes)?)),
+        ]))
+    }
+}
+
+/// A problem with one bug, and what the samples made of it.
+#[derive(Debug, Default, PartialEq)]
+pub struct Task {
+    /// Its problem.
+    pub problem_id: String,
+    /// Its split.
+    pub split: String,
+    /// The program with the bug.
+    pub buggy: String,
+    /// The kind of bug.
+    pub mutation: String,
+    /// Draws, without the greedy one.
+    pub samples: usize,
+    /// Of them, those that passed every test.
+    pub passes: usize,
+    /// Of them, those in which a fix could be read.
+    pub answered: usize,
+    /// Whether the greedy draw passed, where there is one.
+    pub greedy: Option<bool>,
+}
+
+/// The samples grouped by task, in the order of first appearance.
+pub fn tasks(rows: &[VerifiedRow]) -> Vec<Task> {
+    let mut places: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut tasks: Vec<Task> = Vec::new();
+    for row in rows {
+        let place = *places.entry((&row.problem_id, &row.buggy)).or_insert_with(|| {
+            tasks.push(Task {
+                problem_id: row.problem_id.clone(),
+                split: row.split.clone(),
+                buggy: row.buggy.clone(),
+                mutation: row.mutation.clone(),
+                ..Task::default()
+            });
+            tasks.len() - 1
+        });
+        let task = &mut tasks[place];
+        let passed = row.verdict == "pass";
+        if row.sample == GREEDY {
+            task.greedy = Some(passed);
+        } else {
+            task.samples += 1;
+            task.passes += usize::from(passed);
+            task.answered += usize::from(!row.fix.is_empty());
+        }
+    }
+    tasks
+}
+
+fn split_metrics(params: &Params, split: &str, tasks: &[&Task]) -> Vec<MetricRow> {
+    let mut metrics = Vec::new();
+    for &k in &params.k {
+        metrics.extend(estimate(params, split, &format!("pass@{k}"), Some(k), tasks, |task| {
+            pass_at_k(task.samples, task.passes, k)
+        }));
+    }
+    metrics.extend(estimate(params, split, "greedy pass@1", Some(1), tasks, |task| {
+        task.greedy.map(|passed| f64::from(u8::from(passed)))
+    }));
+    metrics.extend(estimate(params, split, "answered rate", None, tasks, |task| {
+        (task.samples > 0).then(|| task.answered as f64 / task.samples as f64)
+    }));
+    if params.by_mutation {
+        let mut kinds: Vec<&str> = tasks.iter().map(|task| task.mutation.as_str()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        for kind in kinds {
+            let of_kind: Vec<&Task> = tasks.iter().copied().filter(|task| task.mutation == kind).collect();
+            metrics.extend(estimate(params, split, &format!("pass@1 of {kind}"), Some(1), &of_kind, |task| {
+                pass_at_k(task.samples, task.passes, 1)
+            }));
+        }
+    }
+    metrics
+}
+
+/// One metric over the tasks for which `value` is there.
+fn estimate(
+    params: &Params,
+    split: &str,
+    metric: &str,
+    k: Option<usize>,
+    tasks: &[&Task],
+    value: impl Fn(&Task) -> Option<f64>,
+) -> Option<MetricRow> {
+    let (values, clusters): (Vec<f64>, Vec<&str>) =
+        tasks.iter().filter_map(|task| Some((value(task)?, task.problem_id.as_str()))).unzip();
+    row(params, split, metric, k, &values, &clusters)
+}
+
+fn row(
+    params: &Params,
+    split: &str,
+    metric: &str,
+    k: Option<usize>,
+    values: &[f64],
+    clusters: &[&str],
+) -> Option<MetricRow> {
+    let estimate = clustered_bootstrap(values, clusters, params.resamples, params.bootstrap_seed)?;
+    let metric = match &params.condition {
+        Some(condition) => format!("{metric} ({condition})"),
+        None => metric.to_owned(),
+    };
+    Some(MetricRow {
+        split: split.to_owned(),
+        metric,
+        k: k.map(|k| k as i32),
+        value: estimate.mean,
+        ci_low: Some(estimate.low),
+        ci_high: Some(estimate.high),
+        n: values.len() as i64,
+    })
+}
+
+/// The mean difference to the baseline over the same tasks.
+fn gains(params: &Params, split: &str, tasks: &[&Task], baseline: &[Task]) -> Result<Vec<MetricRow>, StageError> {
+    let key = |task: &Task| (task.problem_id.clone(), task.buggy.clone());
+    let known: BTreeMap<_, &Task> = baseline.iter().map(|task| (key(task), task)).collect();
+    let pairs: Vec<(&Task, &Task)> =
+        tasks.iter().filter_map(|task| Some((*task, *known.get(&key(task))?))).collect();
+    if pairs.is_empty() {
+        return Err(StageError::input(format!(
+            "the baseline has none of the {} tasks of split `{split}`: a paired difference needs the same tasks",
+            tasks.len()
+        )));
+    }
+    let difference = |metric: &str, k: usize, rate: &dyn Fn(&Task) -> Option<f64>| {
+        let (values, clusters): (Vec<f64>, Vec<&str>) = pairs
+            .iter()
+            .filter_map(|(task, base)| Some((rate(task)? - rate(base)?, task.problem_id.as_str())))
+            .unzip();
+        row(params, split, metric, Some(k), &values, &clusters)
+    };
+    let sampled = difference("pass@1 gain", 1, &|task| pass_at_k(task.samples, task.passes, 1));
+    let greedy =
+        difference("greedy pass@1 gain", 1, &|task| task.greedy.map(|passed| f64::from(u8::from(passed))));
+    Ok(sampled.into_iter().chain(greedy).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verified(problem: &str, sample: i32, verdict: &str) -> VerifiedRow {
+        VerifiedRow {
+            problem_id: problem.to_owned(),
+            split: "test".to_owned(),
+            buggy: "b".to_owned(),
+            mutation: "constant".to_owned(),
+            sample,
+            fix: "f".to_owned(),
+            verdict: verdict.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_greedy_draw_is_counted_apart() {
+        let rows = [verified("a", GREEDY, "pass"), verified("a", 0, "fail"), verified("a", 1, "pass")];
+        let tasks = tasks(&rows);
+        assert_eq!((tasks[0].samples, tasks[0].passes, tasks[0].greedy), (2, 1, Some(true)));
+        let metrics = split_metrics(&Params::default(), "test", &tasks.iter().collect::<Vec<_>>());
+        let value = |name: &str| metrics.iter().find(|row| row.metric == name).map(|row| row.value);
+        assert_eq!((value("pass@1"), value("greedy pass@1"), value("pass@5")), (Some(0.5), Some(1.0), None));
+    }
+
+    #[test]
+    fn the_gain_is_paired_by_task() {
+        let after = [verified("a", 0, "pass"), verified("b", 0, "pass"), verified("c", 0, "pass")];
+        let before = [verified("b", 0, "pass"), verified("a", 0, "fail")];
+        let (after, before) = (tasks(&after), tasks(&before));
+        let gains = gains(&Params::default(), "test", &after.iter().collect::<Vec<_>>(), &before).unwrap();
+        assert_eq!((gains[0].metric.as_str(), gains[0].value, gains[0].n), ("pass@1 gain", 0.5, 2));
+    }
+}

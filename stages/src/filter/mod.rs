@@ -1,0 +1,281 @@
+//! Kind `filter`: keeps what is worth training on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tracetune_engine::record;
+use tracetune_engine::stage::{
+    Artifact, Context, Inputs, Output, Outputs, ParamError, Port, PortType, StageError, TableStage,
+};
+use tracetune_engine::table::Record;
+
+use crate::evaluate::{Task, VerifiedRow, tasks};
+use crate::metrics::MetricRow;
+use crate::prompt::splitmix64;
+
+record! {
+    /// What decides whether a sample is kept.
+    pub struct JudgedRow {
+        /// Its problem.
+        pub problem_id: String,
+        /// Its split.
+        pub split: String,
+        /// The program that was to be repaired.
+        pub buggy: String,
+        /// What the model wrote.
+        pub completion: String,
+        /// The repaired program.
+        pub fix: String,
+        /// The verdict on the fix.
+        pub verdict: String,
+    }
+}
+
+/// What may stand under `kind = "filter"`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Params {
+    /// Verdict that a sample must have.
+    pub verdict: String,
+    /// Keeps only hard tasks: those whose pass rate in the port `base` is below this (NExT: 0.1). Without it all.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub hard_below: Option<f64>,
+    /// Samples kept a task at the most, chosen by the seed; without it all.
+    #[schemars(range(min = 1))]
+    pub cap: Option<usize>,
+    /// What counts as the same sample of a task, of which one is kept.
+    pub distinct: Distinct,
+    /// Seed of the choice under the cap; the pipeline's unless given.
+    pub seed: u64,
+}
+
+/// What makes two samples of a task the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Distinct {
+    /// Rationale and fix: the whole completion.
+    #[default]
+    Completion,
+    /// The repaired program, whatever the rationale.
+    Fix,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self { verdict: "pass".to_owned(), hard_below: None, cap: Some(4), distinct: Distinct::Completion, seed: 0 }
+    }
+}
+
+impl tracetune_engine::stage::Params for Params {
+    fn validate(&self) -> Result<(), ParamError> {
+        let wrong = |param, message: &str, help: &str| {
+            Err(ParamError { param, message: message.to_owned(), help: Some(help.to_owned()) })
+        };
+        if self.cap == Some(0) {
+            return wrong("cap", "must be at least 1", "leave it out to keep every sample");
+        }
+        if self.hard_below.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
+            return wrong("hard_below", "must be between 0 and 1", "it is a pass rate, e.g. 0.1");
+        }
+        Ok(())
+    }
+}
+
+/// Keeps the samples that are worth training on, and says of each other one why it was dropped.
+///
+/// NExT (Ni et al. 2024, arXiv:2404.14662), Algorithm 1 lines 1 and 7; the cap is ReST-EM's (Singh et al. 2023,
+/// arXiv:2312.06585). Reasons, in the order in which they are looked for: `easy`, the verdict, `duplicate`, `cap`.
+pub struct Filter;
+
+impl TableStage for Filter {
+    const KIND: &'static str = "filter";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "keeps the samples worth training on; each dropped row has its reason";
+    type Params = Params;
+
+    fn ports() -> Vec<Port> {
+        vec![
+            Port {
+                name: "rows",
+                port_type: PortType::Table(Some(JudgedRow::schema())),
+                optional: false,
+                about: "verified samples",
+            },
+            Port {
+                name: "base",
+                port_type: PortType::Table(Some(VerifiedRow::schema())),
+                optional: true,
+                about: "the base model's verified samples on the same tasks, for `hard_below`",
+            },
+        ]
+    }
+
+    fn outputs(_: &Params, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
+        let rows = inputs.get("rows").cloned().flatten();
+        let dropped = rows.as_ref().map(with_reason);
+        vec![
+            Output { name: "rows", port_type: PortType::Table(rows) },
+            Output { name: "dropped", port_type: PortType::Table(dropped) },
+            Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
+        ]
+    }
+
+    fn run(params: &Params, inputs: &Inputs, _: &Context) -> Result<Outputs, StageError> {
+        let table = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
+        let rows = JudgedRow::read(table)?;
+        let base = inputs.table("base").map(VerifiedRow::read).transpose()?.map(|rows| tasks(&rows));
+        if params.hard_below.is_some() && base.is_none() {
+            return Err(StageError::input(
+                "`hard_below` needs the base model's results: connect the port `base` to its verified samples",
+            ));
+        }
+        let reasons = reasons(params, &rows, base.as_deref());
+        let pick = |keep: bool| -> Vec<u32> {
+            (0..rows.len()).filter(|&row| reasons[row].is_none() == keep).map(|row| row as u32).collect()
+        };
+        let kept = take_record_batch(table, &UInt32Array::from(pick(true))).map_err(tracetune_engine::table::RecordError::from)?;
+        let dropped = take_record_batch(table, &UInt32Array::from(pick(false))).map_err(tracetune_engine::table::RecordError::from)?;
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(reasons.iter().flatten()));
+        let columns = dropped.columns().iter().cloned().chain([texts]).collect();
+        let dropped = RecordBatch::try_new(with_reason(&dropped.schema()), columns)
+            .map_err(tracetune_engine::table::RecordError::from)?;
+        Ok(Outputs::from([
+            ("rows", Artifact::Table(kept)),
+            ("dropped", Artifact::Table(dropped)),
+            ("metrics", Artifact::Table(MetricRow::write(&metrics(&rows, &reasons))?)),
+        ]))
+    }
+}
+
+fn with_reason(schema: &SchemaRef) -> SchemaRef {
+    let reason = Arc::new(Field::new("reason", DataType::Utf8, false));
+    Arc::new(Schema::new(schema.fields().iter().cloned().chain([reason]).collect::<Vec<_>>()))
+}
+
+/// Why each row is dropped; `None` where it is kept.
+fn reasons(params: &Params, rows: &[JudgedRow], base: Option<&[Task]>) -> Vec<Option<String>> {
+    let easy: BTreeSet<(&str, &str)> = match (params.hard_below, base) {
+        (Some(threshold), Some(base)) => {
+            let too_easy = |task: &&Task| task.passes as f64 >= threshold * task.samples as f64;
+            base.iter().filter(too_easy).map(|task| (task.problem_id.as_str(), task.buggy.as_str())).collect()
+        }
+        _ => BTreeSet::new(),
+    };
+    let mut seen = BTreeSet::new();
+    let mut reasons: Vec<Option<String>> = rows
+        .iter()
+        .map(|row| {
+            let text = match params.distinct {
+                Distinct::Completion => &row.completion,
+                Distinct::Fix => &row.fix,
+            };
+            if easy.contains(&(row.problem_id.as_str(), row.buggy.as_str())) {
+                Some("easy".to_owned())
+            } else if row.verdict != params.verdict {
+                Some(row.verdict.clone())
+            } else if !seen.insert((&row.problem_id, &row.buggy, text)) {
+                Some("duplicate".to_owned())
+            } else {
+                None
+            }
+        })
+        .collect();
+    if let Some(cap) = params.cap {
+        apply_cap(params, rows, cap, &mut reasons);
+    }
+    reasons
+}
+
+/// Drops all but `cap` samples of a task: those whose seeded hash is lowest stay.
+fn apply_cap(params: &Params, rows: &[JudgedRow], cap: usize, reasons: &mut [Option<String>]) {
+    let mut tasks: BTreeMap<(&str, &str), Vec<(u64, usize)>> = BTreeMap::new();
+    for (index, row) in rows.iter().enumerate().filter(|(index, _)| reasons[*index].is_none()) {
+        let digest = blake3::hash(row.completion.as_bytes());
+        let hash = u64::from_le_bytes(std::array::from_fn(|byte| digest.as_bytes()[byte]));
+        let order = splitmix64(hash ^ splitmix64(params.seed));
+        tasks.entry((&row.problem_id, &row.buggy)).or_default().push((order, index));
+    }
+    for samples in tasks.values_mut() {
+        samples.sort_unstable();
+        for (_, index) in samples.iter().skip(cap) {
+            reasons[*index] = Some("cap".to_owned());
+        }
+    }
+}
+
+fn metrics(rows: &[JudgedRow], reasons: &[Option<String>]) -> Vec<MetricRow> {
+    let splits: BTreeSet<&str> = rows.iter().map(|row| row.split.as_str()).collect();
+    let mut metrics = Vec::new();
+    for split in splits {
+        let here: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].split == split).collect();
+        let problems = |wanted: &dyn Fn(usize) -> bool| {
+            here.iter().filter(|&&row| wanted(row)).map(|&row| &rows[row].problem_id).collect::<BTreeSet<_>>().len()
+        };
+        let mut count = |metric: &str, value: usize| {
+            metrics.push(MetricRow::plain(split, metric, value as f64, here.len()));
+        };
+        count("problems", problems(&|_| true));
+        count("samples", here.len());
+        count("verified", here.iter().filter(|&&row| rows[row].verdict == "pass").count());
+        count("solved", problems(&|row| rows[row].verdict == "pass"));
+        count("kept", here.iter().filter(|&&row| reasons[row].is_none()).count());
+        count("kept problems", problems(&|row| reasons[row].is_none()));
+        let dropped: BTreeSet<&String> = here.iter().filter_map(|&row| reasons[row].as_ref()).collect();
+        for reason in dropped {
+            let dropped = here.iter().filter(|&&row| reasons[row].as_ref() == Some(reason)).count();
+            count(&format!("dropped: {reason}"), dropped);
+        }
+    }
+    metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(problem: &str, completion: &str, verdict: &str) -> JudgedRow {
+        JudgedRow {
+            problem_id: problem.to_owned(),
+            split: "train".to_owned(),
+            buggy: "b".to_owned(),
+            completion: completion.to_owned(),
+            fix: completion.to_owned(),
+            verdict: verdict.to_owned(),
+        }
+    }
+
+    fn outcome(problem: &str, passes: usize) -> Task {
+        let (problem_id, buggy) = (problem.to_owned(), "b".to_owned());
+        Task { problem_id, buggy, samples: 10, passes, ..Task::default() }
+    }
+
+    #[test]
+    fn each_dropped_row_has_its_reason() {
+        let rows = [row("a", "x", "pass"), row("a", "x", "pass"), row("a", "y", "fail"), row("b", "z", "pass")];
+        let params = Params { hard_below: Some(0.1), ..Params::default() };
+        let base = [outcome("a", 0), outcome("b", 1)];
+        let reasons = reasons(&params, &rows, Some(&base));
+        let texts: Vec<&str> = reasons.iter().map(|reason| reason.as_deref().unwrap_or("kept")).collect();
+        assert_eq!(texts, ["kept", "duplicate", "fail", "easy"]);
+    }
+
+    #[test]
+    fn the_cap_keeps_a_seeded_choice_that_no_other_task_changes() {
+        let rows: Vec<JudgedRow> = (0..20).map(|i| row("a", &format!("c{i}"), "pass")).collect();
+        let params = Params { cap: Some(3), seed: 4, ..Params::default() };
+        let kept = |rows: &[JudgedRow], params: &Params| -> Vec<String> {
+            let reasons = reasons(params, rows, None);
+            (0..rows.len()).filter(|&i| reasons[i].is_none()).map(|i| rows[i].completion.clone()).collect()
+        };
+        let mut more = rows.clone();
+        more.push(row("b", "c99", "pass"));
+        assert_eq!(kept(&rows, &params).len(), 3);
+        assert_eq!(kept(&rows, &params), kept(&more, &params)[..3]);
+        assert_ne!(kept(&rows, &params), kept(&rows, &Params { seed: 5, ..params.clone() }));
+    }
+}

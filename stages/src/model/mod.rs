@@ -1,0 +1,189 @@
+//! Kind `model`: brings a base model, or makes a new one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracetune_engine::stage::{
+    Artifact, Context, Environment, Inputs, Output, Outputs, ParamError, Port, PortType, Setup, StageError, TableStage,
+};
+use tracetune_kernels::model::{Config, Model, Tokenizer};
+
+use crate::train::documents::{self, Documents};
+
+/// The files of the embedded model, made by `pipelines/pretrain-tiny.toml`.
+const TINY: &[(&str, &[u8])] = &[
+    ("config.json", include_bytes!("../../models/tiny/config.json")),
+    ("model.safetensors", include_bytes!("../../models/tiny/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../../models/tiny/tokenizer.json")),
+];
+
+/// What may stand under `kind = "model"`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// `builtin:tiny`, a directory in the Hugging Face layout, or `new`.
+    source: String,
+    /// For `new`: the shape of the decoder.
+    #[serde(default)]
+    shape: Shape,
+    /// For `new`: what the tokenizer is made from, as in kind `train`.
+    #[serde(default)]
+    documents: Vec<String>,
+    /// For `new`: seed of the initial weights; the pipeline's unless given.
+    #[serde(default)]
+    seed: u64,
+}
+
+/// The shape of a new Llama-style decoder.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shape {
+    /// Tokens in the vocabulary (byte-level BPE).
+    vocab_size: usize,
+    /// Channels.
+    hidden_size: usize,
+    /// Channels inside the feed-forward layer (SwiGLU).
+    intermediate_size: usize,
+    /// Layers.
+    layers: usize,
+    /// Attention heads.
+    heads: usize,
+    /// Heads of keys and values (grouped-query attention).
+    kv_heads: usize,
+    /// Longest sequence, in tokens.
+    context: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { vocab_size: 768, hidden_size: 128, intermediate_size: 336, layers: 4, heads: 4, kv_heads: 4, context: 640 }
+    }
+}
+
+impl tracetune_engine::stage::Params for Params {
+    fn validate(&self) -> Result<(), ParamError> {
+        let shape = &self.shape;
+        let wrong = |message: &str, help: &str| {
+            Err(ParamError { param: "shape", message: message.to_owned(), help: Some(help.to_owned()) })
+        };
+        if shape.heads == 0 || !shape.hidden_size.is_multiple_of(2 * shape.heads) {
+            return wrong("`hidden_size` must be a multiple of twice `heads`", "e.g. 128 channels with 4 heads");
+        }
+        if shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
+            return wrong("`heads` must be a multiple of `kv_heads`", "as many of both is plain attention");
+        }
+        if shape.vocab_size < 300 {
+            return wrong("`vocab_size` must be at least 300", "256 bytes, the special tokens, and some merges");
+        }
+        Ok(())
+    }
+}
+
+/// Brings a model into the pipeline: the embedded one, one from a directory, or a new one with random weights and a
+/// tokenizer trained on the port `rows`.
+///
+/// # Errors
+/// The directory lacks a file, or a file is not what it should be.
+pub struct ModelKind;
+
+impl TableStage for ModelKind {
+    const KIND: &'static str = "model";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "brings a base model: the embedded one, a directory, or a new one";
+    type Params = Params;
+
+    fn ports() -> Vec<Port> {
+        vec![Port {
+            name: "rows",
+            port_type: PortType::Table(None),
+            optional: true,
+            about: "for `new`: the rows whose documents the tokenizer is trained on",
+        }]
+    }
+
+    fn outputs(_: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
+        vec![Output { name: "model", port_type: PortType::Model }]
+    }
+
+    fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
+        match params.source.as_str() {
+            "builtin:tiny" => {
+                let files = TINY.iter().map(|(name, bytes)| (*name, blake3::hash(bytes).to_hex().to_string()));
+                Ok(files.map(|(name, digest)| (format!("file {name}"), digest)).collect())
+            }
+            "new" => params.documents.iter().map(|document| crate::prompt::Template::key_part(document, setup)).collect(),
+            directory => MODEL_FILES
+                .iter()
+                .map(|name| Ok((format!("file {name}"), setup.digest_file(Path::new(directory).join(name))?)))
+                .collect(),
+        }
+    }
+
+    fn run(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
+        let directory = cx.scratch.join("model");
+        fs_err::create_dir_all(&directory)?;
+        match params.source.as_str() {
+            "builtin:tiny" => {
+                for (name, bytes) in TINY {
+                    fs_err::write(directory.join(name), bytes)?;
+                }
+            }
+            "new" => make(params, inputs, cx)?.save(&directory).map_err(failed)?,
+            source => {
+                for name in MODEL_FILES {
+                    fs_err::copy(cx.root.join(source).join(name), directory.join(name))?;
+                }
+                Model::load(&directory).map_err(failed)?;
+            }
+        }
+        Ok(Outputs::from([("model", Artifact::Directory(directory))]))
+    }
+}
+
+const MODEL_FILES: &[&str] = &["config.json", "model.safetensors", "tokenizer.json"];
+
+/// Documents the tokenizer is trained on at the most.
+const TOKENIZER_DOCUMENTS: usize = 20_000;
+
+fn make(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Model, StageError> {
+    let rows = inputs.table("rows").ok_or_else(|| {
+        StageError::input("a new model needs rows to make its tokenizer from: connect the port `rows`")
+    })?;
+    let documents = Documents { templates: &params.documents, trace: true, rationale: true, seed: params.seed };
+    let texts: Vec<String> = documents::render(rows, &documents, cx)?
+        .into_iter()
+        .take(TOKENIZER_DOCUMENTS)
+        .map(|document| document.context + &document.target)
+        .collect();
+    let tokenizer =
+        Tokenizer::train_bpe(texts.iter().map(String::as_str), params.shape.vocab_size).map_err(failed)?;
+    let shape = &params.shape;
+    let plain = Config::llama(
+        tokenizer.vocab_size(),
+        shape.hidden_size,
+        shape.intermediate_size,
+        shape.layers,
+        shape.heads,
+    );
+    let config = Config { num_key_value_heads: Some(shape.kv_heads), max_position_embeddings: shape.context, ..plain };
+    Model::init(config, tokenizer, params.seed).map_err(failed)
+}
+
+/// The model at an input port.
+///
+/// # Errors
+/// The directory does not hold a model that the kernels can run.
+pub fn load(inputs: &Inputs, port: &str) -> Result<Model, StageError> {
+    let directory = inputs
+        .directory(port)
+        .ok_or_else(|| StageError::input(format!("no model is connected to the port `{port}`")))?;
+    Model::load(directory).map_err(failed)
+}
+
+/// A kernel error as a stage error.
+pub fn failed(error: tracetune_kernels::Error) -> StageError {
+    StageError::input(error.to_string())
+}

@@ -1,0 +1,84 @@
+//! What may stand under `kind = "sample"`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracetune_engine::stage::ParamError;
+
+use crate::prompt::FixFormat;
+
+/// What may stand under `kind = "sample"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Params {
+    /// Completions drawn a row. Growing it draws only the new ones.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub n: usize,
+    /// Whether a greedy completion is drawn too, as sample -1.
+    pub greedy: bool,
+    /// Softmax temperature, > 0.
+    #[schemars(range(min = 0.0))]
+    pub temperature: f32,
+    /// Nucleus: the smallest set of tokens whose probabilities reach this; 1 keeps all.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub top_p: f32,
+    /// Keeps only the k likeliest tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Longest completion, in tokens.
+    #[schemars(range(min = 1))]
+    pub max_tokens: usize,
+    /// Strings that end a completion; not part of it.
+    pub stop: Vec<String>,
+    /// Template of the prompt: `builtin:NAME` or a file.
+    pub prompt: String,
+    /// Whether the prompt shows the execution.
+    pub trace: bool,
+    /// Whether the model explains before it repairs.
+    pub rationale: bool,
+    /// How the fix stands in the completion.
+    pub fix_format: FixFormat,
+    /// Solved examples shown first, from the port `exemplars`.
+    pub shots: usize,
+    /// Seed of the draws; the pipeline's unless given.
+    pub seed: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            n: 16,
+            greedy: false,
+            temperature: 0.8,
+            top_p: 1.0,
+            top_k: 0,
+            max_tokens: 64,
+            stop: Vec::new(),
+            prompt: "builtin:repair".to_owned(),
+            trace: true,
+            rationale: true,
+            fix_format: FixFormat::Edit,
+            shots: 0,
+            seed: 0,
+        }
+    }
+}
+
+impl tracetune_engine::stage::Params for Params {
+    fn validate(&self) -> Result<(), ParamError> {
+        let wrong = |param, message: &str, help: &str| {
+            Err(ParamError { param, message: message.to_owned(), help: Some(help.to_owned()) })
+        };
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            return wrong("temperature", "must be above 0", "for greedy decoding write `greedy = true` and `n = 0`");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return wrong("top_p", "must be above 0 and at most 1", "1 keeps all tokens");
+        }
+        if self.n == 0 && !self.greedy {
+            return wrong("n", "draws nothing", "write `n = 16`, or `greedy = true`");
+        }
+        if self.max_tokens == 0 {
+            return wrong("max_tokens", "must be at least 1", "64 is enough for a short rationale and an edit");
+        }
+        Ok(())
+    }
+}

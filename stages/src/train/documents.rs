@@ -1,0 +1,132 @@
+//! Rows to training documents: what the model reads, then what it learns to write.
+
+use arrow::array::RecordBatch;
+use tracetune_engine::stage::{Context, StageError};
+use tracetune_engine::table::{Column, read_column};
+
+use crate::prompt::{COMPLETION_MARK, FixFormat, Settings, Template, View, demonstration, splitmix64};
+
+/// A training document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Read, without loss.
+    pub context: String,
+    /// Learned.
+    pub target: String,
+}
+
+/// How rows become documents.
+pub struct Documents<'a> {
+    /// Document templates: each row gives one document a template.
+    pub templates: &'a [String],
+    /// Whether documents show the execution.
+    pub trace: bool,
+    /// Whether documents hold the rationale.
+    pub rationale: bool,
+    /// Addresses the templates' random choices.
+    pub seed: u64,
+}
+
+/// Renders each row through each template, row by row.
+///
+/// # Errors
+/// A template can't be read or uses a name that the rows do not have.
+pub fn render(rows: &RecordBatch, documents: &Documents, cx: &Context) -> Result<Vec<Document>, StageError> {
+    let templates: Vec<Template> =
+        documents.templates.iter().map(|name| Template::load(name, &cx.root)).collect::<Result<_, _>>()?;
+    let settings = Settings { rationale: documents.rationale, trace: documents.trace, exemplars: Vec::new() };
+    let mut rendered = Vec::with_capacity(rows.num_rows() * templates.len());
+    for (index, view) in views(rows, documents.trace)?.iter().enumerate() {
+        for (number, template) in templates.iter().enumerate() {
+            let salt = splitmix64(documents.seed ^ splitmix64((index as u64) << 8 | number as u64));
+            let text = template.render(view, &settings, salt)?;
+            rendered.push(match text.split_once(COMPLETION_MARK) {
+                Some((context, target)) => Document { context: context.to_owned(), target: target.to_owned() },
+                None => Document { context: String::new(), target: text },
+            });
+        }
+    }
+    Ok(rendered)
+}
+
+/// Repairs as documents: the prompt as `sample` would write it without exemplars, then the completion. Rows without
+/// a completion of their own (demonstrations) get one from their rationale and fix.
+///
+/// # Errors
+/// As [`render`].
+pub fn repairs(
+    rows: &RecordBatch,
+    prompt: &str,
+    format: FixFormat,
+    documents: &Documents,
+    cx: &Context,
+) -> Result<Vec<Document>, StageError> {
+    let template = Template::load(prompt, &cx.root)?;
+    let settings = Settings { rationale: documents.rationale, trace: documents.trace, exemplars: Vec::new() };
+    let views = views(rows, documents.trace)?;
+    views
+        .iter()
+        .map(|view| {
+            let target = if view.completion.is_empty() {
+                demonstration(&view.rationale, &view.fix, format, documents.rationale)
+            } else {
+                view.completion.clone()
+            };
+            Ok(Document { context: template.render(view, &settings, 0)?, target })
+        })
+        .collect()
+}
+
+/// What templates see of each row. The program is `buggy` where there is one, else `reference`; a column that the
+/// table lacks is empty.
+fn views(rows: &RecordBatch, with_trace: bool) -> Result<Vec<View>, StageError> {
+    let text = |name: &str| optional::<String>(rows, name);
+    let (instruction, reference, buggy) = (text("instruction")?, text("reference")?, text("buggy")?);
+    let (trace, got, test) = (text("trace")?, text("got")?, text("test")?);
+    let (rationale, fix, completion) = (text("rationale")?, text("fix")?, text("completion")?);
+    let tests = optional::<Vec<String>>(rows, "tests")?;
+    Ok((0..rows.num_rows())
+        .map(|row| {
+            let program = if buggy[row].is_empty() { &reference[row] } else { &buggy[row] };
+            let annotated = if with_trace { trace[row].as_str() } else { "" };
+            View {
+                instruction: instruction[row].clone(),
+                tests: tests[row].clone(),
+                test: test[row].clone(),
+                got: if with_trace { got[row].clone() } else { String::new() },
+                rationale: rationale[row].clone(),
+                fix: fix[row].clone(),
+                completion: completion[row].clone(),
+                ..View::of_program(program, annotated)
+            }
+        })
+        .collect())
+}
+
+/// A column, or defaults where the table lacks it or holds a null.
+fn optional<T: Column + Default>(rows: &RecordBatch, name: &str) -> Result<Vec<T>, StageError>
+where
+    Option<T>: OptionalColumn<T>,
+{
+    if rows.column_by_name(name).is_none() {
+        return Ok(vec![T::default(); rows.num_rows()]);
+    }
+    <Option<T> as OptionalColumn<T>>::read(rows, name)
+}
+
+/// Reads a column that may hold nulls.
+trait OptionalColumn<T> {
+    fn read(rows: &RecordBatch, name: &str) -> Result<Vec<T>, StageError>;
+}
+
+impl OptionalColumn<String> for Option<String> {
+    fn read(rows: &RecordBatch, name: &str) -> Result<Vec<String>, StageError> {
+        Ok(read_column::<Self>(rows, name)?.into_iter().map(Option::unwrap_or_default).collect())
+    }
+}
+
+impl OptionalColumn<Vec<String>> for Option<Vec<String>> {
+    fn read(rows: &RecordBatch, name: &str) -> Result<Vec<Vec<String>>, StageError> {
+        Ok(read_column::<Vec<String>>(rows, name)?)
+    }
+}
