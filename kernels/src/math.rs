@@ -68,6 +68,24 @@ pub fn dot(x: &[f32], y: &[f32]) -> f32 {
     fold(lanes)
 }
 
+/// Σ x·y·z in the order of [`sum`].
+#[inline(always)]
+pub fn dot3(x: &[f32], y: &[f32], z: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (x_blocks, x_rest) = x.as_chunks::<LANES>();
+    let (y_blocks, y_rest) = y.as_chunks::<LANES>();
+    let (z_blocks, z_rest) = z.as_chunks::<LANES>();
+    for ((a, b), c) in x_blocks.iter().zip(y_blocks).zip(z_blocks) {
+        for i in 0..LANES {
+            lanes[i] = (a[i] * b[i]).mul_add(c[i], lanes[i]);
+        }
+    }
+    for (lane, ((a, b), c)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest).zip(z_rest)) {
+        *lane = (a * b).mul_add(*c, *lane);
+    }
+    fold(lanes)
+}
+
 /// The largest element; -∞ for none.
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {

@@ -140,8 +140,7 @@ impl<'a> Worker<'a> {
         let logits = sized(logits, vocabulary);
         cpu.linear(logits, normed, &network.head, 1, false);
         for (nth, draw) in draws.iter().enumerate() {
-            let mut sequence =
-                Sequence { nth, draw: *draw, pages: Vec::new(), tokens: Vec::new(), logprob: 0.0 };
+            let mut sequence = Sequence { nth, draw: *draw, pages: Vec::new(), tokens: Vec::new(), logprob: 0.0 };
             match advance(self.job, &mut self.sampler, logits, prompt.len(), &mut sequence)? {
                 Some(completion) => group.done[nth] = Some(completion),
                 None => group.open.push(sequence),

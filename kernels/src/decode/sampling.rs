@@ -62,7 +62,8 @@ impl Sampler {
         candidates.sort_unstable_by(heavier);
         let mut mass = 0.0;
         if sampling.top_p < 1.0 {
-            let whole = if top_k == weights.len() { total } else { candidates.iter().fold(0.0, |sum, c| sum + weight(c)) };
+            let whole =
+                if top_k == weights.len() { total } else { candidates.iter().fold(0.0, |sum, c| sum + weight(c)) };
             let mut kept = 0;
             for token in candidates.iter() {
                 mass += weight(token);
@@ -120,7 +121,8 @@ mod tests {
     fn tokens_come_as_often_as_the_temperature_says() {
         for temperature in [0.5, 1.0, 2.0] {
             let sampling = Sampling { temperature, ..Sampling::default() };
-            for (found, expected) in frequencies(&sampling, &LOGITS).iter().zip(softmax64(&LOGITS, temperature.into())) {
+            for (found, expected) in frequencies(&sampling, &LOGITS).iter().zip(softmax64(&LOGITS, temperature.into()))
+            {
                 assert!((found - expected).abs() < 0.012, "{found} {expected}");
             }
         }

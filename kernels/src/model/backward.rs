@@ -117,3 +117,81 @@ pub(crate) fn row_gradient(
     }
     cpu.embedding_backward(&mut gradient.values[layout.embedding.clone()], dx, &row.tokens, channels);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Cpu;
+    use crate::model::{Config, Model, Tokenizer};
+    use crate::simd::Level;
+    use crate::testing::{assert_same_bits, noise};
+
+    fn model(tied: bool) -> Model {
+        let tokenizer = Tokenizer::train_bpe(["a"].into_iter(), 258).expect("trains");
+        let config =
+            Config { num_key_value_heads: Some(1), tie_word_embeddings: tied, ..Config::llama(258, 12, 20, 2, 2) };
+        let mut model = Model::init(config, tokenizer, 7).expect("a valid model");
+        // Fresh embeddings are so short that the first norm bends within a finite difference's step.
+        let embedding = model.layout.embedding.clone();
+        model.weights[embedding].iter_mut().for_each(|weight| *weight *= 25.0);
+        model
+    }
+
+    fn row() -> Row {
+        let mut row = Row::default();
+        row.push(&[5, 9, 200, 9, 31, 8], 2);
+        row.push(&[7, 7, 90], 0);
+        row.push(&(2..160).collect::<Vec<u32>>(), 3);
+        row
+    }
+
+    fn gradient(model: &Model, weights: &[f32], row: &Row, level: Level) -> Gradient {
+        let mut network = Network::new(&model.config, Cpu::with_level(level), 160);
+        network.pack(&model.layout, weights, true);
+        let mut gradient = Gradient::default();
+        gradient.clear(weights.len());
+        let scale = 1.0 / row.targets.len() as f32;
+        row_gradient(&network, &model.layout, weights, row, scale, &mut Activations::default(), &mut gradient);
+        gradient.loss /= row.targets.len() as f64;
+        gradient
+    }
+
+    #[test]
+    fn the_whole_gradient_agrees_with_finite_differences_tensor_by_tensor() {
+        for tied in [true, false] {
+            let (model, row) = (model(tied), row());
+            let analytic = gradient(&model, &model.weights, &row, Level::detect());
+            for (nth, tensor) in model.layout.tensors().iter().enumerate() {
+                // Along one direction in each tensor: the loss is in float32, so single weights would drown in rounding.
+                let direction = noise(tensor.range().len(), nth as u64, 1.0);
+                let slope: f64 = analytic.values[tensor.range()]
+                    .iter()
+                    .zip(&direction)
+                    .map(|(gradient, direction)| f64::from(*gradient) * f64::from(*direction))
+                    .sum();
+                let step = 2e-3;
+                let loss = |sign: f32| {
+                    let mut weights = model.weights.clone();
+                    for (weight, direction) in weights[tensor.range()].iter_mut().zip(&direction) {
+                        *weight += sign * step * direction;
+                    }
+                    gradient(&model, &weights, &row, Level::detect()).loss
+                };
+                let numeric = (loss(1.0) - loss(-1.0)) / (2.0 * f64::from(step));
+                let error = (numeric - slope).abs();
+                assert!(error < 0.02 * slope.abs().max(0.05), "{}: {slope} instead of {numeric}", tensor.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_gradient() {
+        let (model, row) = (model(true), row());
+        let scalar = gradient(&model, &model.weights, &row, Level::SCALAR);
+        for level in Level::available() {
+            let found = gradient(&model, &model.weights, &row, level);
+            assert_eq!(found.loss.to_bits(), scalar.loss.to_bits());
+            assert_same_bits(&found.values, &scalar.values);
+        }
+    }
+}

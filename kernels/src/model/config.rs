@@ -179,10 +179,10 @@ impl Config {
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return refuse(format!("`{name}` is zero"));
         }
-        if heads.query % heads.key_value != 0 {
+        if !heads.query.is_multiple_of(heads.key_value) {
             return refuse(format!("{} query heads cannot share {} key heads", heads.query, heads.key_value));
         }
-        if heads.size % 2 != 0 {
+        if !heads.size.is_multiple_of(2) {
             return refuse(format!("rotary embeddings need an even head size, not {}", heads.size));
         }
         Ok(())

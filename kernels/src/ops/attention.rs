@@ -323,7 +323,8 @@ mod tests {
         // The directional derivative along one random direction stands for 1,572 single ones.
         let direction = noise(qkv.len(), 3, 1.0);
         let along = |step: f64| {
-            let moved: Vec<f64> = qkv.iter().zip(&direction).map(|(x, d)| f64::from(*x) + step * f64::from(*d)).collect();
+            let moved: Vec<f64> =
+                qkv.iter().zip(&direction).map(|(x, d)| f64::from(*x) + step * f64::from(*d)).collect();
             weighted(&reference(&moved, &documents, heads), &dout)
         };
         let numeric = (along(1e-5) - along(-1e-5)) / 2e-5;

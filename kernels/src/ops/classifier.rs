@@ -1,5 +1,5 @@
 //! Softmax cross-entropy and its gradient in one pass over the logits, in place:
-//! loss = ln Σ exp(z) - z[target],  dz = (softmax(z) - onehot(target)) · scale.
+//! `loss = ln Σ exp(z) - z[target]`,  `dz = (softmax(z) - onehot(target)) · scale`.
 
 use crate::math;
 use crate::memory::{Cpu, Memory};
@@ -8,7 +8,14 @@ use crate::simd::vectorised;
 /// The loss at the end of the network.
 pub trait Classifier: Memory {
     /// Turns `logits` (N, V) into their gradient times `scale`; writes each row's loss in nats into `losses` (N).
-    fn classifier(&self, logits: &mut Self::F32, losses: &mut [f64], targets: &Self::U32, vocabulary: usize, scale: f32);
+    fn classifier(
+        &self,
+        logits: &mut Self::F32,
+        losses: &mut [f64],
+        targets: &Self::U32,
+        vocabulary: usize,
+        scale: f32,
+    );
 }
 
 impl Classifier for Cpu {

@@ -1,4 +1,4 @@
-//! Token embedding:  x_t = E[token_t];  dE[token_t] += dx_t, in the order of the tokens.
+//! Token embedding:  `x_t = E[token_t]`;  `dE[token_t] += dx_t`, in the order of the tokens.
 
 use crate::memory::{Cpu, Memory};
 

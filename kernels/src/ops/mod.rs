@@ -3,6 +3,8 @@
 //! Letters for shapes: T time, N rows, C channels, V vocabulary, H heads, D head size, F feed-forward size. Gradients of
 //! parameters accumulate (`+=`); activations are overwritten unless the operation says that it adds.
 
+#![allow(clippy::too_many_arguments, reason = "an operation's operands")]
+
 pub mod adamw;
 pub mod attention;
 pub mod classifier;

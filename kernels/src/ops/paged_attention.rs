@@ -40,7 +40,6 @@ pub struct Cached<'a, P> {
 pub trait PagedAttention: Memory {
     /// `out`: (N, H·D); `qkv`: (N, (H+2K)·D), rotated; `own`: N caches that hold the new rows' keys already; `offset`:
     /// where the layer's blocks start in a page.
-    #[allow(clippy::too_many_arguments, reason = "an operation's operands")]
     fn paged_attention<P: AsRef<Self::F32>>(
         &self,
         out: &mut Self::F32,

@@ -59,7 +59,7 @@ impl Panels {
         }
     }
 
-    /// Packs the transpose of W (n, k) whose rows are `stride` apart: B[l][j] = W[j][l].
+    /// Packs the transpose of W (n, k) whose rows are `stride` apart: `B[l][j] = W[j][l]`.
     pub fn pack_columns(&mut self, w: &[f32], k: usize, n: usize, stride: usize) {
         self.resize(k, n);
         for (panel, start) in self.data.chunks_exact_mut((k * WIDTH).max(1)).zip((0..n).step_by(WIDTH)) {
@@ -103,7 +103,6 @@ pub fn multiply(level: Level, c: &mut [f32], stride: usize, a: Lhs, b: &Panels, 
 }
 
 /// As [`multiply`], with panels that start `panel_stride` apart in `b`, of which the first `k` rows are used.
-#[allow(clippy::too_many_arguments, reason = "a matrix product's operands")]
 pub fn multiply_panels(
     level: Level,
     c: &mut [f32],
@@ -185,7 +184,10 @@ impl Tile<'_> {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "vector instructions, and pointers whose bounds were checked once for the whole product")]
+#[expect(
+    unsafe_code,
+    reason = "vector instructions, and pointers whose bounds were checked once for the whole product"
+)]
 mod x86 {
     use super::{Tile, WIDTH};
     use std::arch::x86_64::*;

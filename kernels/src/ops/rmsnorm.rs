@@ -52,12 +52,7 @@ vectorised! {
         let channels = w.len();
         let rows = dy.chunks_exact(channels).zip(x.chunks_exact(channels));
         for ((dx, (dy, x)), rstd) in dx.chunks_exact_mut(channels).zip(rows).zip(rstd) {
-            let mut lanes = [0.0f32; math::LANES];
-            for (i, ((dy, x), w)) in dy.iter().zip(x).zip(w).enumerate() {
-                let lane = &mut lanes[i % math::LANES];
-                *lane = (dy * w).mul_add(*x, *lane);
-            }
-            let mean = math::sum(&lanes) * (rstd * rstd) / channels as f32;
+            let mean = math::dot3(dy, w, x) * (rstd * rstd) / channels as f32;
             for (((dx, dw), (dy, x)), w) in dx.iter_mut().zip(dw.iter_mut()).zip(dy.iter().zip(x)).zip(w) {
                 *dx += rstd * (dy * w - x * mean);
                 *dw += dy * (x * rstd);

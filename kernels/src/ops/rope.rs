@@ -18,9 +18,9 @@ impl Rotations {
     pub fn new(positions: usize, head: usize, base: f64) -> Self {
         let half = head / 2;
         let log_base = math::ln(base);
-        let frequencies: Vec<f64> =
-            (0..half).map(|i| math::exp64(-log_base * (2 * i) as f64 / head as f64)).collect();
-        let mut table = Self { cos: Vec::with_capacity(positions * half), sin: Vec::with_capacity(positions * half), half };
+        let frequencies: Vec<f64> = (0..half).map(|i| math::exp64(-log_base * (2 * i) as f64 / head as f64)).collect();
+        let mut table =
+            Self { cos: Vec::with_capacity(positions * half), sin: Vec::with_capacity(positions * half), half };
         for position in 0..positions {
             for frequency in &frequencies {
                 let (sin, cos) = math::sin_cos(position as f64 * frequency);
@@ -44,7 +44,14 @@ pub trait Rope: Memory {
     /// Turns the first `heads` heads of each row of `x` (N, `stride`) in place; `positions`: (N).
     fn rope(&self, x: &mut Self::F32, positions: &Self::U32, table: &Self::Rotations, heads: usize, stride: usize);
     /// The gradient of a rotation is the rotation back.
-    fn rope_backward(&self, dx: &mut Self::F32, positions: &Self::U32, table: &Self::Rotations, heads: usize, stride: usize);
+    fn rope_backward(
+        &self,
+        dx: &mut Self::F32,
+        positions: &Self::U32,
+        table: &Self::Rotations,
+        heads: usize,
+        stride: usize,
+    );
 }
 
 impl Rope for Cpu {

@@ -43,7 +43,8 @@ impl Plan {
                     plan.epoch(examples, options, epoch);
                     epoch += 1;
                     while left > 0 && row < plan.ends.len() {
-                        left -= plan.row(row).iter().map(|e| examples[*e as usize].tokens.len() as i64 - 1).sum::<i64>();
+                        left -=
+                            plan.row(row).iter().map(|e| examples[*e as usize].tokens.len() as i64 - 1).sum::<i64>();
                         row += 1;
                     }
                 }
@@ -139,7 +140,8 @@ mod tests {
     #[test]
     fn an_epoch_holds_every_example_once_in_rows_that_fit() {
         let (examples, config) = (examples(), Config::llama(8, 4, 4, 1, 1));
-        let options = Options { sequence_tokens: 64, batch_tokens: 200, steps: Steps::Epochs(2.0), ..Options::default() };
+        let options =
+            Options { sequence_tokens: 64, batch_tokens: 200, steps: Steps::Epochs(2.0), ..Options::default() };
         let plan = Plan::new(&examples, &options, &config).expect("plans");
         let mut seen = vec![0; examples.len()];
         let mut read = 0;

@@ -149,7 +149,7 @@ impl<'a> Trainer<'a> {
     /// Leaves the step's gradient in the first lane; gives the sum of the losses.
     fn gradient(&mut self, step: usize, scale: f32) -> f64 {
         let Self { model, examples, plan, network, pool, lanes, spare, options, .. } = self;
-        let rows: Vec<&[u32]> = plan.rows(step).collect();
+        let (rows, spare): (Vec<&[u32]>, _) = (plan.rows(step).collect(), &*spare);
         let used = options.lanes.min(rows.len());
         pool.install(|| {
             network.pack(&model.layout, &model.weights, true);

@@ -84,7 +84,8 @@ fn a_stop_text_ends_a_completion_and_is_not_part_of_it() {
     let request = Request { prompt: tokens(5, 1), draws: vec![Draw { seed: 1, greedy: false }] };
     let run = |stop: Vec<String>| {
         let sampling = Sampling { max_tokens: 60, stop, ..Sampling::default() };
-        generate(&model, std::slice::from_ref(&request), &sampling, 1, &|| false, &|_, _| {}).expect("decodes")[0][0].clone()
+        generate(&model, std::slice::from_ref(&request), &sampling, 1, &|| false, &|_, _| {}).expect("decodes")[0][0]
+            .clone()
     };
     let free = run(vec![]);
     let middle: Vec<(usize, char)> = free.text.char_indices().filter(|(_, c)| c.is_ascii_alphanumeric()).collect();

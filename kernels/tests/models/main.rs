@@ -10,11 +10,8 @@ use tracetune_kernels::random;
 fn tiny(seed: u64) -> Model {
     let text = "def add(x, y):\n    return x + y\n\nfor i in range(10):\n    print(add(i, i))\n";
     let tokenizer = Tokenizer::train_bpe([text].into_iter(), 280).expect("trains");
-    let config = Config {
-        num_key_value_heads: Some(2),
-        max_position_embeddings: 256,
-        ..Config::llama(280, 24, 40, 2, 4)
-    };
+    let config =
+        Config { num_key_value_heads: Some(2), max_position_embeddings: 256, ..Config::llama(280, 24, 40, 2, 4) };
     Model::init(config, tokenizer, seed).expect("a valid model")
 }
 

@@ -12,7 +12,13 @@ fn examples(n: u64) -> Vec<Example> {
 }
 
 fn options() -> Options {
-    Options { steps: Steps::Epochs(2.5), batch_tokens: 400, sequence_tokens: 64, learning_rate: 3e-3, ..Options::default() }
+    Options {
+        steps: Steps::Epochs(2.5),
+        batch_tokens: 400,
+        sequence_tokens: 64,
+        learning_rate: 3e-3,
+        ..Options::default()
+    }
 }
 
 fn bits(model: &Model) -> Vec<u32> {
@@ -133,7 +139,9 @@ fn a_checkpoint_comes_back_and_a_wrong_one_says_what_is_wrong() {
         "tensor `model.layers.0.mlp.gate_proj.weight` has shape [40, 24], the configuration asks for [41, 24]"
     );
     assert!(says("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3").contains("has no tensor `model.layers.2."));
-    assert!(says("LlamaForCausalLM", "GPT2LMHeadModel").contains("`GPT2LMHeadModel` (model type `llama`) is not supported"));
+    assert!(
+        says("LlamaForCausalLM", "GPT2LMHeadModel").contains("`GPT2LMHeadModel` (model type `llama`) is not supported")
+    );
     std::fs::write(a.join("config.json"), &config).expect("writes");
     let weights = std::fs::read(a.join("model.safetensors")).expect("reads");
     std::fs::write(a.join("model.safetensors"), &weights[..weights.len() - 5]).expect("writes");
