@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{ActionKey, CacheError, Digest, RecipeKey, Store};
+use super::{ActionKey, CacheError, Destination, Digest, RecipeKey, Store};
 
 /// What a stage gave for one [`ActionKey`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -216,5 +216,5 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CacheError> 
 fn write_json<T: Serialize>(store: &Store, path: &Path, value: &T) -> Result<(), CacheError> {
     let mut text = serde_json::to_vec_pretty(value).expect("a record is plain data");
     text.push(b'\n');
-    store.write_file(path, &text)
+    store.write_file(Destination::Record(path.to_owned()), &text)
 }

@@ -10,11 +10,14 @@ use tempfile::TempDir;
 use super::{CacheError, Digest, Lock, Store};
 
 /// Where a written file goes.
-pub(super) enum Destination {
+pub(crate) enum Destination {
     /// `objects/`, by the digest of its bytes.
     Object,
-    /// A path of the store.
-    Path(PathBuf),
+    /// A record, at a path of the store.
+    Record(PathBuf),
+    /// A run's telemetry, at a path of the store. Not synced: a run that finds everything in the cache should not
+    /// wait for the disk, and after a power cut it can be run again to write the same.
+    Telemetry(PathBuf),
 }
 
 impl Store {
@@ -33,29 +36,32 @@ impl Store {
             HashingWriter { file: BufWriter::new(staged.as_file()), hasher: blake3::Hasher::new(), bytes: 0 };
         fill(&mut writer)?;
         let (digest, bytes) = writer.finish().map_err(CacheError::io("write", staged.path()))?;
-        let (path, mode) = match destination {
-            Destination::Object => (self.object_path(&digest), 0o444),
-            Destination::Path(path) => (path, 0o644),
+        let (path, mode, synced) = match destination {
+            Destination::Object => (self.object_path(&digest), 0o444, true),
+            Destination::Record(path) => (path, 0o644, true),
+            Destination::Telemetry(path) => (path, 0o644, false),
         };
         staged
             .as_file()
             .set_permissions(Permissions::from_mode(mode))
-            .and_then(|()| staged.as_file().sync_all())
+            .and_then(|()| if synced { staged.as_file().sync_all() } else { Ok(()) })
             .map_err(CacheError::io("write", staged.path()))?;
         let folder = path.parent().expect("files of the store lie in a folder of the store");
         make_folder(folder)?;
         staged.persist(&path).map_err(|error| CacheError::io("write", &path)(error.error))?;
-        sync_folder(folder)?;
+        if synced {
+            sync_folder(folder)?;
+        }
         Ok((digest, bytes))
     }
 
-    /// Writes a small file in a run's folder or the like, all of it or nothing.
+    /// Writes a record or a run's table, all of it or nothing.
     ///
     /// # Errors
     /// The disk is full, or the folder can't be written; the message names the path.
-    pub(crate) fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
-        let fill = |writer: &mut (dyn Write + Send)| writer.write_all(bytes).map_err(CacheError::io("write", path));
-        self.commit(Destination::Path(path.to_owned()), fill).map(|_| ())
+    pub(crate) fn write_file(&self, destination: Destination, bytes: &[u8]) -> Result<(), CacheError> {
+        self.commit(destination, |writer| writer.write_all(bytes).map_err(CacheError::io("write in", &self.root)))?;
+        Ok(())
     }
 
     /// This process's folder in `tmp/`.

@@ -31,6 +31,7 @@ pub use digest::{ActionKey, Digest, NotHexadecimal, RecipeKey, Signature};
 pub use lock::Lock;
 pub use segment::{Segment, Segments};
 
+pub(crate) use file::Destination;
 use file::Workspace;
 
 /// Why the store could not do what it was asked.

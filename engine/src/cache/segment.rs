@@ -14,7 +14,7 @@ use arrow::compute::{interleave, take};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use super::{CacheError, Digest, Signature, Store};
+use super::{CacheError, Destination, Digest, Signature, Store};
 use crate::stage::RowKey;
 use crate::table::{TableError, columns_from_bytes, normalised, table_from_bytes};
 
@@ -122,7 +122,7 @@ impl Store {
         let output = self.put_table(&table)?;
         let segment = Segment { digest: output.digest, bytes: output.bytes, items: keys.len() as u64 };
         let record = serde_json::to_vec(&segment).expect("a record is plain data");
-        self.write_file(&self.segment_path(signature, &segment.digest), &record)?;
+        self.write_file(Destination::Record(self.segment_path(signature, &segment.digest)), &record)?;
         let mut first = 0;
         for (&key, &rows) in keys.iter().zip(counts) {
             segments.places.entry(key).or_insert(Place { segment: segments.contents.len(), first, rows });

@@ -212,3 +212,51 @@ impl Defaults {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn part(group: PartGroup, name: &str, value: &str) -> KeyPart {
+        KeyPart { group, name: name.to_owned(), value: value.to_owned() }
+    }
+
+    #[test]
+    fn a_key_is_known() {
+        let parts = [part(PartGroup::Kind, "", "verify"), part(PartGroup::Param, "timeout_s", "2")];
+        // If this differs, every cache is lost: raise `FORMAT`.
+        assert_eq!(
+            hash("action", &parts).to_hex().as_str(),
+            "d2468517264077738bc123fea151257f2f6ed97db0cb79ccd61a5e723bc4d58c"
+        );
+        let signature = Signature([1; 32]);
+        let key = row_key(&signature, &[2; 32], 3);
+        assert_eq!(blake3::Hash::from_bytes(key.0).to_hex().as_str(), "6a2536f96eee7324f9e7ff9d2c827dd9e776d9cd3bb621143ed00dedb4f93950");
+    }
+
+    #[test]
+    fn parts_of_a_row_have_keys_of_their_own() {
+        let keys: HashSet<RowKey> = (-3..3).map(|part| row_key(&Signature([1; 32]), &[2; 32], part)).collect();
+        assert_eq!(keys.len(), 6);
+    }
+
+    fn any_part() -> impl Strategy<Value = KeyPart> {
+        let group = prop::sample::select(vec![PartGroup::Kind, PartGroup::Param, PartGroup::Environment]);
+        (group, "[ab]{0,2}", "[ab]{0,2}").prop_map(|(group, name, value)| KeyPart { group, name, value })
+    }
+
+    proptest! {
+        #[test]
+        fn only_equal_parts_have_equal_keys(
+            one in prop::collection::vec(any_part(), 0..4),
+            other in prop::collection::vec(any_part(), 0..4),
+        ) {
+            prop_assert_eq!(one == other, hash("action", &one) == hash("action", &other));
+            prop_assert_ne!(hash("action", &one), hash("signature", &one));
+        }
+    }
+}

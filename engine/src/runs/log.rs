@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{MetricRow, OutcomeRow, RunNode, RunRecord, RunStatus, StageStatus};
-use crate::cache::{ActionKey, CacheError, Cost, Lock, OutputRecord, Store};
+use crate::cache::{ActionKey, CacheError, Cost, Destination, Lock, OutputRecord, Store};
 use crate::pipeline::{Node, Pipeline};
 use crate::schedule::Event;
 use crate::table::{Record, TableError, table_to_bytes};
@@ -124,7 +124,7 @@ impl<'a> RunLog<'a> {
         let events = File::options().create(true).append(true).open(&path).map_err(CacheError::io("write", &path))?;
         let mut log =
             Self { store, pipeline, record, folder, events, started: Instant::now(), error: None, _lock: lock };
-        log.store.write_file(&log.folder.join("pipeline.toml"), pipeline.resolved.as_bytes())?;
+        log.write("pipeline.toml", pipeline.resolved.as_bytes())?;
         log.write_record(&vec![NodeLog::default(); pipeline.nodes.len()])?;
         Ok(log)
     }
@@ -229,7 +229,11 @@ impl<'a> RunLog<'a> {
 
     fn write_table<R: Record>(&self, name: &str, rows: &[R]) -> Result<(), CacheError> {
         let batch = R::write(rows).map_err(TableError::from)?;
-        self.store.write_file(&self.folder.join(name), &table_to_bytes(&batch)?)
+        self.write(name, &table_to_bytes(&batch)?)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), CacheError> {
+        self.store.write_file(Destination::Telemetry(self.folder.join(name)), bytes)
     }
 
     fn write_record(&mut self, nodes: &[NodeLog]) -> Result<(), CacheError> {
@@ -253,7 +257,7 @@ impl<'a> RunLog<'a> {
             })
             .collect();
         let text = serde_json::to_vec_pretty(&self.record).expect("a record is plain data");
-        self.store.write_file(&self.folder.join("run.json"), &text)
+        self.write("run.json", &text)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::rows;
+use super::rows::{self, Rows};
 use super::telemetry::Meter;
 use crate::cache::{
     ActionKey, ActionRecord, CacheError, Cost, KeyPart, OutputRecord, OutputType, Provenance, Signature, Store,
@@ -106,11 +106,15 @@ impl Job<'_> {
         let stage = self.node.stage_kind.as_ref();
         let work = || match stage.work() {
             Work::Rows(work) => {
-                let shape = stage.kind().row().expect("a kind that works on rows has their shape");
-                let signature = self.signature.as_ref().expect("a kind that works on rows has a signature");
-                let kind = stage.kind().name();
+                let rows = Rows {
+                    kind: stage.kind().name(),
+                    work,
+                    shape: stage.kind().row().expect("a kind that works on rows has their shape"),
+                    signature: self.signature.expect("a kind that works on rows has a signature"),
+                    store: self.store,
+                };
                 let waiting = || self.reporter.pass_on("waiting for another run that computes the same rows");
-                let output = rows::run(kind, work, &shape, inputs, signature, self.store, &cx, &waiting)?;
+                let output = rows::run(&rows, inputs, &cx, waiting)?;
                 let table = self.store.put_table(&output.table)?;
                 let outputs = BTreeMap::from([(ROWS_OUTPUT.to_owned(), table)]);
                 Ok((outputs, Some(output.items), output.computed))

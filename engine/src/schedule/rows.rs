@@ -21,16 +21,22 @@ pub(super) struct RowsOutput {
     pub computed: u64,
 }
 
-/// Computes what is missing and gives the whole table: the same bytes whatever was missing.
+/// A row stage that is to be run.
+pub(super) struct Rows<'a> {
+    pub kind: &'a str,
+    pub work: &'a dyn RowWork,
+    pub shape: RowShape,
+    pub signature: Signature,
+    pub store: &'a Store,
+}
+
+/// Computes what is missing and gives the whole table: the same bytes whatever was missing. `waiting` is called if
+/// another run is at the same rows.
 pub(super) fn run(
-    kind: &str,
-    work: &dyn RowWork,
-    shape: &RowShape,
+    Rows { kind, work, shape, signature, store }: &Rows,
     mut inputs: Inputs,
-    signature: &Signature,
-    store: &Store,
     cx: &Context,
-    waiting: &dyn Fn(),
+    waiting: impl FnOnce(),
 ) -> Result<RowsOutput, JobError> {
     // The stage must not see the other rows: what it may compute from is in the row key.
     let Some(crate::stage::Artifact::Table(table)) = inputs.0.remove(shape.port) else {

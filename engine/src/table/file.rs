@@ -104,3 +104,113 @@ fn read(source: impl ChunkReader + 'static, columns: Option<&[&str]>) -> Result<
     };
     normalised(&batch)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{
+        Array, ArrayRef, DictionaryArray, Int32Array, LargeListArray, LargeStringArray, ListArray, StringArray,
+        StringViewArray,
+    };
+    use arrow::compute::{cast, concat_batches};
+    use arrow::datatypes::{DataType, Field, Int32Type};
+
+    use super::*;
+    use crate::table::Record;
+
+    crate::record! {
+        struct Row {
+            name: String,
+            maybe: Option<i32>,
+            number: f64,
+            words: Vec<String>,
+        }
+    }
+
+    fn rows(count: i32) -> Vec<Row> {
+        let row = |row: i32| Row {
+            name: format!("row {}", row % 7),
+            maybe: (row % 3 > 0).then_some(row),
+            number: f64::from(row) / 3.0,
+            words: (0..row % 4).map(|word| format!("w{word}")).collect(),
+        };
+        (0..count).map(row).collect()
+    }
+
+    #[test]
+    fn the_bytes_of_a_table_are_known() {
+        let bytes = table_to_bytes(&Row::write(&rows(100)).unwrap()).unwrap();
+        // If this differs after an update of `parquet` or `zstd`, every cache becomes another one: say so.
+        assert_eq!(
+            blake3::hash(&bytes).to_hex().as_str(),
+            "b9cf27c26d0c325523584eead961e336583c2d24cc893f6e5bd233df5c290ad9"
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for count in [0, 1, 5, 70_000] {
+            let batch = Row::write(&rows(count)).unwrap();
+            let read = table_from_bytes(table_to_bytes(&batch).unwrap()).unwrap();
+            assert_eq!(read, batch);
+        }
+    }
+
+    #[test]
+    fn the_same_rows_are_the_same_bytes_however_they_were_put_together() {
+        let all = rows(100);
+        let whole = Row::write(&all).unwrap();
+        let expected = table_to_bytes(&whole).unwrap();
+        let longer = Row::write(&rows(300)).unwrap();
+        assert_eq!(table_to_bytes(&longer.slice(0, 100)).unwrap(), expected);
+        let pieces = [Row::write(&all[..33]).unwrap(), Row::write(&all[33..]).unwrap()];
+        assert_eq!(table_to_bytes(&concat_batches(&whole.schema(), &pieces).unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn every_kind_of_string_and_list_is_the_same_bytes() {
+        let strings = StringArray::from(vec![Some("a"), None, Some("b"), Some("a")]);
+        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
+            Some(vec![Some(1), None]),
+            None,
+            Some(vec![]),
+            Some(vec![Some(2)]),
+        ]);
+        let batch = |strings: ArrayRef, lists: ArrayRef| {
+            RecordBatch::try_from_iter_with_nullable([("s", strings, true), ("l", lists, true)]).unwrap()
+        };
+        let expected = table_to_bytes(&batch(Arc::new(strings.clone()), Arc::new(lists.clone()))).unwrap();
+        let large: LargeListArray =
+            cast(&lists, &DataType::LargeList(Arc::new(Field::new("element", DataType::Int32, true))))
+                .unwrap()
+                .as_any()
+                .downcast_ref::<LargeListArray>()
+                .unwrap()
+                .clone();
+        let views: StringViewArray = strings.iter().collect();
+        let wide: LargeStringArray = strings.iter().collect();
+        let dictionary: DictionaryArray<Int32Type> = strings.iter().collect();
+        for strings in [Arc::new(views) as ArrayRef, Arc::new(wide), Arc::new(dictionary)] {
+            assert_eq!(table_to_bytes(&batch(strings, Arc::new(large.clone()))).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_column_is_read_without_the_others() {
+        let bytes = table_to_bytes(&Row::write(&rows(5)).unwrap()).unwrap();
+        let batch = columns_from_bytes(bytes, &["maybe"]).unwrap();
+        assert_eq!(batch.num_columns(), 1);
+        assert_eq!(
+            batch.column(0).as_ref(),
+            &Int32Array::from(vec![None, Some(1), Some(2), None, Some(4)]) as &dyn Array
+        );
+    }
+
+    #[test]
+    fn what_is_no_parquet_file_is_an_error() {
+        assert!(table_from_bytes(b"PAR1".to_vec()).is_err());
+        let error = read_table_file("/no/such/file").unwrap_err();
+        assert!(error.to_string().starts_with("can't read `/no/such/file`"));
+    }
+}

@@ -169,3 +169,115 @@ impl<'a> Values<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use arrow::array::{Int64Array, LargeStringArray};
+    use arrow::datatypes::Field;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::table::Record;
+
+    crate::record! {
+        #[derive(PartialOrd)]
+        struct Row {
+            a: String,
+            b: Option<String>,
+            c: Vec<String>,
+            d: Option<i32>,
+            e: bool,
+            f: Vec<Vec<i64>>,
+        }
+    }
+
+    fn digests(rows: &[Row]) -> Vec<[u8; 32]> {
+        row_digests(&Row::write(rows).unwrap(), &Row::schema()).unwrap()
+    }
+
+    fn row() -> impl Strategy<Value = Row> {
+        let text = "[ab]{0,2}";
+        (
+            text,
+            prop::option::of(text),
+            prop::collection::vec(text, 0..3),
+            prop::option::of(0..3i32),
+            any::<bool>(),
+            prop::collection::vec(prop::collection::vec(0..2i64, 0..3), 0..3),
+        )
+            .prop_map(|(a, b, c, d, e, f)| Row { a, b, c, d, e, f })
+    }
+
+    proptest! {
+        #[test]
+        fn rows_have_one_digest_if_and_only_if_they_are_equal(rows in prop::collection::vec(row(), 0..40)) {
+            let digests = digests(&rows);
+            for (one, a) in rows.iter().zip(&digests) {
+                for (other, b) in rows.iter().zip(&digests) {
+                    prop_assert_eq!(one == other, a == b, "{:?} {:?}", one, other);
+                }
+            }
+        }
+
+        #[test]
+        fn a_digest_does_not_depend_on_the_other_rows(rows in prop::collection::vec(row(), 1..10)) {
+            let batch = Row::write(&rows).unwrap();
+            let all = row_digests(&batch, &Row::schema()).unwrap();
+            for (at, digest) in all.iter().enumerate() {
+                let alone = row_digests(&batch.slice(at, 1), &Row::schema()).unwrap();
+                prop_assert_eq!(&alone[0], digest);
+            }
+        }
+    }
+
+    #[test]
+    fn the_digest_of_a_row_is_known() {
+        let row =
+            Row { a: "x".to_owned(), b: None, c: vec!["y".to_owned()], d: Some(-1), e: true, f: vec![vec![], vec![7]] };
+        // If this differs, every cached row is lost: raise `FORMAT`.
+        assert_eq!(
+            blake3::Hash::from_bytes(digests(&[row])[0]).to_hex().as_str(),
+            "60659672a642a3382403d5fa03260386be80ddc526e2e154a498a5a8e5a14470"
+        );
+    }
+
+    #[test]
+    fn names_types_and_the_format_are_in_the_digest() {
+        let batch = |name: &str, array: ArrayRef| RecordBatch::try_from_iter([(name, array)]).unwrap();
+        let number: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["1"]));
+        let digest = |batch: RecordBatch| row_digests(&batch, &batch.schema()).unwrap()[0];
+        let all = [
+            digest(batch("x", Arc::clone(&number))),
+            digest(batch("y", Arc::clone(&number))),
+            digest(batch("x", Arc::clone(&text))),
+            digest(batch("x", cast(&number, &DataType::Int32).unwrap())),
+        ];
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+    }
+
+    #[test]
+    fn a_column_is_keyed_as_the_type_it_is_read_as() {
+        let reads = Schema::new(vec![Field::new("s", DataType::Utf8, false), Field::new("n", DataType::Int32, false)]);
+        let strings: [ArrayRef; 2] =
+            [Arc::new(StringArray::from(vec!["a"])), Arc::new(LargeStringArray::from(vec!["a"]))];
+        let digests: Vec<_> = strings
+            .into_iter()
+            .zip([DataType::Int32, DataType::Int64])
+            .map(|(strings, numbers)| {
+                let number = cast(&Int64Array::from(vec![5]), &numbers).unwrap();
+                let batch = RecordBatch::try_from_iter([("n", number), ("s", strings)]).unwrap();
+                row_digests(&batch, &reads).unwrap()
+            })
+            .collect();
+        assert_eq!(digests[0], digests[1]);
+    }
+
+    #[test]
+    fn a_missing_column_is_named() {
+        let batch = RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
+        assert_eq!(row_digests(&batch, &Row::schema()).unwrap_err().to_string(), "column `a` is missing");
+    }
+}
