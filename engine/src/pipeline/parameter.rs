@@ -59,10 +59,9 @@ impl Parameter {
     /// Collects types, choices and range from a schema and those it refers to.
     fn learn(&mut self, schema: &Json, root: &Json, depth: usize) {
         let Some(object) = schema.as_object().filter(|_| depth < 8) else { return };
-        if let Some(target) = object.get("$ref").and_then(Json::as_str).and_then(|path| path.strip_prefix('#')) {
-            if let Some(target) = root.pointer(target) {
-                self.learn(target, root, depth + 1);
-            }
+        let target = object.get("$ref").and_then(Json::as_str).and_then(|path| path.strip_prefix('#'));
+        if let Some(target) = target.and_then(|path| root.pointer(path)) {
+            self.learn(target, root, depth + 1);
         }
         match object.get("type") {
             Some(Json::String(name)) => self.add_type(name),

@@ -163,9 +163,7 @@ fn move_references(schema: &mut Json, kind: &str) {
     match schema {
         Json::Object(object) => {
             if let Some(Json::String(target)) = object.get_mut("$ref") {
-                if let Some(name) = target.strip_prefix("#/$defs/") {
-                    *target = format!("#/$defs/{kind}.{name}");
-                }
+                *target = target.replace("#/$defs/", &format!("#/$defs/{kind}."));
             }
             object.values_mut().for_each(|value| move_references(value, kind));
         }

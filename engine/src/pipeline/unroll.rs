@@ -208,14 +208,14 @@ impl Graph {
             }
             let named = self.loops.iter().position(|outer| outer.name == head);
             return match named {
-                Some(outer) => self.into_loop(outer, rest, at, scope),
+                Some(outer) => self.round_of(outer, rest, at, scope),
                 None => Err(self.nothing(reference, head, at, scope, document)),
             };
         }
     }
 
     /// `LOOP.STAGE`, `LOOP.STAGE@ROUND`, `LOOP.best.STAGE`, each with an output or without.
-    fn into_loop(&self, index: usize, rest: Option<&str>, at: Span, scope: Scope) -> Result<Origin, Unresolved> {
+    fn round_of(&self, index: usize, rest: Option<&str>, at: Span, scope: Scope) -> Result<Origin, Unresolved> {
         let outer = &self.loops[index];
         let name = &outer.name;
         let fail = |message: String, help: String| Err(Unresolved { at, message, help });

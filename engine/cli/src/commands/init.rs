@@ -57,7 +57,7 @@ pub(crate) fn init(args: &Args, session: &Session) -> anyhow::Result<u8> {
         session.ui.verb(Verb::Created, ignore.display());
     }
     let enter =
-        if args.folder == PathBuf::from(".") { String::new() } else { format!("cd {} && ", args.folder.display()) };
+        if args.folder.as_os_str() == "." { String::new() } else { format!("cd {} && ", args.folder.display()) };
     session.ui.story(format_args!("\nNext: {enter}tracetune run"));
     Ok(exit::DONE)
 }

@@ -110,8 +110,11 @@ fn block(split: &str, figures: &[&Figure], columns: &[Column], continued: bool, 
 struct Column<'a> {
     metric: &'a str,
     percent: bool,
+    /// `None`: as many as each figure has.
     decimals: Option<usize>,
     counts: Vec<i64>,
+    /// How wide value, low and high are, so that they stand below each other.
+    digits: [usize; 3],
     width: usize,
 }
 
@@ -120,19 +123,18 @@ impl<'a> Column<'a> {
         let own: Vec<&&Figure> = figures.iter().filter(|figure| figure.metric == metric).collect();
         let percent = is_share(metric);
         let scale = if percent { 100.0 } else { 1.0 };
-        let widest = own
-            .iter()
-            .filter_map(|figure| figure.interval())
-            .map(|(low, high)| (high - low) / 2.0 * scale)
-            .filter(|half| *half > 0.0)
-            .fold(None, |widest: Option<f64>, half| Some(widest.map_or(half, |widest| widest.max(half))));
-        let decimals = match (widest, percent) {
-            (Some(half), _) => Some(numbers::decimals(half)),
-            (None, true) => Some(1),
-            (None, false) => None,
-        };
-        let mut column =
-            Self { metric, percent, decimals, counts: distinct(own.iter().map(|figure| figure.n)), width: 0 };
+        let halves = own.iter().filter_map(|figure| figure.interval()).map(|(low, high)| (high - low) / 2.0 * scale);
+        let widest = halves.filter(|half| *half > 0.0).max_by(f64::total_cmp);
+        let decimals = widest.map(numbers::decimals).or(percent.then_some(1));
+        let counts = distinct(own.iter().map(|figure| figure.n));
+        let mut column = Self { metric, percent, decimals, counts, digits: [0; 3], width: 0 };
+        for figure in &own {
+            let (low, high) = figure.interval().unzip();
+            for (place, value) in [Some(figure.value), low, high].into_iter().enumerate() {
+                let digits = value.map_or(0, |value| column.number(value).len());
+                column.digits[place] = column.digits[place].max(digits);
+            }
+        }
         let cells = own.iter().map(|figure| column.cell(figure).chars().count());
         // The room for a column n is kept in any case.
         column.width = cells.chain([column.title().chars().count()]).max().unwrap_or_default() + 7;
@@ -143,17 +145,21 @@ impl<'a> Column<'a> {
         if self.percent { format!("{} %", self.metric) } else { self.metric.to_owned() }
     }
 
+    fn number(&self, value: f64) -> String {
+        let scaled = if self.percent { value * 100.0 } else { value };
+        self.decimals.map_or_else(|| numbers::plain(scaled), |decimals| format!("{scaled:.decimals$}"))
+    }
+
     fn cell(&self, figure: &Figure) -> String {
-        let number = |value: f64| match self.decimals {
-            Some(decimals) => {
-                let scaled = if self.percent { value * 100.0 } else { value };
-                format!("{scaled:.decimals$}")
-            }
-            None => numbers::plain(value),
-        };
+        let [value, low, high] = self.digits;
         match figure.interval() {
-            Some((low, high)) => format!("{} [{}, {}]", number(figure.value), number(low), number(high)),
-            None => number(figure.value),
+            Some((from, to)) => format!(
+                "{:>value$} [{:>low$}, {:>high$}]",
+                self.number(figure.value),
+                self.number(from),
+                self.number(to)
+            ),
+            None => self.number(figure.value),
         }
     }
 }

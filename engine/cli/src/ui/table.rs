@@ -165,12 +165,10 @@ fn cells(column: &ArrayRef, short: bool) -> Vec<String> {
 
 /// The value of a one-row column: a list's items each on their own.
 fn items(column: &ArrayRef) -> Vec<String> {
-    if let Some(list) = column.as_any().downcast_ref::<arrow::array::ListArray>() {
-        if !list.is_null(0) {
-            return cells(&list.value(0), false);
-        }
+    match column.as_any().downcast_ref::<arrow::array::ListArray>() {
+        Some(list) if !list.is_null(0) => cells(&list.value(0), false),
+        _ => cells(column, false),
     }
-    cells(column, false)
 }
 
 fn json_column(column: &ArrayRef) -> Vec<serde_json::Value> {

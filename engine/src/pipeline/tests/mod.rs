@@ -103,7 +103,7 @@ fn node<'p>(pipeline: &'p Pipeline, id: &str) -> &'p super::Node {
     pipeline.nodes.iter().find(|node| node.id == id).unwrap_or_else(|| panic!("no node {id}"))
 }
 
-fn source<'p>(pipeline: &'p Pipeline, id: &str, port: &str) -> String {
+fn source(pipeline: &Pipeline, id: &str, port: &str) -> String {
     let binding = node(pipeline, id).inputs.iter().find(|binding| binding.port == port).expect("the port is connected");
     match &binding.source {
         Source::Node { node, output } => format!("{}.{output}", pipeline.nodes[*node].id),

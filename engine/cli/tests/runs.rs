@@ -1,0 +1,267 @@
+//! What is said while pipelines run, and about runs of the past.
+
+use insta::assert_snapshot;
+
+use crate::workspace;
+
+#[test]
+fn a_run_tells_its_story_and_its_results() {
+    assert_snapshot!(workspace().run(["run", "--threads", "1"]), @r"
+    exit code: 0
+    --- stdout
+    test (n = 320)
+      variant  round           pass@1 %  guesses
+      main         1   6.9 [ 4.1,  9.6]      320
+      main         2  19.4 [15.0, 23.7]      320
+      main         3  36.2 [31.0, 41.5]      320
+
+    [low, high]: 95 % interval; n: what it is over
+    --- stderr
+            Plan guess, 14 stages: 14 to compute
+         Running numbers (numbers)
+        Finished numbers in [time]: 40 rows
+         Running start (learn)
+            Note start: practice makes perfect
+        Finished start in [time]
+         Running guess@1 (guess)
+        Finished guess@1 in [time]: 320 rows
+         Running learn@1 (learn)
+            Note learn@1: practice makes perfect
+        Finished learn@1 in [time]
+         Running check@1 (check)
+        Finished check@1 in [time]: 320 rows (249 computed, 71 cached)
+         Running guess@2 (guess)
+        Finished guess@2 in [time]: 320 rows
+         Running score@1 (score)
+        Finished score@1 in [time]: 2 rows
+         Running check@2 (check)
+        Finished check@2 in [time]: 320 rows (88 computed, 232 cached)
+         Running learn@2 (learn)
+            Note learn@2: practice makes perfect
+        Finished learn@2 in [time]
+         Running score@2 (score)
+        Finished score@2 in [time]: 2 rows
+         Running guess@3 (guess)
+        Finished guess@3 in [time]: 320 rows
+         Running learn@3 (learn)
+            Note learn@3: practice makes perfect
+        Finished learn@3 in [time]
+         Running check@3 (check)
+        Finished check@3 in [time]: 320 rows (7 computed, 313 cached)
+         Running score@3 (score)
+        Finished score@3 in [time]: 2 rows
+            Done run [run] in [time]: 14 stages, 14 computed
+
+
+    Tables of this run (Parquet): .tracetune/runs/[run]/*.parquet
+      tracetune show latest                        this run's stages and results
+      tracetune show latest check@3                a stage's table
+      tracetune show latest check@3 --row 0        one row in full
+    ");
+}
+
+#[test]
+fn a_second_run_is_cached_and_shows_the_same() {
+    let workspace = workspace();
+    let first = workspace.run(["run", "--threads", "1"]);
+    let second = workspace.run(["run", "--threads", "1"]);
+    assert_eq!(first.stdout, second.stdout);
+    assert_snapshot!(second, @r"
+    exit code: 0
+    --- stdout
+    test (n = 320)
+      variant  round           pass@1 %  guesses
+      main         1   6.9 [ 4.1,  9.6]      320
+      main         2  19.4 [15.0, 23.7]      320
+      main         3  36.2 [31.0, 41.5]      320
+
+    [low, high]: 95 % interval; n: what it is over
+    --- stderr
+            Plan guess, 14 stages: 14 cached
+          Cached 14 stages: numbers, start, guess@1, learn@1, check@1, guess@2, learn@2, score@1,…
+            Done run [run] in [time]: 14 stages, 14 cached
+
+
+    Tables of this run (Parquet): .tracetune/runs/[run]/*.parquet
+      tracetune show latest                        this run's stages and results
+      tracetune show latest check@3                a stage's table
+      tracetune show latest check@3 --row 0        one row in full
+    ");
+}
+
+#[test]
+fn a_changed_parameter_runs_what_depends_on_it() {
+    let workspace = workspace();
+    workspace.run(["run"]);
+    assert_snapshot!(workspace.run(["plan", "--set", "guesses=12"]), @r"
+    exit code: 0
+    --- stdout
+    stage    kind     status               rows  why
+    numbers  numbers  hit                    40
+    start    learn    hit                     4
+    guess@1  guess    miss     480 (320 cached)  `n` changed (8 => 12)
+    check@1  check    unknown              ~320  `guess@1` (input `rows`) runs
+    learn@1  learn    hit                     4
+    score@1  score    unknown                ~2  `check@1` (input `rows`) runs
+    guess@2  guess    miss     480 (320 cached)  `n` changed (8 => 12)
+    check@2  check    unknown              ~320  `guess@2` (input `rows`) runs
+    learn@2  learn    hit                     4
+    score@2  score    unknown                ~2  `check@2` (input `rows`) runs
+    guess@3  guess    miss     480 (320 cached)  `n` changed (8 => 12)
+    check@3  check    unknown              ~320  `guess@3` (input `rows`) runs
+    learn@3  learn    hit                     4
+    score@3  score    unknown                ~2  `check@3` (input `rows`) runs
+
+    14 stages: 5 cached, 3 to compute, 6 unknown until those before them are done
+    ");
+    assert_snapshot!(workspace.run(["why", "pipeline.toml", "guess@1", "--set", "guesses=12"]), @r"
+    exit code: 0
+    --- stdout
+    guess@1 is stale: `n` changed (8 => 12)
+      480 rows, 320 of them cached
+    ");
+}
+
+#[test]
+fn a_failing_stage_ends_with_code_1_and_its_help() {
+    assert_snapshot!(workspace().run(["run", "--threads", "1", "--set", "rounds.guess.fail_at=74"]), @r"
+    exit code: 1
+    --- stderr
+            Plan guess, 14 stages: 14 to compute
+         Running numbers (numbers)
+        Finished numbers in [time]: 40 rows
+         Running start (learn)
+            Note start: practice makes perfect
+        Finished start in [time]
+         Running guess@1 (guess)
+          Failed guess@1: can't think of 74
+           help: leave out `fail_at`
+         Skipped 11 stages: check@1, learn@1, score@1, guess@2, check@2, learn@2, score@2, guess@…
+          Failed run [run] in [time]: 14 stages, 2 computed, 1 failed, 11 skipped
+
+    Tables of this run (Parquet): .tracetune/runs/[run]/*.parquet
+      tracetune show latest                        this run's stages and results
+      tracetune run …                              again: what is finished is kept
+    ");
+}
+
+#[test]
+fn a_run_as_json_is_one_object() {
+    let ran = workspace().run(["run", "--json"]);
+    let json = ran.json();
+    assert_eq!(json["status"], "done");
+    assert_eq!(json["nodes"].as_array().map(Vec::len), Some(14));
+    let metric = &json["metrics"][0];
+    assert_eq!((&metric["metric"], &metric["round"]), (&"pass@1".into(), &1.into()));
+}
+
+#[test]
+fn a_row_is_shown_in_full() {
+    let workspace = workspace();
+    workspace.run(["run", "-q"]);
+    assert_snapshot!(workspace.run(["show", "latest", "check@1", "--row", "3"]), @r"
+    exit code: 0
+    --- stdout
+    problem_id  n0
+    split       test
+    number      0
+    guess       -4
+    verdict     fail
+    ");
+    assert_snapshot!(workspace.run(["show", "latest", "check", "--limit", "3"]), @r"
+    exit code: 0
+    --- stdout
+    row  problem_id  split  number  guess  verdict
+      0  n0          test        0     -1  fail
+      1  n0          test        0      1  fail
+      2  n0          test        0     -1  fail
+    --- stderr
+
+    check@3: 3 of 320 rows; --row N prints one in full
+    ");
+    assert_snapshot!(workspace.run(["show", "latest", "chek"]), @r"
+    exit code: 2
+    --- stderr
+    error: run `[run]` has no stage `chek`
+    help: did you mean `check`?
+    ");
+}
+
+#[test]
+fn a_run_is_shown_with_its_stages() {
+    let workspace = workspace();
+    workspace.run(["run", "-q"]);
+    assert_snapshot!(workspace.run(["show"]), @r"
+    exit code: 0
+    --- stdout
+    [run]
+    pipeline guess, seed 7, done; started [time], ended [time]
+    [folder]/.tracetune/runs/[run]
+
+    stage    kind     status    rows     size  outputs
+    numbers  numbers  computed    40    829 B  rows [digest]
+    start    learn    computed            1 B  curve [digest], model [digest]
+    guess@1  guess    computed   320  1.5 KiB  rows [digest]
+    check@1  check    computed   320  1.7 KiB  rows [digest]
+    learn@1  learn    computed            1 B  curve [digest], model [digest]
+    score@1  score    computed     2  1.3 KiB  metrics [digest]
+    guess@2  guess    computed   320  1.5 KiB  rows [digest]
+    check@2  check    computed   320  1.7 KiB  rows [digest]
+    learn@2  learn    computed            2 B  curve [digest], model [digest]
+    score@2  score    computed     2  1.3 KiB  metrics [digest]
+    guess@3  guess    computed   320  1.5 KiB  rows [digest]
+    check@3  check    computed   320  1.7 KiB  rows [digest]
+    learn@3  learn    computed            2 B  curve [digest], model [digest]
+    score@3  score    computed     2  1.3 KiB  metrics [digest]
+
+    test (n = 320)
+      variant  round           pass@1 %  guesses
+      main         1   6.9 [ 4.1,  9.6]      320
+      main         2  19.4 [15.0, 23.7]      320
+      main         3  36.2 [31.0, 41.5]      320
+
+    [low, high]: 95 % interval; n: what it is over
+    ");
+    assert_snapshot!(workspace.run(["runs"]), @r"
+    exit code: 0
+    --- stdout
+    run                    pipeline  status  stages  cached  computed  started
+    [run]  guess     done        14       0        14  [time]
+    ");
+}
+
+#[test]
+fn without_a_store_show_says_so_and_makes_none() {
+    let workspace = workspace();
+    let folder = workspace.path().join("elsewhere");
+    let ran = workspace.run(["show", "--store", "elsewhere"]);
+    assert_eq!(ran.code, Some(2), "{ran}");
+    assert!(ran.stderr.contains("there is no store at"), "{ran}");
+    assert!(!folder.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_what_is_finished() {
+    let workspace = workspace();
+    let pause = ["run", "--threads", "1", "--set", "rounds.guess.pause_ms=20"];
+    let mut child = workspace.command(pause).stderr(std::process::Stdio::piped()).spawn().expect("the binary starts");
+    // The first guesses take 32 × 20 ms a segment: there is time for one.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let interrupt = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupt.expect("kill").success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    let why = workspace.run(["why", "pipeline.toml", "guess@1", "--json", "--set", "rounds.guess.pause_ms=20"]).json();
+    assert!(why["stages"][0]["estimate"]["cached"].as_u64() > Some(0), "{why}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let workspace = workspace();
+    workspace.run(["run", "-q"]);
+    let mut child =
+        workspace.command(["plan", "-q"]).stdout(std::process::Stdio::piped()).spawn().expect("the binary starts");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}

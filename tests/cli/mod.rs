@@ -1,0 +1,102 @@
+//! Commands as a user types them, over the real kinds and the pipelines that ship.
+
+use std::path::Path;
+
+use crate::workspace;
+
+fn shipped(pipeline: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines").join(pipeline).display().to_string()
+}
+
+#[test]
+fn every_shipped_pipeline_checks() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines");
+    let mut checked = 0;
+    for entry in std::fs::read_dir(folder).expect("pipelines").map(|entry| entry.expect("an entry").path()) {
+        if entry.extension().is_some_and(|extension| extension == "toml") {
+            let ran = workspace().run(["check", &entry.display().to_string()]);
+            assert_eq!(ran.code, Some(0), "{}: {ran}", entry.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 4, "{checked} pipelines");
+}
+
+#[test]
+fn the_quick_start_plans() {
+    let workspace = workspace();
+    let store = workspace.path().join("store").display().to_string();
+    let plan = workspace.run(["plan", &shipped("quickstart.toml"), "--json", "--store", &store]).json();
+    let nodes = plan["nodes"].as_array().expect("nodes");
+    assert!(nodes.iter().any(|node| node["id"] == "train@3"), "{plan}");
+}
+
+#[test]
+fn every_kind_describes_itself() {
+    for kind in ["dataset", "mutate", "trace", "model", "sample", "verify", "filter", "train", "evaluate", "command"] {
+        let ran = workspace().run(["kinds", kind]);
+        assert_eq!(ran.code, Some(0), "{ran}");
+        assert!(ran.stdout.contains(kind), "{ran}");
+    }
+}
+
+#[test]
+fn doctor_names_what_it_found() {
+    let doctor = workspace().run(["doctor", "--json"]).json();
+    let names: Vec<&str> =
+        doctor["checks"].as_array().expect("checks").iter().filter_map(|line| line["name"].as_str()).collect();
+    for name in ["python3", "sandbox", "cpu", "gpu"] {
+        assert!(names.contains(&name), "{doctor}");
+    }
+}
+
+#[test]
+fn a_missing_interpreter_is_an_error_with_help_and_nothing_is_cached() {
+    let workspace = workspace();
+    workspace.write("loop.toml", crate::purity::LOOP);
+    let output =
+        workspace.command(["run", "loop.toml"]).env("TRACETUNE_PYTHON", "/no/such/python").output().expect("it starts");
+    let ran = workspace.ran(&output);
+    assert_ne!(ran.code, Some(0), "{ran}");
+    assert!(ran.stderr.contains("/no/such/python") && ran.stderr.contains("TRACETUNE_PYTHON"), "{ran}");
+    assert!(!ran.stderr.contains("panicked"), "{ran}");
+}
+
+#[test]
+fn a_command_stage_runs_a_program_of_the_users_own() {
+    let workspace = workspace();
+    workspace
+        .write(
+            "copy.py",
+            "import os, shutil\nshutil.copyfile(os.environ['TRACETUNE_IN_ROWS'], os.environ['TRACETUNE_OUT'])\n",
+        )
+        .write(
+            "pipeline.toml",
+            r#"
+[pipeline]
+name = "own"
+[stages.problems]
+kind = "dataset"
+source = "builtin:mini-python"
+sizes = { dev = 3 }
+[stages.copy]
+kind = "command"
+run = ["python3", "copy.py"]
+files = ["copy.py"]
+inputs = { rows = "problems" }
+env = { MODE = "fast" }
+"#,
+        );
+    let first = workspace.run(["run", "pipeline.toml", "--json"]).json();
+    assert_eq!(crate::purity::node(&first, "copy")["rows"], 3, "{first}");
+    let second = workspace.run(["run", "pipeline.toml", "--json"]).json();
+    assert_eq!(crate::purity::node(&second, "copy")["status"], "cached", "{second}");
+
+    // The program's bytes are part of the key.
+    workspace.write(
+        "copy.py",
+        "import os, shutil\n\nshutil.copyfile(os.environ['TRACETUNE_IN_ROWS'], os.environ['TRACETUNE_OUT'])\n",
+    );
+    let third = workspace.run(["run", "pipeline.toml", "--json"]).json();
+    assert_eq!(crate::purity::node(&third, "copy")["status"], "computed", "{third}");
+}

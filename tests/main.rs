@@ -1,0 +1,13 @@
+//! tracetune as a user meets it.
+
+mod cli;
+mod diagnostics;
+mod purity;
+mod recovery;
+#[allow(dead_code, reason = "each test binary uses its part of it")]
+mod support;
+
+/// An empty project for the real binary.
+fn workspace() -> support::Workspace {
+    support::Workspace::new(env!("CARGO_BIN_EXE_tracetune"))
+}

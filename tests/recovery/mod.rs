@@ -1,0 +1,92 @@
+//! What is left when a run is killed, and what the next run makes of it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::purity::{LOOP, digests, run};
+use crate::workspace;
+
+#[test]
+fn killed_runs_go_on_and_end_with_the_same_bytes() {
+    let undisturbed = workspace();
+    undisturbed.write("loop.toml", LOOP);
+    run(&undisturbed, &[]);
+
+    let killed = workspace();
+    killed.write("loop.toml", LOOP);
+    for after_ms in [150, 400, 700, 1100, 1600] {
+        let mut child = killed
+            .command(["run", "loop.toml", "-q"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        std::thread::sleep(Duration::from_millis(after_ms));
+        // SIGKILL: no handler runs. The run may have ended already.
+        let _ = child.kill();
+        child.wait().expect("the process ends");
+    }
+    run(&killed, &[]);
+    assert_eq!(digests(&undisturbed), digests(&killed));
+}
+
+#[test]
+fn a_damaged_object_is_noticed_and_computed_again() {
+    let workspace = workspace();
+    workspace.write("loop.toml", LOOP);
+    run(&workspace, &[]);
+    let before = digests(&workspace);
+
+    let largest = files(&workspace.path().join(".tracetune/objects"))
+        .into_iter()
+        .filter(|path| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"PAR1")))
+        .max_by_key(|path| std::fs::metadata(path).map(|meta| meta.len()).unwrap_or_default())
+        .expect("a table");
+    let mut bytes = std::fs::read(&largest).expect("an object");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    make_writable(&largest);
+    std::fs::write(&largest, &bytes[..bytes.len() - 1]).expect("a torn object");
+
+    run(&workspace, &[]);
+    assert_eq!(before, digests(&workspace));
+}
+
+#[test]
+fn an_interrupt_ends_the_run_cleanly() {
+    let workspace = workspace();
+    workspace.write("loop.toml", LOOP);
+    let mut child = workspace
+        .command(["run", "loop.toml"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let runs = workspace.path().join(".tracetune/runs");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !runs.is_dir() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let interrupted = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupted.is_ok_and(|status| status.success()));
+    let status = child.wait().expect("the process ends");
+    // A fast machine may be done before the signal arrives.
+    assert!(matches!(status.code(), Some(130 | 0)), "{status:?}");
+    run(&workspace, &[]);
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() { folders.push(entry) } else { found.push(entry) }
+        }
+    }
+    found
+}
+
+fn make_writable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644));
+}
