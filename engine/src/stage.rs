@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::cache::{KnownFiles, digest_of_file};
 use crate::table::Record;
 
 /// Why a stage could not do its work. A hostile or wrong sample is a row with a verdict, never one of these.
@@ -119,24 +120,35 @@ pub type Environment = Vec<(String, String)>;
 pub struct Setup<'a> {
     /// The project's root: relative paths in parameters start here.
     pub root: &'a Path,
+    /// Digests of large files that were read before.
+    known: Option<&'a KnownFiles>,
 }
 
-impl Setup<'_> {
+impl<'a> Setup<'a> {
+    /// Reads every file anew.
+    pub fn new(root: &'a Path) -> Self {
+        Self { root, known: None }
+    }
+    pub(crate) fn remembering(root: &'a Path, known: &'a KnownFiles) -> Self {
+        Self { root, known: Some(known) }
+    }
     /// The path a parameter names.
     pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.join(path)
     }
-    /// The blake3 digest of a file, in hexadecimal, for keys.
+    /// The blake3 digest of a file, in hexadecimal, for keys. A large file that did not change since it was last
+    /// read is not read again.
     ///
     /// # Errors
     /// The file can't be read; the message names it.
     pub fn digest_file(&self, path: impl AsRef<Path>) -> Result<String, StageError> {
         let path = self.resolve(path);
-        let mut hasher = blake3::Hasher::new();
-        hasher
-            .update_mmap_rayon(&path)
-            .map_err(|error| StageError::Input(format!("can't read `{}`: {error}", path.display())))?;
-        Ok(hasher.finalize().to_hex().to_string())
+        let digest = match self.known {
+            Some(known) => known.digest(&path),
+            None => digest_of_file(&path),
+        };
+        let digest = digest.map_err(|error| StageError::Input(format!("can't read `{}`: {error}", path.display())))?;
+        Ok(digest.to_string())
     }
 }
 

@@ -1,9 +1,10 @@
 //! The one way a file gets into the store: written in `tmp/`, hashed on the way, synced, renamed, its folder synced.
 
 use std::fs::{File, Permissions};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
@@ -27,15 +28,17 @@ impl Store {
         destination: Destination,
         fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), CacheError>,
     ) -> Result<(Digest, u64), CacheError> {
+        self.faults.next().map_err(CacheError::io("write in", &self.root))?;
         let workspace = self.workspace()?;
         let staged = tempfile::Builder::new()
             .prefix("new-")
             .tempfile_in(workspace)
             .map_err(CacheError::io("write in", workspace))?;
-        let mut writer =
-            HashingWriter { file: BufWriter::new(staged.as_file()), hasher: blake3::Hasher::new(), bytes: 0 };
-        fill(&mut writer)?;
+        let mut writer = HashingWriter::new(BufWriter::new(staged.as_file()));
+        let filled = fill(&mut writer);
+        // What went wrong with the file itself says more than what `fill` made of it.
         let (digest, bytes) = writer.finish().map_err(CacheError::io("write", staged.path()))?;
+        filled?;
         let (path, mode, synced) = match destination {
             Destination::Object => (self.object_path(&digest), 0o444, true),
             Destination::Record(path) => (path, 0o644, true),
@@ -86,6 +89,31 @@ impl Store {
     }
 }
 
+/// Lets tests see what becomes of a run whose disk fails at any write.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// Writes until the one that fails; 0: none fails.
+    countdown: AtomicU32,
+}
+
+impl Faults {
+    fn next(&self) -> std::io::Result<()> {
+        let one_less = |countdown: u32| countdown.checked_sub(1);
+        match self.countdown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
+            Ok(1) => Err(ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Store {
+    /// For tests of recovery: the `write`-th write from now on, counted from 1, fails as on a full disk.
+    #[doc(hidden)]
+    pub fn fail_write(&self, write: u32) {
+        self.faults.countdown.store(write, Ordering::Relaxed);
+    }
+}
+
 /// A folder in `tmp/` and the lock that says its process is alive.
 #[derive(Debug)]
 pub(super) struct Workspace {
@@ -132,27 +160,74 @@ fn sync_folder(folder: &Path) -> Result<(), CacheError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(CacheError::io("sync", folder))
 }
 
-struct HashingWriter<'a> {
-    file: BufWriter<&'a File>,
+/// Hashes and counts what it passes on, and keeps the first error.
+struct HashingWriter<W: Write> {
+    inner: W,
     hasher: blake3::Hasher,
     bytes: u64,
+    error: Option<std::io::Error>,
 }
 
-impl HashingWriter<'_> {
+impl<W: Write> HashingWriter<W> {
+    fn new(inner: W) -> Self {
+        Self { inner, hasher: blake3::Hasher::new(), bytes: 0, error: None }
+    }
+
     fn finish(mut self) -> std::io::Result<(Digest, u64)> {
-        self.file.flush()?;
-        Ok((self.hasher.finalize().into(), self.bytes))
+        match self.error {
+            Some(error) => Err(error),
+            None => self.inner.flush().map(|()| (self.hasher.finalize().into(), self.bytes)),
+        }
     }
 }
 
-impl Write for HashingWriter<'_> {
+impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
+        match self.inner.write(bytes) {
+            Ok(written) => {
+                self.hasher.update(&bytes[..written]);
+                self.bytes += written as u64;
+                Ok(written)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let told = std::io::Error::from(error.kind());
+                self.error.get_or_insert(error);
+                Err(told)
+            }
+        }
     }
     fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that is full after so many bytes.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let written = bytes.len().min(self.0);
+            self.0 -= written;
+            if written == 0 { Err(ErrorKind::StorageFull.into()) } else { Ok(written) }
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_whoever_writes() {
+        let batch = arrow::array::RecordBatch::new_empty(crate::table::schema_of(Vec::new()));
+        let whole = crate::table::table_to_bytes(&batch).unwrap().len();
+        for room in 0..whole {
+            let mut writer = HashingWriter::new(Full(room));
+            assert!(crate::table::write_table(&batch, &mut writer).is_err());
+            assert_eq!(writer.finish().unwrap_err().kind(), ErrorKind::StorageFull, "room for {room}");
+        }
     }
 }

@@ -9,6 +9,7 @@
 //! checkpoints/KEY/               what a long stage keeps to go on after an interruption
 //! runs/ID/                       see `crate::runs`
 //! locks/                         flocks: they die with their process
+//! known-files.json               digests of large files outside the store
 //! tmp/                           what is being written; a dead process's part is swept by the next one
 //! ```
 //!
@@ -19,6 +20,7 @@ mod action;
 mod digest;
 mod directory;
 mod file;
+mod known_files;
 mod lock;
 mod object;
 mod segment;
@@ -32,7 +34,8 @@ pub use lock::Lock;
 pub use segment::{Segment, Segments};
 
 pub(crate) use file::Destination;
-use file::Workspace;
+use file::{Faults, Workspace};
+pub(crate) use known_files::{KnownFiles, digest_of_file};
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +80,7 @@ pub struct Store {
     root: PathBuf,
     /// Made at the first write, so that a run which finds everything writes nothing here.
     workspace: OnceLock<Workspace>,
+    faults: Faults,
 }
 
 impl Store {
@@ -88,7 +92,7 @@ impl Store {
         let folder = folder.as_ref();
         std::fs::create_dir_all(folder).map_err(CacheError::io("make", folder))?;
         let root = std::path::absolute(folder).map_err(CacheError::io("find", folder))?;
-        Ok(Self { root, workspace: OnceLock::new() })
+        Ok(Self { root, workspace: OnceLock::new(), faults: Faults::default() })
     }
 
     /// Its folder.

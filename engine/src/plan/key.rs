@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use crate::cache::{ActionKey, Digest, KeyPart, PartGroup, RecipeKey, Signature};
+use crate::cache::{ActionKey, Digest, KeyPart, PartGroup, RecipeKey, Signature, Store};
 use crate::pipeline::{Node, Pick, Pipeline, Source};
 use crate::registry::{Stage, Work};
 use crate::stage::{Environment, RowKey, Setup, StageError};
@@ -40,8 +40,9 @@ pub(crate) struct NoKey {
 }
 
 /// The recipe of each node. A node behind one without keys has none either.
-pub(crate) fn recipes(pipeline: &Pipeline) -> Vec<Result<Recipe, NoKey>> {
-    let setup = Setup { root: &pipeline.root };
+pub(crate) fn recipes(pipeline: &Pipeline, store: &Store) -> Vec<Result<Recipe, NoKey>> {
+    let known_files = store.known_files();
+    let setup = Setup::remembering(&pipeline.root, &known_files);
     let mut defaults = Defaults::default();
     // Rounds of a loop ask the same of the machine: it is asked once.
     let mut environments: HashMap<(&'static str, String), Result<Environment, NoKey>> = HashMap::new();
@@ -56,6 +57,10 @@ pub(crate) fn recipes(pipeline: &Pipeline) -> Vec<Result<Recipe, NoKey>> {
             Err(no_key) => Err(no_key.clone()),
         };
         recipes.push(recipe);
+    }
+    if let Err(error) = store.keep_known_files(&known_files) {
+        // Large files are read again the next time: slower, not wrong.
+        tracing::warn!(%error, "the digests of large files could not be kept");
     }
     recipes
 }
@@ -235,7 +240,10 @@ mod tests {
         );
         let signature = Signature([1; 32]);
         let key = row_key(&signature, &[2; 32], 3);
-        assert_eq!(blake3::Hash::from_bytes(key.0).to_hex().as_str(), "6a2536f96eee7324f9e7ff9d2c827dd9e776d9cd3bb621143ed00dedb4f93950");
+        assert_eq!(
+            blake3::Hash::from_bytes(key.0).to_hex().as_str(),
+            "6a2536f96eee7324f9e7ff9d2c827dd9e776d9cd3bb621143ed00dedb4f93950"
+        );
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub enum Forecast {
 /// How much work a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Estimate {
-    /// Units: rows and parts for a row stage, else rows of the first output.
+    /// Units: rows and parts for a row stage, else rows of the largest output.
     pub items: u64,
     /// Units that are known already.
     pub cached: u64,
@@ -81,7 +81,7 @@ pub struct Estimate {
     pub exact: bool,
 }
 
-/// Looks every node up in the cache. Nothing runs, nothing is written.
+/// Looks every node up in the cache. Nothing runs.
 ///
 /// # Errors
 /// The store can't be read.

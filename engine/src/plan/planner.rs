@@ -5,17 +5,24 @@ use std::collections::BTreeMap;
 use super::key::{NoKey, Recipe, node_key, recipes, row_key};
 use super::{Cause, Estimate, Forecast, Plan, PlannedNode, Why};
 use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, PartGroup, Store};
-use crate::pipeline::{Node, NodeIndex, Pick, Pipeline, Source};
+use crate::pipeline::{MetricName, Node, NodeIndex, Pick, Pipeline, Source};
 use crate::registry::Work;
-use crate::runs::metrics_of;
+use crate::runs::{MetricRow, metrics_of};
 use crate::schedule::rounds;
 use crate::table::row_digests;
 
 pub(super) fn plan(pipeline: &Pipeline, store: &Store) -> Result<Plan, CacheError> {
     let mut planner =
-        Planner { pipeline, store, recipes: recipes(pipeline), nodes: Vec::with_capacity(pipeline.nodes.len()) };
+        Planner { pipeline, store, recipes: recipes(pipeline, store), nodes: Vec::new(), metrics: Vec::new() };
     for node in &pipeline.nodes {
         let planned = planner.visit(node)?;
+        planner.metrics.push(match &planned.forecast {
+            Forecast::Hit(record) if node.in_loop.is_some() => match metrics_of(store, &record.outputs) {
+                Err(CacheError::Lost { .. }) => Vec::new(),
+                metrics => metrics?.unwrap_or_default(),
+            },
+            _ => Vec::new(),
+        });
         planner.nodes.push(planned);
     }
     Ok(Plan { nodes: planner.nodes })
@@ -26,6 +33,8 @@ struct Planner<'a> {
     store: &'a Store,
     recipes: Vec<Result<Recipe, NoKey>>,
     nodes: Vec<PlannedNode>,
+    /// The metrics of each node in a loop that is in the cache.
+    metrics: Vec<Vec<MetricRow>>,
 }
 
 /// What is known of a node's inputs.
@@ -46,8 +55,8 @@ impl Planner<'_> {
             why: Why { node: node.id.clone(), causes },
             estimate,
         };
-        if self.is_skipped(node)? {
-            return Ok(planned(Forecast::Skipped, Vec::new(), None));
+        if let Some(name) = self.stopped_loop(node) {
+            return Ok(planned(Forecast::Skipped, vec![Cause::LoopStopped { name }], None));
         }
         let index = self.nodes.len();
         let recipe = match &self.recipes[index] {
@@ -57,18 +66,23 @@ impl Planner<'_> {
                 return Ok(planned(Forecast::Blocked { error: error.clone(), help: help.clone() }, causes, None));
             }
         };
-        let inputs = self.inputs(node)?;
+        let inputs = self.inputs(node);
         let last = self.last(node)?;
-        let last_time = last.as_ref().and_then(|(_, record)| record.as_ref()).map(|record| {
-            let rows = record.outputs.values().next().map_or(0, |output| output.rows);
-            Estimate { items: record.items.unwrap_or(rows), cached: 0, exact: false }
-        });
+        let last_time = last.as_ref().and_then(|(_, record)| record.as_ref());
+        let last_time = last_time.map(|record| Estimate { items: work_of(record), cached: 0, exact: false });
         if !inputs.uncertain.is_empty() {
             let mut causes = match &last {
                 None => vec![Cause::New],
                 Some((_, None)) => Vec::new(),
                 Some((_, Some(record))) => diff(node, record, &recipe.parts, &inputs),
             };
+            // The same recipe was run before: if its inputs come out as they did then, this is a hit.
+            let expected = self.store.recipe(&recipe.key)?.map(|key| self.store.action(&key)).transpose()?.flatten();
+            if let Some(expected) = expected {
+                let items = work_of(&expected);
+                let estimate = Estimate { items, cached: items, exact: false };
+                return Ok(planned(Forecast::Unknown, inputs.uncertain, Some(estimate)));
+            }
             // What differs already can't be made good by inputs that stay the same.
             let forecast = if causes.is_empty() { Forecast::Unknown } else { Forecast::Miss(None) };
             if causes != [Cause::New] {
@@ -93,12 +107,12 @@ impl Planner<'_> {
         Ok(planned(Forecast::Miss(Some(key)), causes, estimate))
     }
 
-    fn inputs(&self, node: &Node) -> Result<KnownInputs, CacheError> {
+    fn inputs(&self, node: &Node) -> KnownInputs {
         let mut inputs = KnownInputs::default();
         for binding in &node.inputs {
             let (from, output) = match &binding.source {
                 Source::Node { node, output } => (Ok(*node), output),
-                Source::Loop { in_loop, nodes, output, pick } => (self.pick(*in_loop, nodes, *pick)?, output),
+                Source::Loop { in_loop, nodes, output, pick } => (self.pick(*in_loop, nodes, *pick), output),
             };
             let record = from.as_ref().ok().and_then(|&from| match &self.nodes[from].forecast {
                 Forecast::Hit(record) => record.outputs.get(output),
@@ -113,73 +127,53 @@ impl Planner<'_> {
                 None => inputs.uncertain.push(Cause::InputUncertain { port: binding.port.clone(), from }),
             }
         }
-        Ok(inputs)
+        inputs
     }
 
     /// The round that is meant, or the name of the loop while that is open.
-    fn pick(&self, in_loop: usize, nodes: &[NodeIndex], pick: Pick) -> Result<Result<NodeIndex, String>, CacheError> {
+    fn pick(&self, in_loop: usize, nodes: &[NodeIndex], pick: Pick) -> Result<NodeIndex, String> {
         let description = &self.pipeline.loops[in_loop];
-        let open = || Err(description.name.clone());
+        let open = || description.name.clone();
         let is_settled = |node: &NodeIndex| {
             self.nodes.get(*node).is_some_and(|node| matches!(node.forecast, Forecast::Hit(_) | Forecast::Skipped))
         };
-        if !description.rounds.iter().flatten().all(is_settled) && (pick == Pick::Best || description.stop.is_some()) {
-            return Ok(open());
+        let is_decided = pick == Pick::Last && description.stop.is_none();
+        if !is_decided && !description.rounds.iter().flatten().all(is_settled) {
+            return Err(open());
         }
         let ran =
             |round: &&Vec<NodeIndex>| round.iter().all(|&node| !matches!(self.nodes[node].forecast, Forecast::Skipped));
-        let round = match pick {
-            Pick::Last if description.stop.is_none() => nodes.len().checked_sub(1),
-            Pick::Last => description.rounds.iter().take_while(ran).count().checked_sub(1),
-            Pick::Best => {
-                let rounds = description.rounds.iter().take_while(ran).count();
-                rounds::best(&self.values(in_loop, rounds, description.select.as_ref())?)
+        let round = match (pick, &description.select) {
+            (Pick::Last, _) if is_decided => nodes.len().checked_sub(1),
+            (Pick::Last, _) => description.rounds.iter().take_while(ran).count().checked_sub(1),
+            (Pick::Best, Some(select)) => {
+                let values: Vec<_> =
+                    description.rounds.iter().take_while(ran).map(|round| self.value(round, select)).collect();
+                rounds::best(&values)
             }
+            (Pick::Best, None) => None,
         };
-        Ok(round.and_then(|round| nodes.get(round).copied()).ok_or_else(|| description.name.clone()))
+        round.and_then(|round| nodes.get(round).copied()).ok_or_else(open)
     }
 
-    /// Whether the rounds before the node's are all in the cache and stop the loop.
-    fn is_skipped(&self, node: &Node) -> Result<bool, CacheError> {
-        let Some(in_loop) = node.in_loop else { return Ok(false) };
-        let description = &self.pipeline.loops[in_loop];
-        let Some(stop) = &description.stop else { return Ok(false) };
+    /// The node's loop, if the rounds before the node's are all in the cache and end it.
+    fn stopped_loop(&self, node: &Node) -> Option<String> {
+        let description = &self.pipeline.loops[node.in_loop?];
+        let stop = description.stop.as_ref()?;
         let index = self.nodes.len();
-        let round = description.rounds.iter().position(|members| members.contains(&index)).unwrap_or(0);
-        let is_hit = |round: &&Vec<NodeIndex>| {
-            round
-                .iter()
-                .all(|&member| self.nodes.get(member).is_some_and(|node| matches!(node.forecast, Forecast::Hit(_))))
-        };
-        let known = description.rounds.iter().take(round).take_while(is_hit).count();
-        let values = self.values(in_loop, known, Some(&stop.metric))?;
-        Ok((1..=known).any(|rounds| rounds::stops_after(&values[..rounds], stop.patience)))
+        let round = description.rounds.iter().position(|members| members.contains(&index))?;
+        let is_hit =
+            |member: &NodeIndex| self.nodes.get(*member).is_some_and(|node| matches!(node.forecast, Forecast::Hit(_)));
+        let known = description.rounds[..round].iter().take_while(|round| round.iter().all(is_hit));
+        let values: Vec<_> = known.map(|round| self.value(round, &stop.metric)).collect();
+        let stops = (1..=values.len()).any(|rounds| rounds::stops_after(&values[..rounds], stop.patience));
+        stops.then(|| description.name.clone())
     }
 
-    /// A metric's value in each of the first `rounds` rounds, which are in the cache.
-    fn values(
-        &self,
-        in_loop: usize,
-        rounds: usize,
-        metric: Option<&crate::pipeline::MetricName>,
-    ) -> Result<Vec<Option<f64>>, CacheError> {
-        let Some(metric) = metric else { return Ok(Vec::new()) };
-        let mut values = Vec::new();
-        for round in &self.pipeline.loops[in_loop].rounds[..rounds] {
-            let mut value = None;
-            for &member in round {
-                let is_main = self.pipeline.nodes[member].variant.iter().any(|variant| variant == "main");
-                if let (None, true, Forecast::Hit(record)) = (value, is_main, &self.nodes[member].forecast) {
-                    value = match metrics_of(self.store, &record.outputs) {
-                        Ok(metrics) => metrics.and_then(|metrics| metric.value_in(&metrics)),
-                        Err(CacheError::Lost { .. }) => None,
-                        Err(error) => return Err(error),
-                    };
-                }
-            }
-            values.push(value);
-        }
-        Ok(values)
+    /// A metric's value in a round that is in the cache.
+    fn value(&self, round: &[NodeIndex], metric: &MetricName) -> Option<f64> {
+        let is_main = |member: &&NodeIndex| self.pipeline.nodes[**member].variant.iter().any(|label| label == "main");
+        round.iter().filter(is_main).find_map(|&member| metric.value_in(&self.metrics[member]))
     }
 
     /// The action that the node led to the last time, and its record if it is still there.
@@ -213,6 +207,11 @@ impl Planner<'_> {
         let cached = keys.filter(|key| segments.contains(key)).count() as u64;
         Ok(Some(Estimate { items: (digests.len() * parts.len()) as u64, cached, exact: true }))
     }
+}
+
+/// Units of row work, or else the rows of the largest output.
+fn work_of(record: &ActionRecord) -> u64 {
+    record.items.unwrap_or_else(|| record.outputs.values().map(|output| output.rows).max().unwrap_or_default())
 }
 
 /// What differs between a record and what is known now. Inputs that are not known yet are left out.

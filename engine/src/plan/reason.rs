@@ -85,6 +85,11 @@ pub enum Cause {
         /// The node that will or may run.
         from: String,
     },
+    /// The loop's metric ends it before this round.
+    LoopStopped {
+        /// The loop.
+        name: String,
+    },
     /// The key can't be computed.
     NoKey {
         /// Why.
@@ -98,6 +103,7 @@ impl fmt::Display for Why {
         match self.causes.as_slice() {
             [] => return write!(f, "{node} is cached: nothing that it depends on changed"),
             [Cause::New] => return write!(f, "{node} is new"),
+            [Cause::LoopStopped { .. }] => write!(f, "{node} is skipped: ")?,
             [Cause::NoKey { error }] => return write!(f, "{node} can't be cached: {error}"),
             causes if causes.iter().all(|cause| matches!(cause, Cause::InputUncertain { .. })) => {
                 write!(f, "{node} runs unless its input stays the same: ")?;
@@ -135,6 +141,7 @@ impl fmt::Display for Cause {
             Self::RecordLost => write!(f, "its record is gone from the cache"),
             Self::OutputLost { output } => write!(f, "its output `{output}` is gone from the cache"),
             Self::InputUncertain { port, from } => write!(f, "`{from}` (input `{port}`) runs"),
+            Self::LoopStopped { name } => write!(f, "loop `{name}` stops before this round"),
             Self::NoKey { error } => write!(f, "{error}"),
         }
     }

@@ -103,7 +103,7 @@ pub(super) fn lock_path(store: &Store, id: &str) -> PathBuf {
 impl<'a> RunLog<'a> {
     pub(crate) fn start(store: &'a Store, pipeline: &'a Pipeline, id: Option<&str>) -> Result<Self, CacheError> {
         let started = Timestamp::now();
-        let id = id.map_or_else(|| new_id(started, &pipeline.name), str::to_owned);
+        let id = id.map_or_else(|| new_id(started, &pipeline.name), file_name);
         let (id, folder) = make_run_folder(store, &id)?;
         let lock = Lock::attempt(&lock_path(store, &id))?;
         let mut variants: Vec<String> = pipeline.nodes.iter().flat_map(|node| node.variant.clone()).collect();
@@ -263,11 +263,14 @@ impl<'a> RunLog<'a> {
 
 /// Sorts by time; says which pipeline.
 fn new_id(started: Timestamp, pipeline: &str) -> String {
-    let name: String = pipeline
-        .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '-' })
-        .collect();
-    format!("{}-{name}", started.strftime("%Y%m%d-%H%M%S"))
+    format!("{}-{}", started.strftime("%Y%m%d-%H%M%S"), file_name(pipeline))
+}
+
+/// The name with letters only that are at home in a file's name.
+fn file_name(name: &str) -> String {
+    let is_fine = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let name: String = name.chars().map(|letter| if is_fine(letter) { letter } else { '-' }).collect();
+    if name.starts_with('.') || name.is_empty() { format!("run{name}") } else { name }
 }
 
 /// Makes a folder that no other run has.

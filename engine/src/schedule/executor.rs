@@ -33,7 +33,7 @@ pub(super) fn run(
     let mut executor = Executor {
         pipeline,
         store,
-        recipes: recipes(pipeline),
+        recipes: recipes(pipeline, store),
         log: RunLog::start(store, pipeline, options.run_id.as_deref())?,
         observer,
         nodes: vec![NodeLog::default(); pipeline.nodes.len()],

@@ -4,6 +4,7 @@ mod interruption;
 mod loops;
 mod plan;
 mod recomputation;
+mod recovery;
 mod runs;
 mod speed;
 mod store;

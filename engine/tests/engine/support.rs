@@ -13,7 +13,7 @@ use tracetune_engine::arrow::datatypes::{Int64Type, SchemaRef};
 use tracetune_engine::cache::{Digest, Store};
 use tracetune_engine::pipeline::{Overrides, Pipeline};
 use tracetune_engine::runs::MetricRow;
-use tracetune_engine::schedule::{Event, NodeSummary, RunOptions, RunSummary, run};
+use tracetune_engine::schedule::{Event, NodeSummary, RunError, RunOptions, RunSummary, run};
 use tracetune_engine::stage::{
     Artifact, Context, Environment, Inputs, Item, Output, Outputs, Params, Port, PortType, RowStage, Setup, StageError,
     TableStage,
@@ -29,7 +29,11 @@ pub(crate) struct Project {
 
 impl Project {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    /// A project that another process began.
+    pub(crate) fn at(folder: tempfile::TempDir) -> Self {
         let tag = folder.path().display().to_string();
         Self { folder, tag }
     }
@@ -50,6 +54,16 @@ impl Project {
     }
 
     pub(crate) fn run_with(&self, text: &str, options: &RunOptions, cancel: &Arc<AtomicBool>) -> Ran {
+        self.run_on(&self.store(), text, options, cancel).unwrap()
+    }
+
+    pub(crate) fn run_on(
+        &self,
+        store: &Store,
+        text: &str,
+        options: &RunOptions,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<Ran, RunError> {
         let events = Mutex::new(Vec::new());
         let observer = |event: Event| {
             if let Event::StageNote { text, .. } = &event
@@ -61,8 +75,8 @@ impl Project {
         };
         let pipeline = self.pipeline(text);
         let before = computed(&self.tag);
-        let summary = run(&pipeline, &self.store(), options, Arc::clone(cancel), &observer).unwrap();
-        Ran { summary, computed: computed(&self.tag) - before, events: events.into_inner().unwrap() }
+        let summary = run(&pipeline, store, options, Arc::clone(cancel), &observer)?;
+        Ok(Ran { summary, computed: computed(&self.tag) - before, events: events.into_inner().unwrap() })
     }
 }
 

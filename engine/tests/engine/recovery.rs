@@ -1,0 +1,98 @@
+//! Whatever fails at whatever moment: the next run ends with the same bytes.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Project, Ran};
+use tracetune_engine::cache::Digest;
+use tracetune_engine::runs::{self, RunStatus};
+use tracetune_engine::schedule::RunOptions;
+
+const TEXT: &str = "[stages.numbers]\nkind = \"numbers\"\nvalues = [1, 2, 3, 4, 6, 7, 8, 9]\n\
+                    [stages.double]\nkind = \"double\"\nrows = \"numbers\"\ntag = \"TAG\"\nsegment = 2\nSLEEP\n\
+                    [stages.sum]\nkind = \"sum\"\nrows = \"double\"\n\
+                    [stages.keep]\nkind = \"keep\"\nfrom = \"double\"\n";
+
+fn digests(ran: &Ran) -> Vec<Digest> {
+    ran.summary.nodes.iter().flat_map(|node| node.outputs.values().map(|output| output.digest)).collect()
+}
+
+#[test]
+fn a_disk_that_fails_at_any_write_loses_no_truth() {
+    let text = TEXT.replace("SLEEP", "");
+    let expected = digests(&Project::new().run(&text));
+    let mut failures = 0;
+    for write in 1.. {
+        let project = Project::new();
+        let store = project.store();
+        store.fail_write(write);
+        let options = RunOptions { threads: 1, ..RunOptions::default() };
+        match project.run_on(&store, &text, &options, &Default::default()) {
+            // The run went through before that many writes.
+            Ok(ran) if ran.summary.status == RunStatus::Done => break,
+            Ok(ran) => {
+                let failed = ran.summary.nodes.iter().find_map(|node| node.message.as_ref()).unwrap();
+                assert!(failed.contains("can't write in"), "write {write}: {failed}");
+            }
+            Err(error) => assert!(error.to_string().contains("can't write in"), "write {write}: {error}"),
+        }
+        failures += 1;
+        drop(store);
+        let again = project.run(&text);
+        assert_eq!((again.summary.status, digests(&again)), (RunStatus::Done, expected.clone()), "write {write}");
+    }
+    assert!(failures > 20, "only {failures} writes were seen");
+}
+
+/// The folder in which the child works.
+const FOLDER: &str = "TRACETUNE_TEST_FOLDER";
+
+/// Not a test of its own: what [`a_killed_process_loses_the_segment_in_flight`] starts and kills.
+#[test]
+fn child_that_is_killed() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let project = Project::new();
+    let store = tracetune_engine::cache::Store::open(std::path::Path::new(&folder).join(".tracetune")).unwrap();
+    let text = TEXT.replace("SLEEP", "sleep_ms = 40").replace("TAG", &folder.to_string_lossy());
+    project.run_on(&store, &text, &RunOptions::default(), &Default::default()).unwrap();
+}
+
+#[test]
+fn a_killed_process_loses_the_segment_in_flight() {
+    let text = TEXT.replace("SLEEP", "");
+    let undisturbed = digests(&Project::new().run(&text));
+    for segments in [1, 3] {
+        let project = Project::new();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "recovery::child_that_is_killed"])
+            .env(FOLDER, project.folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while written_segments(&project) < segments {
+            assert!(started.elapsed() < Duration::from_secs(60), "the child writes no segments");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let written = written_segments(&project);
+        let killed = runs::load(&project.store(), "latest").unwrap();
+        assert_eq!(killed.record.status, RunStatus::Interrupted);
+
+        let again = project.run(&text);
+        assert_eq!((again.summary.status, digests(&again)), (RunStatus::Done, undisturbed.clone()));
+        assert_eq!(again.node("double").rows_computed, 8 - 2 * written as u64, "{written} segments were written");
+        let left: Vec<_> = std::fs::read_dir(project.store().root().join("tmp")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+fn written_segments(project: &Project) -> usize {
+    let folders = |path: std::path::PathBuf| {
+        std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let signatures = folders(project.folder.path().join(".tracetune/segments")).into_iter().flat_map(folders);
+    signatures.flat_map(folders).count()
+}
