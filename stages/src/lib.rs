@@ -1,1 +1,39 @@
-//! The kinds.
+//! The kinds of code-repair self-training.
+//!
+//! Nothing here knows how a pipeline is written, cached or scheduled: a kind is a function of rows or tables
+//! ([`tracetune_engine::stage`]). No clock and no unseeded randomness.
+
+mod app;
+pub mod columns;
+pub mod command;
+pub mod dataset;
+pub mod evaluate;
+pub mod filter;
+pub mod metrics;
+pub mod model;
+pub mod mutate;
+pub mod prompt;
+pub mod python;
+pub mod sample;
+pub mod sandbox;
+pub mod trace;
+pub mod train;
+pub mod verify;
+
+pub use app::app;
+use tracetune_engine::Registry;
+
+/// All kinds: the one list of them.
+pub fn registry() -> Registry {
+    Registry::new()
+        .table::<dataset::Dataset>()
+        .row::<mutate::Mutate>()
+        .row::<trace::Trace>()
+        .table::<model::ModelKind>()
+        .row::<sample::Sample>()
+        .row::<verify::Verify>()
+        .table::<filter::Filter>()
+        .table::<train::Train>()
+        .table::<evaluate::Evaluate>()
+        .table::<command::CommandKind>()
+}

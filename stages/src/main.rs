@@ -1,3 +1,7 @@
-//! The binary.
+//! The `tracetune` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tracetune_cli::main(tracetune::app())
+}

@@ -1,52 +1,19 @@
 //! Metric rows, pass@k and the bootstrap: what evaluate, filter and train report.
 
-use tracetune_engine::record;
+pub use tracetune_engine::runs::{MetricRow, OutcomeRow};
 
 use crate::prompt::splitmix64;
 
-record! {
-    /// One figure. The engine adds run, pipeline, variant and round.
-    pub struct MetricRow {
-        /// Which rows it is about.
-        pub split: String,
-        /// Its name, e.g. `pass@1`.
-        pub metric: String,
-        /// The k of pass@k.
-        pub k: Option<i32>,
-        /// The figure.
-        pub value: f64,
-        /// Lower end of the 95 % interval.
-        pub ci_low: Option<f64>,
-        /// Upper end of the 95 % interval.
-        pub ci_high: Option<f64>,
-        /// How many units (tasks, samples, steps) it was computed from.
-        pub n: i64,
-    }
-    /// How often one task was solved.
-    pub struct OutcomeRow {
-        /// The task's split.
-        pub split: String,
-        /// The task's problem.
-        pub problem_id: String,
-        /// Samples drawn.
-        pub samples: i32,
-        /// Samples that passed every test.
-        pub passes: i32,
-    }
-}
-
-impl MetricRow {
-    /// A count or another figure without an interval.
-    pub fn plain(split: &str, metric: &str, value: f64, n: usize) -> Self {
-        Self {
-            split: split.to_owned(),
-            metric: metric.to_owned(),
-            k: None,
-            value,
-            ci_low: None,
-            ci_high: None,
-            n: n as i64,
-        }
+/// A count or another figure without an interval.
+pub fn plain(split: &str, metric: &str, value: f64, n: usize) -> MetricRow {
+    MetricRow {
+        split: split.to_owned(),
+        metric: metric.to_owned(),
+        k: None,
+        value,
+        ci_low: None,
+        ci_high: None,
+        n: n as i64,
     }
 }
 

@@ -15,7 +15,7 @@ use tracetune_engine::stage::{
 use tracetune_engine::table::Record;
 
 use crate::evaluate::{Task, VerifiedRow, tasks};
-use crate::metrics::MetricRow;
+use crate::metrics::{MetricRow, plain};
 use crate::prompt::splitmix64;
 
 record! {
@@ -217,7 +217,7 @@ fn metrics(rows: &[JudgedRow], reasons: &[Option<String>]) -> Vec<MetricRow> {
             here.iter().filter(|&&row| wanted(row)).map(|&row| &rows[row].problem_id).collect::<BTreeSet<_>>().len()
         };
         let mut count = |metric: &str, value: usize| {
-            metrics.push(MetricRow::plain(split, metric, value as f64, here.len()));
+            metrics.push(plain(split, metric, value as f64, here.len()));
         };
         count("problems", problems(&|_| true));
         count("samples", here.len());

@@ -17,7 +17,7 @@ use tracetune_kernels::train::{Example, Options, StepReport, Steps, Trainer};
 
 pub use params::Params;
 
-use crate::metrics::MetricRow;
+use crate::metrics::{MetricRow, plain};
 use crate::model::failed;
 use crate::prompt::Template;
 use documents::{Document, Documents};
@@ -117,9 +117,9 @@ impl TableStage for Train {
         fs_err::create_dir_all(&directory)?;
         model.save(&directory).map_err(failed)?;
         let metrics = [
-            MetricRow::plain("train", "examples", fitting.len() as f64, fitting.len()),
-            MetricRow::plain("train", "tokens", curve.last().map_or(0.0, |step| step.tokens as f64), curve.len()),
-            MetricRow::plain("train", "loss", mean_of_last_steps(&curve), curve.len()),
+            plain("train", "examples", fitting.len() as f64, fitting.len()),
+            plain("train", "tokens", curve.last().map_or(0.0, |step| step.tokens as f64), curve.len()),
+            plain("train", "loss", mean_of_last_steps(&curve), curve.len()),
         ];
         Ok(Outputs::from([
             ("model", Artifact::Directory(directory)),

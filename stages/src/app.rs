@@ -1,0 +1,77 @@
+//! What the binary brings to the command line: the kinds, what `doctor` looks at, and the pipelines for `init`.
+
+use tracetune_cli::{App, DoctorLine, Health};
+use tracetune_kernels::cuda::{self, Probe};
+use tracetune_kernels::simd::Level;
+
+use crate::python::Python;
+use crate::sandbox::{Limits, Sandbox};
+
+/// The whole application.
+pub fn app() -> App {
+    App {
+        registry: crate::registry(),
+        doctor: vec![python, sandbox, cpu, gpu],
+        templates: vec![
+            ("quickstart", include_str!("../../pipelines/quickstart.toml")),
+            ("next", include_str!("../../pipelines/next.toml")),
+        ],
+    }
+}
+
+fn line(name: &str, health: Health, detail: impl Into<String>, help: Option<&str>) -> DoctorLine {
+    DoctorLine { name: name.to_owned(), health, detail: detail.into(), help: help.map(str::to_owned) }
+}
+
+fn python() -> DoctorLine {
+    match Python::find() {
+        Ok(python) => {
+            line("python3", Health::Ok, format!("{} at {}", python.version, python.executable.display()), None)
+        }
+        Err(error) => line(
+            "python3",
+            Health::Fail,
+            error.to_string(),
+            Some("install Python 3.10 or newer: the kinds trace, verify and mutate run programs with it"),
+        ),
+    }
+}
+
+fn sandbox() -> DoctorLine {
+    let started = Python::find()
+        .map_err(|error| error.to_string())
+        .and_then(|python| Sandbox::start(&python, Limits::default(), 1).map_err(|error| error.to_string()));
+    match started {
+        Ok(sandbox) if sandbox.layers().missing.is_empty() => {
+            line("sandbox", Health::Ok, sandbox.layers().present.join("; "), None)
+        }
+        Ok(sandbox) => line(
+            "sandbox",
+            Health::Warn,
+            format!("in force: {}; missing: {}", sandbox.layers().present.join("; "), sandbox.layers().missing.join("; ")),
+            Some("samples still run under the layers in force; run tracetune in a container for the rest"),
+        ),
+        Err(error) => line("sandbox", Health::Fail, error, Some("trace, verify and mutate need it")),
+    }
+}
+
+fn cpu() -> DoctorLine {
+    line("cpu", Health::Ok, format!("{} kernels; every level gives the same bits", Level::detect().name()), None)
+}
+
+fn gpu() -> DoctorLine {
+    match cuda::probe() {
+        Probe::Found { driver_version: (major, minor), devices } => {
+            let names: Vec<String> = devices
+                .iter()
+                .map(|device| {
+                    let (major, minor) = device.compute_capability;
+                    format!("{} ({} GiB, compute {major}.{minor})", device.name, device.memory_bytes >> 30)
+                })
+                .collect();
+            let detail = format!("CUDA {major}.{minor}: {}", names.join(", "));
+            line("gpu", Health::Ok, detail, Some("not used yet: this version computes on the CPU"))
+        }
+        Probe::Absent(reason) => line("gpu", Health::Ok, format!("none ({reason}); everything runs on the CPU"), None),
+    }
+}

@@ -1,0 +1,87 @@
+//! Files of rows: JSON lines, a JSON array, or Parquet, as JSON objects.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Int64Type};
+use serde_json::{Map, Value};
+use tracetune_engine::stage::StageError;
+use tracetune_engine::table::read_table_file;
+
+/// Reads all rows of a file; the ending of its name says what it is.
+///
+/// # Errors
+/// [`StageError::Input`] naming the file, and the row that is no JSON object.
+pub(super) fn rows(path: &Path) -> Result<Vec<Map<String, Value>>, StageError> {
+    let shown = path.display();
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    match ending {
+        "parquet" => {
+            let table = read_table_file(path).map_err(|error| StageError::input(error.to_string()))?;
+            parquet(&table).map_err(|error| StageError::input(format!("`{shown}`: {error}")))
+        }
+        "json" => {
+            let values: Vec<Value> = serde_json::from_str(&text(path)?)
+                .map_err(|error| StageError::input(format!("`{shown}` is no JSON array of objects: {error}")))?;
+            values.into_iter().enumerate().map(|(row, value)| object(path, row + 1, value)).collect()
+        }
+        "jsonl" | "ndjson" => text(path)?
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+            .map(|(row, line)| {
+                let value = serde_json::from_str(line)
+                    .map_err(|error| StageError::input(format!("`{shown}`, line {}: not JSON: {error}", row + 1)))?;
+                object(path, row + 1, value)
+            })
+            .collect(),
+        _ => Err(StageError::input(format!(
+            "`{shown}`: files of rows end in `.jsonl`, `.json` or `.parquet`, not in `.{ending}`"
+        ))),
+    }
+}
+
+fn text(path: &Path) -> Result<String, StageError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| StageError::input(format!("can't read `{}`: {error}", path.display())))
+}
+
+fn object(path: &Path, row: usize, value: Value) -> Result<Map<String, Value>, StageError> {
+    match value {
+        Value::Object(object) => Ok(object),
+        _ => Err(StageError::input(format!("`{}`, row {row}: not a JSON object", path.display()))),
+    }
+}
+
+/// Texts, whole numbers and lists of texts; columns of other types are left out.
+fn parquet(table: &RecordBatch) -> Result<Vec<Map<String, Value>>, arrow::error::ArrowError> {
+    let mut rows = vec![Map::new(); table.num_rows()];
+    for (field, array) in table.schema().fields().iter().zip(table.columns()) {
+        let Some(values) = values(array)? else { continue };
+        for (row, value) in rows.iter_mut().zip(values) {
+            row.insert(field.name().clone(), value);
+        }
+    }
+    Ok(rows)
+}
+
+fn values(array: &ArrayRef) -> Result<Option<Vec<Value>>, arrow::error::ArrowError> {
+    Ok(match array.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..) => {
+            Some(cast(array, &DataType::Utf8)?.as_string::<i32>().iter().map(Value::from).collect())
+        }
+        number if number.is_integer() => Some(
+            cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().iter().map(Value::from).collect(),
+        ),
+        DataType::List(_) | DataType::LargeList(_) => {
+            let lists = DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)));
+            let Ok(lists) = cast(array, &lists) else { return Ok(None) };
+            let lists = lists.as_list::<i32>();
+            let list = |row: usize| -> Value { lists.value(row).as_string::<i32>().iter().map(Value::from).collect() };
+            Some((0..lists.len()).map(|row| if lists.is_null(row) { Value::Null } else { list(row) }).collect())
+        }
+        _ => None,
+    })
+}

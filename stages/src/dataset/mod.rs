@@ -1,0 +1,229 @@
+//! Kind `dataset`: imports problems.
+
+mod builtin;
+mod file;
+mod layout;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracetune_engine::record;
+use tracetune_engine::stage::{
+    self, Artifact, Context, Environment, Inputs, Output, Outputs, ParamError, PortType, Setup, StageError, TableStage,
+};
+use tracetune_engine::table::{Record, RecordError};
+
+use crate::python::Python;
+
+record! {
+    /// A problem with all columns that a source may bring.
+    pub struct ProblemRow {
+        /// Names it.
+        pub problem_id: String,
+        /// Where it belongs.
+        pub split: String,
+        /// What the program should do.
+        pub instruction: String,
+        /// A correct program.
+        pub reference: String,
+        /// The function that the tests call.
+        pub entry_point: String,
+        /// Code that runs before the tests.
+        pub setup: String,
+        /// The tests.
+        pub tests: Vec<String>,
+        /// A wrong program.
+        pub buggy: String,
+        /// Its kind of bug.
+        pub mutation: String,
+        /// A demonstration's explanation.
+        pub rationale: String,
+        /// A demonstration's fix.
+        pub fix: String,
+    }
+}
+
+/// Columns that every source brings.
+const ALWAYS: usize = 7;
+
+/// What may stand under `kind = "dataset"`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// `builtin:mini-python`, or a file: `.jsonl`, `.json` (an array of objects) or `.parquet`.
+    source: String,
+    /// How the file's fields are named: `mbpp`, `humaneval`, or `fields`.
+    #[serde(default)]
+    layout: Layout,
+    /// For the layout `fields`: standard column = the file's field. A column left out has the field of its own name;
+    /// `buggy`, `mutation`, `rationale` and `fix` are read only if they stand here.
+    #[serde(default)]
+    fields: BTreeMap<String, String>,
+    /// Shares of the splits by a hash of the problem, e.g. `{ train = 0.8, dev = 0.1, test = 0.1 }`. Without it the
+    /// file's own splits count: a field `split`, or MBPP's task numbers.
+    #[serde(default)]
+    splits: BTreeMap<String, f64>,
+    /// Keeps only this split.
+    #[serde(default)]
+    only: Option<String>,
+    /// Keeps the first so many problems; 0 keeps all.
+    #[serde(default)]
+    limit: usize,
+    /// For `builtin:mini-python`: problems a split, of `pretrain`, `seed`, `train`, `dev` and `test`.
+    #[serde(default)]
+    sizes: BTreeMap<String, usize>,
+    /// For `builtin:mini-python`: which problems. Every seed keeps the same programs' structures in the same split.
+    #[serde(default = "one")]
+    corpus: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// How a file's fields are named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// By the parameter `fields`.
+    #[default]
+    Fields,
+    /// MBPP (Austin et al. 2021, arXiv:2108.07732), full or sanitized. Splits by task number, as published: `prompt`
+    /// 1–10, `test` 11–510, `dev` 511–600, `train` 601–974.
+    Mbpp,
+    /// HumanEval (Chen et al. 2021, arXiv:2107.03374): each assert of `check` becomes a test; the split is `test`.
+    HumanEval,
+}
+
+const BUILTIN: &str = "builtin:mini-python";
+
+impl Params {
+    fn is_builtin(&self) -> bool {
+        self.source.starts_with("builtin:")
+    }
+
+    /// The columns it gives: those that every source has, and what this one has beside.
+    fn schema(&self) -> SchemaRef {
+        let full = ProblemRow::schema();
+        let extra = |name: &String| self.is_builtin() || self.fields.contains_key(name);
+        let fields = full.fields().iter().enumerate().filter(|(place, field)| *place < ALWAYS || extra(field.name()));
+        std::sync::Arc::new(Schema::new(fields.map(|(_, field)| field.clone()).collect::<Vec<_>>()))
+    }
+}
+
+impl stage::Params for Params {
+    fn validate(&self) -> Result<(), ParamError> {
+        let wrong = |param, message: String, help: &str| Err(ParamError { param, message, help: Some(help.to_owned()) });
+        if self.is_builtin() && self.source != BUILTIN {
+            return wrong("source", format!("there is no corpus `{}`", self.source), "there is `builtin:mini-python`");
+        }
+        if self.is_builtin() && self.sizes.is_empty() {
+            let help = "e.g. `sizes = { train = 1000, test = 200 }`";
+            return wrong("source", "the built-in corpus needs `sizes`".to_owned(), help);
+        }
+        if let Some(split) = self.sizes.keys().find(|split| !builtin::SPLITS.contains(&split.as_str())) {
+            return wrong("sizes", format!("there is no split `{split}`"), "splits: pretrain, seed, train, dev, test");
+        }
+        let standard = ProblemRow::schema();
+        if let Some(column) = self.fields.keys().find(|column| standard.field_with_name(column).is_err()) {
+            let help = "columns: problem_id, split, instruction, reference, entry_point, setup, tests, buggy, mutation, rationale, fix";
+            return wrong("fields", format!("there is no column `{column}`"), help);
+        }
+        let total: f64 = self.splits.values().sum();
+        if !self.splits.is_empty() && ((total - 1.0).abs() > 1e-6 || self.splits.values().any(|share| *share < 0.0)) {
+            return wrong("splits", format!("the shares add up to {total}"), "they must add up to 1");
+        }
+        Ok(())
+    }
+}
+
+/// Imports problems from a file or makes them with the built-in generator.
+///
+/// # Errors
+/// [`StageError::Input`] naming the file, the row and the field that is wrong.
+pub struct Dataset;
+
+impl TableStage for Dataset {
+    const KIND: &'static str = "dataset";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "imports problems: the built-in corpus, MBPP, HumanEval, JSONL or Parquet";
+    type Params = Params;
+
+    fn outputs(params: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
+        vec![Output { name: "problems", port_type: PortType::Table(Some(params.schema())) }]
+    }
+
+    fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
+        if params.is_builtin() {
+            let generator = blake3::hash(builtin::GENERATOR.as_bytes()).to_hex().to_string();
+            Python::find()?;
+            return Ok(vec![("generator mini-python".to_owned(), generator)]);
+        }
+        let mut environment = vec![("file".to_owned(), setup.digest_file(&params.source)?)];
+        if params.layout == Layout::HumanEval {
+            environment.extend(Python::find()?.environment());
+        }
+        Ok(environment)
+    }
+
+    fn run(params: &Params, _: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
+        let mut problems = if params.is_builtin() {
+            builtin::problems(params.corpus, &params.sizes, cx)?
+        } else {
+            let path = cx.root.join(&params.source);
+            layout::problems(params, &path, file::rows(&path)?, cx)?
+        };
+        if !params.splits.is_empty() {
+            for problem in &mut problems {
+                problem.split = split_of(&problem.problem_id, &params.splits);
+            }
+        }
+        if let Some(only) = &params.only {
+            problems.retain(|problem| problem.split == *only);
+        }
+        if params.limit > 0 {
+            problems.truncate(params.limit);
+        }
+        unique(&problems, Path::new(&params.source))?;
+        let table = project(&ProblemRow::write(&problems)?, &params.schema())?;
+        Ok(Outputs::from([("problems", Artifact::Table(table))]))
+    }
+}
+
+/// The split of a problem: its hash, as a number in 0..1, falls into one of the shares, in the order of their names.
+fn split_of(problem_id: &str, splits: &BTreeMap<String, f64>) -> String {
+    let digest = blake3::hash(problem_id.as_bytes());
+    let bits = u64::from_le_bytes(std::array::from_fn(|byte| digest.as_bytes()[byte]));
+    let mut place = (bits >> 11) as f64 / (1u64 << 53) as f64;
+    for (split, share) in splits {
+        place -= share;
+        if place < 0.0 {
+            return split.clone();
+        }
+    }
+    splits.keys().last().cloned().unwrap_or_default()
+}
+
+fn unique(problems: &[ProblemRow], source: &Path) -> Result<(), StageError> {
+    let mut seen = std::collections::BTreeSet::new();
+    match problems.iter().find(|problem| !seen.insert(&problem.problem_id)) {
+        None => Ok(()),
+        Some(problem) => Err(StageError::input(format!(
+            "`{}` has two problems named `{}`: results are kept by that name, so it must be unique",
+            source.display(),
+            problem.problem_id
+        ))),
+    }
+}
+
+fn project(table: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, RecordError> {
+    let places = schema.fields().iter().map(|field| table.schema().index_of(field.name()));
+    Ok(table.project(&places.collect::<Result<Vec<_>, _>>()?)?)
+}
+
+#[cfg(test)]
+mod tests;

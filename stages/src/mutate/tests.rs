@@ -1,0 +1,48 @@
+use super::*;
+
+fn row(reference: &str, tests: &[&str]) -> CorrectRow {
+    CorrectRow {
+        problem_id: "p".to_owned(),
+        reference: reference.to_owned(),
+        tests: tests.iter().map(|test| (*test).to_owned()).collect(),
+        setup: String::new(),
+    }
+}
+
+fn broken(row: &CorrectRow, params: &Params) -> Vec<BugRow> {
+    let sandbox = Sandbox::start(&Python::find().unwrap(), Limits::default(), 1).unwrap();
+    let tests = Tests::prepare(&sandbox, &row.tests, &|| false).unwrap();
+    sandbox.map(&[row], &|| false, &|_| {}, |worker, row| bugs(worker, params, row, &tests)).unwrap().remove(0)
+}
+
+const COUNT: &str = "def f(xs, k):\n    total = 0  # starts here\n    for i in range(len(xs)):\n        if xs[i] > k and xs[i] != 9:\n            total += xs[i] * 2\n    return total\n";
+const TESTS: &[&str] = &["assert f([1, 5, 9], 2) == 10", "assert f([3, 3], 3) == 0", "assert f([4], 3) == 8"];
+
+#[test]
+fn each_kind_breaks_something_and_keeps_the_rest() {
+    let params = Params { per_problem: 40, ..Params::default() };
+    let bugs = broken(&row(COUNT, TESTS), &params);
+    let kinds: std::collections::BTreeSet<&str> = bugs.iter().map(|bug| bug.mutation.as_str()).collect();
+    for kind in KINDS {
+        assert!(kinds.contains(kind), "no {kind} among {kinds:?}");
+    }
+    for bug in &bugs {
+        assert_ne!(bug.buggy, COUNT);
+        assert!(bug.buggy.contains("# starts here"), "{}", bug.buggy);
+    }
+    let distinct: std::collections::BTreeSet<&str> = bugs.iter().map(|bug| bug.buggy.as_str()).collect();
+    assert_eq!(distinct.len(), bugs.len());
+}
+
+#[test]
+fn the_seed_and_the_problem_choose() {
+    let params = |seed| Params { per_problem: 5, seed, ..Params::default() };
+    assert_eq!(broken(&row(COUNT, TESTS), &params(1)), broken(&row(COUNT, TESTS), &params(1)));
+    assert_ne!(broken(&row(COUNT, TESTS), &params(1)), broken(&row(COUNT, TESTS), &params(2)));
+}
+
+#[test]
+fn what_can_not_be_broken_gives_no_rows() {
+    assert_eq!(broken(&row("def f():\n    pass\n", &["assert f() is None"]), &Params::default()), []);
+    assert_eq!(broken(&row("def f():\n    return 1\n", &["assert f() == 2"]), &Params::default()), []);
+}

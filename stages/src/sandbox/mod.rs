@@ -1,0 +1,339 @@
+//! Runs untrusted Python programs: fast, side by side, and so that none can hang, write, multiply or look around.
+//!
+//! A [`Sandbox`] has a warm interpreter per worker (a fork server, `zygote.py`) that forks a child for each job. The
+//! child is one of our embedded scripts (a *runner*), which loads the candidate and sends back frames. What a frame
+//! claims is the candidate's word: callers compare outside, see `value.rs`.
+//!
+//! Limits are CPU time, memory and output. Wall time is a backstop for programs that wait; a job that meets it is to
+//! be tried once more alone ([`Ending::WallTime`]). Faults of the machine are [`SandboxError`]s, never verdicts.
+
+mod frame;
+mod layers;
+mod syscalls;
+pub(crate) mod value;
+mod zygote;
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tracetune_engine::stage::StageError;
+
+use crate::python::Python;
+pub(crate) use frame::Frame;
+pub use layers::Layers;
+use zygote::{Bounds, Zygote};
+
+/// A fork server is replaced after this many jobs.
+const JOBS_PER_SERVER: usize = 2000;
+/// Reads the fork server's source from its first job socket: no file, no long command line.
+const BOOTSTRAP: &str = "
+import os, sys
+sys.path[:] = [p for p in sys.path if p]
+def read(n):
+    data = b''
+    while len(data) < n:
+        part = os.read(1, n - len(data))
+        if not part:
+            raise SystemExit('no source')
+        data += part
+    return data
+source = read(int.from_bytes(read(4), 'little'))
+exec(compile(source, '<tracetune zygote>', 'exec'), {'__name__': 'tracetune_zygote'})
+";
+/// The runners, in the order in which they are loaded: later ones use earlier ones through `shared`.
+const RUNNERS: &[(&str, &str)] = &[
+    ("encode", include_str!("encode.py")),
+    ("outcome", include_str!("outcome.py")),
+    ("verify", include_str!("../verify/verify.py")),
+    ("prepare", include_str!("../verify/prepare.py")),
+    ("render", include_str!("../trace/render.py")),
+    ("trace", include_str!("../trace/tracer.py")),
+    ("mutate", include_str!("../mutate/mutate.py")),
+    ("humaneval", include_str!("../dataset/humaneval.py")),
+];
+
+/// What a candidate may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// CPU time of a job, in seconds.
+    pub cpu_s: u32,
+    /// Address space of a job, in bytes, the interpreter's own 30 MB included.
+    pub memory_bytes: u64,
+    /// What it may print, in bytes.
+    pub output_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { cpu_s: 2, memory_bytes: 512 << 20, output_bytes: 1 << 20 }
+    }
+}
+
+impl Limits {
+    /// Long enough that only a program that waits meets it, even on a crowded machine.
+    fn wall(&self) -> Duration {
+        Duration::from_secs(u64::from(self.cpu_s) * 5 + 5)
+    }
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It said that it is done.
+    Done,
+    /// Its process ended with this status before it was done.
+    Exit(i32),
+    /// Its process was killed by this signal, not by us.
+    Signal(i32),
+    /// It met the wall limit: try once more alone before believing it.
+    WallTime,
+    /// It printed more than it may.
+    Output,
+    /// It wrote nonsense on its job's socket.
+    Malformed,
+}
+
+/// What came back from a job.
+#[derive(Debug)]
+pub struct Reply {
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) ending: Ending,
+    pub(crate) output_bytes: u64,
+    /// CPU time; known where a SIGKILL of unknown origin ended it.
+    pub(crate) cpu: Option<Duration>,
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self { frames: Vec::new(), ending: Ending::Exit(0), output_bytes: 0, cpu: None }
+    }
+}
+
+/// The machine could not do the work; says nothing about a candidate.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// A fork server did not start or died, twice in a row.
+    #[error("the Python fork server failed: {0}")]
+    ForkServer(String),
+    /// The run was interrupted.
+    #[error("interrupted")]
+    Cancelled,
+    /// A socket, pipe or thread could not be made.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<SandboxError> for StageError {
+    fn from(error: SandboxError) -> Self {
+        match error {
+            SandboxError::Cancelled => Self::Cancelled,
+            SandboxError::Io(error) => Self::Io(error),
+            SandboxError::ForkServer(_) => {
+                Self::environment(error.to_string(), "`tracetune doctor` shows what the sandbox needs")
+            }
+        }
+    }
+}
+
+/// Workers that run jobs. Dropping it ends them and everything they run.
+pub struct Sandbox {
+    python: Python,
+    limits: Limits,
+    layers: Layers,
+    filters: Vec<u8>,
+    spawner: Spawner,
+    workers: Vec<Mutex<Option<Zygote>>>,
+}
+
+impl Sandbox {
+    /// Starts `workers` fork servers.
+    ///
+    /// # Errors
+    /// One could not be started.
+    pub fn start(python: &Python, limits: Limits, workers: usize) -> Result<Self, SandboxError> {
+        let (spawner, layers) = Spawner::start(python)?;
+        let sandbox = Self {
+            python: python.clone(),
+            limits,
+            filters: layers::child_filters().unwrap_or_default(),
+            layers,
+            spawner,
+            workers: (0..workers.max(1)).map(|_| Mutex::new(None)).collect(),
+        };
+        std::thread::scope(|scope| {
+            let starting: Vec<_> = (0..sandbox.workers.len()).map(|_| scope.spawn(|| sandbox.spawn())).collect();
+            for (worker, handle) in sandbox.workers.iter().zip(starting) {
+                let zygote = handle.join().map_err(|_| io::Error::other("a worker panicked"))??;
+                *worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(zygote);
+            }
+            Ok(sandbox.workers.len())
+        })
+        .map(|_: usize| ())
+        .map(|()| sandbox)
+    }
+
+    /// The walls in force.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// Calls `work` for each item, on all workers; results in the items' order.
+    ///
+    /// # Errors
+    /// The first error by position of what was done before all workers stopped.
+    pub fn map<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        cancelled: &(dyn Fn() -> bool + Sync),
+        on_done: &(dyn Fn(usize) + Sync),
+        work: impl Fn(&mut Worker, &T) -> Result<R, SandboxError> + Sync,
+    ) -> Result<Vec<R>, SandboxError> {
+        let next = AtomicUsize::new(0);
+        let done = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let stop = || failed.load(Ordering::Relaxed) || cancelled();
+        let drive = |slot: &Mutex<Option<Zygote>>| {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut worker = Worker { sandbox: self, zygote: &mut slot, cancelled: &stop };
+            let mut results = Vec::new();
+            while !stop() {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(item) = items.get(index) else { break };
+                let result = work(&mut worker, item);
+                failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                results.push((index, result));
+                on_done(done.fetch_add(1, Ordering::Relaxed) + 1);
+            }
+            results
+        };
+        let mut results = std::thread::scope(|scope| {
+            let threads: Vec<_> = self.workers.iter().take(items.len()).map(|slot| scope.spawn(|| drive(slot))).collect();
+            let mut results = Vec::with_capacity(items.len());
+            for thread in threads {
+                results.extend(thread.join().map_err(|_| io::Error::other("a worker panicked"))?);
+            }
+            Ok::<_, SandboxError>(results)
+        })?;
+        results.sort_by_key(|(index, _)| *index);
+        // A job that another job's failure interrupted is not the news.
+        let real = |(_, result): &(usize, Result<R, SandboxError>)| {
+            matches!(result, Err(error) if !matches!(error, SandboxError::Cancelled))
+        };
+        if let Some(position) = results.iter().position(real) {
+            return results.swap_remove(position).1.map(|result| vec![result]);
+        }
+        if results.len() < items.len() {
+            return Err(SandboxError::Cancelled);
+        }
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    fn spawn(&self) -> Result<Zygote, SandboxError> {
+        let (control, control_end) = UnixStream::pair()?;
+        let (mut job, job_end) = UnixStream::pair()?;
+        let (errors, errors_end) = io::pipe()?;
+        let mut command = self.python.command();
+        command.args(["-c", BOOTSTRAP]);
+        command.stdin(OwnedFd::from(control_end)).stdout(OwnedFd::from(job_end)).stderr(errors_end);
+        let mut zygote = Zygote::new(self.spawner.spawn(command)?, control, errors);
+        let source = include_bytes!("zygote.py");
+        let mut hello = (source.len() as u32).to_le_bytes().to_vec();
+        hello.extend(source);
+        let memory_bytes = self.limits.memory_bytes.to_string();
+        let scripts = RUNNERS.iter().flat_map(|(name, source)| [name.as_bytes(), source.as_bytes()]);
+        hello.extend(frame::encode([memory_bytes.as_bytes(), &self.filters].into_iter().chain(scripts)));
+        // A server that dies before it has read this says why on its error output.
+        let _ = job.write_all(&hello);
+        zygote.await_ready(&mut job)?;
+        Ok(zygote)
+    }
+}
+
+/// One fork server in the hands of the thread that works with it.
+pub struct Worker<'a> {
+    sandbox: &'a Sandbox,
+    zygote: &'a mut Option<Zygote>,
+    cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Worker<'_> {
+    /// The limits of every job.
+    pub fn limits(&self) -> Limits {
+        self.sandbox.limits
+    }
+
+    /// Runs `runner` with `fields` in a fresh child, under the sandbox's limits.
+    pub(crate) fn call(&mut self, runner: &str, fields: &[&[u8]]) -> Result<Reply, SandboxError> {
+        self.call_for(runner, fields, self.sandbox.limits.cpu_s)
+    }
+
+    /// As [`Worker::call`], with a CPU limit of its own.
+    pub(crate) fn call_for(&mut self, runner: &str, fields: &[&[u8]], cpu_s: u32) -> Result<Reply, SandboxError> {
+        let limits = Limits { cpu_s, ..self.sandbox.limits };
+        let cpu = cpu_s.to_string();
+        let job = frame::encode([runner.as_bytes(), cpu.as_bytes()].into_iter().chain(fields.iter().copied()));
+        let bounds = Bounds { wall: limits.wall(), output_bytes: limits.output_bytes };
+        for attempt in 0.. {
+            if self.zygote.as_ref().is_none_or(|zygote| zygote.jobs >= JOBS_PER_SERVER) {
+                *self.zygote = None;
+                *self.zygote = Some(self.sandbox.spawn()?);
+            }
+            let Some(zygote) = self.zygote.as_mut() else { continue };
+            match zygote.call(&job, &bounds, self.cancelled) {
+                Ok(reply) => return Ok(reply),
+                Err(error) => {
+                    *self.zygote = None;
+                    if attempt > 0 || matches!(error, SandboxError::Cancelled) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Err(SandboxError::Cancelled)
+    }
+}
+
+/// The thread that starts fork servers: it is restricted for good, and what it starts inherits that. The servers ask
+/// the kernel to be killed when it ends.
+struct Spawner {
+    commands: Option<mpsc::Sender<(Command, mpsc::Sender<io::Result<Child>>)>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Spawner {
+    fn start(python: &Python) -> io::Result<(Self, Layers)> {
+        let (commands, orders) = mpsc::channel::<(Command, mpsc::Sender<io::Result<Child>>)>();
+        let (report, reported) = mpsc::channel();
+        let readable = python.readable.clone();
+        let thread = std::thread::Builder::new().name("sandbox".to_owned()).spawn(move || {
+            let _ = report.send(layers::restrict_thread(&readable));
+            for (mut command, reply) in orders {
+                let _ = reply.send(command.spawn());
+            }
+        })?;
+        let layers = reported.recv().map_err(io::Error::other)?;
+        Ok((Self { commands: Some(commands), thread: Some(thread) }, layers))
+    }
+
+    fn spawn(&self, command: Command) -> io::Result<Child> {
+        let (reply, replied) = mpsc::channel();
+        let commands = self.commands.as_ref().ok_or_else(|| io::Error::other("the sandbox is closed"))?;
+        commands.send((command, reply)).map_err(|_| io::Error::other("the sandbox is closed"))?;
+        replied.recv().map_err(io::Error::other)?
+    }
+}
+
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

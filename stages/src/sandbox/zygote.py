@@ -1,0 +1,172 @@
+"""The fork server: a warm interpreter that forks one restricted child a job.
+
+It reads no job and keeps no timer. The supervisor sends it one byte and two descriptors (the job's socket and the pipe
+for its output); it forks, says the child's pid, waits, and says how the child ended. The child reads its job from its
+own socket, so that nothing of one candidate is in memory when the next one is forked. The child stays unreaped until
+the next command: meanwhile its pid can't be taken by another process, and the supervisor may kill it.
+"""
+
+import _ctypes
+import _socket
+import gc
+import os
+import resource
+import sys
+
+# What candidates import most; a child that needs more pays for its import.
+import ast, bisect, collections, functools, heapq, io, itertools, math, operator, random, re, string, tokenize, typing
+
+JOB, CONTROL = 3, 4
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, SIGKILL = 1, 38, 22, 2, 9
+HEADROOM = 32 << 20  # what a report may need once the candidate has used up its memory
+
+
+class Long(_ctypes._SimpleCData):
+    _type_ = "l"
+
+
+class Byte(_ctypes._SimpleCData):
+    _type_ = "B"
+
+
+class Function(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL
+    _restype_ = Long
+
+
+prctl = Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl"))
+
+
+def read_exactly(descriptor, count):
+    parts = []
+    while count:
+        part = os.read(descriptor, min(count, 1 << 20))
+        if not part:
+            raise EOFError("the supervisor closed the job")
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def read_frame(descriptor):
+    """A list of byte strings: a length, then each with its length; all lengths are 32 bits, little endian."""
+    body = read_exactly(descriptor, int.from_bytes(read_exactly(descriptor, 4), "little"))
+    fields, at = [], 0
+    while at < len(body):
+        end = at + 4 + int.from_bytes(body[at : at + 4], "little")
+        fields.append(body[at + 4 : end])
+        at = end
+    return fields
+
+
+def frame_writer(descriptor, write=os.write, length=len, to_bytes=int.to_bytes, join=b"".join):
+    def send(*fields):
+        body = join([part for field in fields for part in (to_bytes(length(field), 4, "little"), field)])
+        data = to_bytes(length(body), 4, "little") + body
+        while data:
+            data = data[write(descriptor, data) :]
+
+    return send
+
+
+def buffer_of(data):
+    return (Byte * len(data)).from_buffer_copy(data)
+
+
+def limit_resources(memory_bytes, threads):
+    for name, soft, hard in (
+        ("RLIMIT_AS", memory_bytes, memory_bytes + HEADROOM),
+        ("RLIMIT_FSIZE", 0, 0),
+        ("RLIMIT_NOFILE", 64, 64),
+        ("RLIMIT_CORE", 0, 0),
+        ("RLIMIT_STACK", 8 << 20, 8 << 20),
+        ("RLIMIT_MSGQUEUE", 0, 0),
+        ("RLIMIT_MEMLOCK", 0, 0),
+    ):
+        kind = getattr(resource, name, None)
+        if kind is None:
+            continue
+        ceiling = resource.getrlimit(kind)[1]
+        if ceiling != resource.RLIM_INFINITY:
+            soft, hard = min(soft, ceiling), min(hard, ceiling)
+        resource.setrlimit(kind, (soft, hard))
+
+
+def serve():
+    os.dup2(0, CONTROL)
+    os.dup2(1, JOB)
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    if null > CONTROL:
+        os.close(null)
+    prctl(PR_SET_PDEATHSIG, Long(SIGKILL), Long(0), Long(0), Long(0))
+    prctl(PR_SET_NO_NEW_PRIVS, Long(1), Long(0), Long(0), Long(0))
+    memory_bytes, filters, *scripts = read_frame(JOB)
+    limit_resources(int(memory_bytes), 0)
+    programs, keep = [], []
+    while filters:
+        count = int.from_bytes(filters[:2], "little")
+        instructions = buffer_of(filters[2 : 2 + 8 * count])
+        address = _ctypes.addressof(instructions).to_bytes(8, sys.byteorder)
+        program = buffer_of(count.to_bytes(2, sys.byteorder) + bytes(6) + address)
+        keep.append(instructions)
+        programs.append(program)
+        filters = filters[2 + 8 * count :]
+    addresses = [Long(_ctypes.addressof(program)) for program in programs]
+    runners = {}
+    for name, source in zip(scripts[::2], scripts[1::2]):
+        space = {"__name__": "tracetune_" + name.decode(), "shared": runners}
+        exec(compile(source, "<tracetune " + name.decode() + ">", "exec", dont_inherit=True), space)
+        runners[name] = space
+    frame_writer(JOB)(b"ready")
+    os.close(JOB)
+    control = _socket.socket(fileno=CONTROL)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    previous = 0
+    while True:
+        command, ancillary, _, _ = control.recvmsg(1, 64)
+        if previous:
+            os.waitpid(previous, 0)
+        if not command:
+            return
+        descriptors = ancillary[0][2]
+        job, output = int.from_bytes(descriptors[:4], sys.byteorder), int.from_bytes(descriptors[4:], sys.byteorder)
+        previous = os.fork()
+        if not previous:
+            child(job, output, addresses, runners)
+        control.sendall(b"P" + previous.to_bytes(8, "little"))
+        os.close(job)
+        os.close(output)
+        info = os.waitid(os.P_PID, previous, os.WEXITED | os.WNOWAIT)
+        exited = info.si_code == os.CLD_EXITED
+        control.sendall((b"X" if exited else b"S") + info.si_status.to_bytes(8, "little"))
+
+
+def child(job, output, filters, runners):
+    leave = os._exit
+    try:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.dup2(job, JOB)
+        os.closerange(CONTROL, 64)
+        prctl(PR_SET_PDEATHSIG, Long(SIGKILL), Long(0), Long(0), Long(0))
+        runner, cpu_limit_s, *fields = read_frame(JOB)
+        cpu_limit_s = int(cpu_limit_s)
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_limit_s, cpu_limit_s + 1))
+        if not filters and os.getuid():
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no seccomp: at least no new processes
+        for program in filters:
+            if prctl(PR_SET_SECCOMP, Long(SECCOMP_MODE_FILTER), program, Long(0), Long(0)):
+                leave(98)
+        random.seed(0)
+        gc.enable()
+        runners[runner]["run"](fields, frame_writer(JOB))
+        leave(0)
+    finally:
+        leave(99)
+
+
+serve()

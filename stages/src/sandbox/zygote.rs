@@ -1,0 +1,290 @@
+//! One fork server and the one job at a time that it runs for us: the supervisor's side of `zygote.py`.
+
+use std::io::{self, IoSlice, PipeReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::frame::Decoder;
+use super::{Ending, Reply, SandboxError};
+
+/// How often a running job looks whether the run was interrupted.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
+/// Linux counts CPU time for user space in hundredths of a second, whatever the kernel's own tick.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// A message of the fork server: a letter and a number.
+const MESSAGE: usize = 9;
+
+/// A started fork server; dropping it ends it and whatever it runs.
+pub(crate) struct Zygote {
+    process: Child,
+    control: UnixStream,
+    /// Its own error output, kept for the message when it dies.
+    errors: PipeReader,
+    pub(crate) jobs: usize,
+}
+
+/// What bounds one job from outside.
+pub(crate) struct Bounds {
+    pub(crate) wall: Duration,
+    pub(crate) output_bytes: u64,
+}
+
+impl Zygote {
+    pub(crate) fn new(process: Child, control: UnixStream, errors: PipeReader) -> Self {
+        Self { process, control, errors, jobs: 0 }
+    }
+
+    /// Runs one job: sends it, gathers its frames until it says `done` or ends, and makes sure that it is dead.
+    pub(crate) fn call(
+        &mut self,
+        job: &[u8],
+        bounds: &Bounds,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Reply, SandboxError> {
+        self.jobs += 1;
+        self.converse(job, bounds, cancelled).map_err(|error| match error {
+            Failure::Cancelled => SandboxError::Cancelled,
+            Failure::Io(error) => SandboxError::ForkServer(self.last_words(&error.to_string())),
+        })
+    }
+
+    fn converse(
+        &mut self,
+        job: &[u8],
+        bounds: &Bounds,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Reply, Failure> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let (output, output_end) = io::pipe()?;
+        self.fork(theirs.into(), output_end.into())?;
+        ours.set_nonblocking(true)?;
+        rustix::io::ioctl_fionbio(&output, true).map_err(io::Error::from)?;
+        let mut run = Run { ours, output, unsent: job, decoder: Decoder::default(), reply: Reply::default(), job_closed: false, output_closed: false };
+        let deadline = Instant::now() + bounds.wall;
+        let mut pid = None;
+        let mut stop = None;
+        let mut killed = false;
+        let ending = loop {
+            if let (Some(_), Some(pid), false) = (&stop, pid, killed) {
+                // It is our zygote's child and unreaped, so the pid is still its own. It may be gone already.
+                let _ = kill_process(pid, Signal::KILL);
+                killed = true;
+            }
+            let now = Instant::now();
+            if stop.is_none() && now >= deadline {
+                stop = Some(Ending::WallTime);
+                continue;
+            }
+            let timeout = if stop.is_some() { CANCEL_INTERVAL } else { (deadline - now).min(CANCEL_INTERVAL) };
+            match self.wait(&mut run, timeout)? {
+                Some(Message::Forked(child)) => pid = Some(child),
+                Some(Message::Ended(ending)) => break ending,
+                None => {}
+            }
+            if stop.is_none() {
+                stop = run.verdict(bounds);
+            }
+            if cancelled() {
+                if let Some(pid) = pid {
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+                return Err(Failure::Cancelled);
+            }
+        };
+        run.drain()?;
+        // What follows a final frame or a deadline does not count; only output is counted to the end.
+        let late = if stop.is_none() { run.verdict(bounds) } else { None };
+        let mut reply = run.reply;
+        reply.ending = late.or(stop).unwrap_or(ending);
+        if reply.output_bytes > bounds.output_bytes {
+            reply.ending = Ending::Output;
+        }
+        if reply.ending == Ending::Signal(Signal::KILL.as_raw()) {
+            reply.cpu = pid.and_then(cpu_time);
+        }
+        Ok(reply)
+    }
+
+    /// Has the server fork a child that holds `job` and `output`.
+    fn fork(&self, job: OwnedFd, output: OwnedFd) -> Result<(), Failure> {
+        let descriptors = [job.as_fd(), output.as_fd()];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(&self.control, &[IoSlice::new(b"F")], &mut ancillary, SendFlags::NOSIGNAL).map_err(io::Error::from)?;
+        Ok(())
+    }
+
+    /// Moves bytes until something happens or `timeout` passes; a message of the server, if there is one.
+    fn wait(&mut self, run: &mut Run, timeout: Duration) -> Result<Option<Message>, Failure> {
+        let job_events = if run.unsent.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        let mut watched = vec![PollFd::new(&self.control, PollFlags::IN)];
+        // A closed end reports itself for ever: it is left out.
+        if !run.job_closed {
+            watched.push(PollFd::new(&run.ours, job_events));
+        }
+        if !run.output_closed {
+            watched.push(PollFd::new(&run.output, PollFlags::IN));
+        }
+        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        match poll(&mut watched, Some(&timeout)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => return Err(Failure::Io(error.into())),
+        }
+        let told = !watched[0].revents().is_empty();
+        if watched[1..].iter().any(|polled| !polled.revents().is_empty()) {
+            run.send()?;
+            run.receive()?;
+        }
+        if told { self.message().map(Some) } else { Ok(None) }
+    }
+
+    fn message(&mut self) -> Result<Message, Failure> {
+        let mut bytes = [0; MESSAGE];
+        self.control.read_exact(&mut bytes)?;
+        let number = u64::from_le_bytes(std::array::from_fn(|byte| bytes[byte + 1])) as i32;
+        Ok(match bytes[0] {
+            b'P' => Message::Forked(Pid::from_raw(number).ok_or_else(|| io::Error::other("no process"))?),
+            b'X' => Message::Ended(Ending::Exit(number)),
+            _ => Message::Ended(Ending::Signal(number)),
+        })
+    }
+
+    /// Waits for the frame that a server sends once it can fork, on the socket that becomes its first job.
+    pub(crate) fn await_ready(&mut self, socket: &mut UnixStream) -> Result<(), SandboxError> {
+        let mut decoder = Decoder::default();
+        let mut bytes = [0; 64];
+        loop {
+            let count = socket.read(&mut bytes).unwrap_or(0);
+            decoder.push(&bytes[..count]);
+            match decoder.next() {
+                Ok(Some(frame)) if frame[0] == b"ready" => return Ok(()),
+                Ok(None) if count > 0 => {}
+                _ => return Err(SandboxError::ForkServer(self.last_words("it did not start"))),
+            }
+        }
+    }
+
+    /// What the server wrote before it died.
+    fn last_words(&mut self, otherwise: &str) -> String {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let mut words = String::new();
+        let _ = rustix::io::ioctl_fionbio(&self.errors, true);
+        let _ = self.errors.read_to_string(&mut words);
+        let last = words.trim().lines().next_back().unwrap_or_default();
+        if last.is_empty() { otherwise.to_owned() } else { last.to_owned() }
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        // A candidate dies with its server: both asked the kernel for that.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+enum Message {
+    Forked(Pid),
+    Ended(Ending),
+}
+
+enum Failure {
+    Cancelled,
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// One job's two channels and what has come through them.
+struct Run<'a> {
+    ours: UnixStream,
+    output: PipeReader,
+    unsent: &'a [u8],
+    decoder: Decoder,
+    reply: Reply,
+    job_closed: bool,
+    output_closed: bool,
+}
+
+impl Run<'_> {
+    /// Whether enough is known to stop the job.
+    fn verdict(&mut self, bounds: &Bounds) -> Option<Ending> {
+        if self.reply.output_bytes > bounds.output_bytes {
+            return Some(Ending::Output);
+        }
+        loop {
+            match self.decoder.next() {
+                Ok(Some(frame)) if frame[0] == b"done" => {
+                    self.reply.frames.push(frame);
+                    return Some(Ending::Done);
+                }
+                Ok(Some(frame)) => self.reply.frames.push(frame),
+                Ok(None) => return None,
+                Err(_) => return Some(Ending::Malformed),
+            }
+        }
+    }
+
+    fn send(&mut self) -> Result<(), Failure> {
+        while !self.unsent.is_empty() {
+            match self.ours.write(self.unsent) {
+                Ok(count) => self.unsent = &self.unsent[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // The child is gone; the server will say how it ended.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.unsent = &[],
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<(), Failure> {
+        let mut bytes = [0; 1 << 14];
+        match self.ours.read(&mut bytes) {
+            Ok(0) => self.job_closed = true,
+            Ok(count) => self.decoder.push(&bytes[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.job_closed = true,
+            Err(error) => return Err(error.into()),
+        }
+        match self.output.read(&mut bytes) {
+            Ok(0) => self.output_closed = true,
+            Ok(count) => self.reply.output_bytes += count as u64,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Reads what a dead job has left in its channels.
+    fn drain(&mut self) -> Result<(), Failure> {
+        loop {
+            let before = (self.decoder.received(), self.reply.output_bytes);
+            self.receive()?;
+            if before == (self.decoder.received(), self.reply.output_bytes) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// CPU time of a process that has ended and is not reaped.
+fn cpu_time(pid: Pid) -> Option<Duration> {
+    let stat = fs_err::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND))
+}

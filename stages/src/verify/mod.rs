@@ -1,0 +1,190 @@
+//! Kind `verify`: runs each fix against its problem's tests, in the sandbox.
+//!
+//! Expected values are compared here, outside the process that runs the fix (`assert f(x) == literal`, nearly all of
+//! MBPP): no `__eq__` and no exit status can forge a pass. Other tests run beside the fix, and the row's detail says
+//! `guarded`.
+
+mod prepare;
+mod verdict;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracetune_engine::record;
+use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
+
+use crate::python::Python;
+use crate::sandbox::{Ending, Limits, Sandbox, SandboxError, Worker};
+pub(crate) use prepare::{Test, Tests};
+pub use verdict::{Outcome, Verdict};
+
+/// A program to check and the tests to check it with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    /// The whole program.
+    pub source: String,
+    /// Code that runs after it and before the tests.
+    pub setup: String,
+    /// Statements, each a test; mostly `assert f(x) == literal`.
+    pub tests: Vec<String>,
+}
+
+/// Checks every job; verdicts in the jobs' order. `on_done` hears how many are done.
+///
+/// # Errors
+/// A test does not parse ([`StageError::Input`]), the sandbox failed, or the work was cancelled.
+pub fn verify(
+    sandbox: &Sandbox,
+    jobs: &[Job],
+    cancelled: &(dyn Fn() -> bool + Sync),
+    on_done: &(dyn Fn(usize) + Sync),
+) -> Result<Vec<Verdict>, StageError> {
+    let tests = Tests::prepare(sandbox, jobs.iter().flat_map(|job| &job.tests), cancelled)?;
+    let mut verdicts =
+        sandbox.map(jobs, cancelled, on_done, |worker, job| check(worker, job, &tests))?.into_iter().collect::<Vec<_>>();
+    // What met the wall limit is tried once more alone: it may have been the machine that was slow.
+    for (job, verdict) in jobs.iter().zip(&mut verdicts).filter(|(_, verdict)| verdict.doubtful) {
+        let again = sandbox.map(&[job], cancelled, &|_| {}, |worker, job| check(worker, job, &tests))?;
+        *verdict = again.into_iter().next().unwrap_or_else(|| verdict.clone());
+    }
+    Ok(verdicts)
+}
+
+/// Checks one program.
+pub(crate) fn check(worker: &mut Worker, job: &Job, tests: &Tests) -> Result<Verdict, SandboxError> {
+    let tests: Vec<&Test> = job.tests.iter().filter_map(|test| tests.get(test)).collect();
+    if job.source.trim().is_empty() {
+        return Ok(Verdict::new(Outcome::Invalid, 0, tests.len(), "empty"));
+    }
+    let mut fields = vec![job.source.as_bytes(), job.setup.as_bytes()];
+    fields.extend(tests.iter().flat_map(|test| [test.mode.as_bytes(), test.code.as_bytes()]));
+    let reply = worker.call("verify", &fields)?;
+    Ok(Verdict::judge(&reply, &tests, worker.limits().cpu_s))
+}
+
+/// Runs each fix against the tests and says how it went, in one word of a closed set.
+///
+/// # Errors
+/// [`StageError::Input`] if a test does not parse; [`StageError::Environment`] without Python. A fix that hangs,
+/// crashes or does not compile is a row with a verdict.
+pub struct Verify;
+
+/// What may stand under `kind = "verify"`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Params {
+    /// CPU time that a fix may use for all tests together, in seconds.
+    #[schemars(range(min = 1, max = 3600))]
+    pub cpu_limit_s: u32,
+    /// Memory that it may use, in bytes, the interpreter's own 30 MB included.
+    #[schemars(range(min = 67_108_864))]
+    pub memory_bytes: u64,
+    /// What it may print, in bytes.
+    #[schemars(range(min = 0))]
+    pub output_bytes: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        let Limits { cpu_s, memory_bytes, output_bytes } = Limits::default();
+        Self { cpu_limit_s: cpu_s, memory_bytes, output_bytes }
+    }
+}
+
+impl Params {
+    fn limits(&self) -> Limits {
+        Limits { cpu_s: self.cpu_limit_s, memory_bytes: self.memory_bytes, output_bytes: self.output_bytes }
+    }
+}
+
+impl stage::Params for Params {
+    fn validate(&self) -> Result<(), ParamError> {
+        check_limits(self.cpu_limit_s, self.memory_bytes)
+    }
+}
+
+/// Checks the two limits that several kinds share.
+pub(crate) fn check_limits(cpu_limit_s: u32, memory_bytes: u64) -> Result<(), ParamError> {
+    let wrong = |param, message: &str, help: &str| {
+        Err(ParamError { param, message: message.to_owned(), help: Some(help.to_owned()) })
+    };
+    if !(1..=3600).contains(&cpu_limit_s) {
+        return wrong("cpu_limit_s", "must be between 1 and 3600", "2 suits small functions");
+    }
+    if memory_bytes < 64 << 20 {
+        return wrong("memory_bytes", "must be at least 67108864 (64 MiB)", "536870912 is the default");
+    }
+    Ok(())
+}
+
+record! {
+    /// What `verify` reads.
+    pub struct FixRow {
+        /// The whole fixed program; empty when nothing could be parsed.
+        pub fix: String,
+        /// The tests.
+        pub tests: Vec<String>,
+        /// Code that runs before the tests.
+        pub setup: String,
+    }
+    /// What `verify` adds.
+    pub struct VerdictRow {
+        /// pass, fail, error, timeout, limit, crash or invalid.
+        pub verdict: String,
+        /// Tests passed.
+        pub passed: i32,
+        /// Tests.
+        pub total: i32,
+        /// What the first test that was not passed did, in a few words.
+        pub detail: String,
+    }
+}
+
+impl RowStage for Verify {
+    const KIND: &'static str = "verify";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "runs each fix against the tests, in the sandbox";
+    type Params = Params;
+    type In = FixRow;
+    type Out = VerdictRow;
+    type Session = Sandbox;
+
+    fn environment(_: &Params, _: &Setup) -> Result<Environment, StageError> {
+        Ok(Python::find()?.environment())
+    }
+
+    fn open(params: &Params, _: &Inputs, cx: &Context) -> Result<Sandbox, StageError> {
+        Ok(Sandbox::start(&Python::find()?, params.limits(), cx.threads)?)
+    }
+
+    fn rows(
+        sandbox: &mut Sandbox,
+        _: &Params,
+        items: &[Item<FixRow>],
+        cx: &Context,
+    ) -> Result<Vec<Vec<VerdictRow>>, StageError> {
+        let job = |row: &FixRow| Job { source: row.fix.clone(), setup: row.setup.clone(), tests: row.tests.clone() };
+        let jobs: Vec<Job> = items.iter().map(|item| job(&item.row)).collect();
+        let total = items.len() as u64;
+        let verdicts = verify(sandbox, &jobs, &|| cx.cancelled(), &|done| cx.progress(done as u64, total, ""))?;
+        Ok(verdicts.into_iter().map(|verdict| vec![verdict.into()]).collect())
+    }
+}
+
+impl From<Verdict> for VerdictRow {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            verdict: verdict.outcome.to_string(),
+            passed: verdict.passed as i32,
+            total: verdict.total as i32,
+            detail: verdict.detail,
+        }
+    }
+}
+
+/// Whether a reply is the machine's doing as likely as the program's.
+pub(crate) fn doubtful(ending: Ending) -> bool {
+    ending == Ending::WallTime
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+"""Sorts tests by how they can be checked; sees tests only, never a candidate.
+
+`assert E == literal` becomes the expression E and the encoded literal, to be compared outside. Any other single
+assert becomes an expression that must be true, anything else statements that must not raise.
+"""
+
+import ast
+
+encode, TooLarge = shared[b"encode"]["encode"], shared[b"encode"]["TooLarge"]
+CONSTRUCTORS = {"set": set, "frozenset": frozenset, "list": list, "tuple": tuple, "dict": dict, "float": float}
+
+
+def literal(node):
+    """The value of a literal, in which `set([...])` and its like may stand. ValueError if it is something else."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords and len(node.args) < 2:
+        if node.func.id in CONSTRUCTORS:
+            return CONSTRUCTORS[node.func.id](*map(literal, node.args))
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
+        return kind([literal(item) for item in node.elts])
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return {literal(key): literal(value) for key, value in zip(node.keys, node.values)}
+    return ast.literal_eval(node)
+
+
+def sort_test(text):
+    body = ast.parse(text).body
+    if len(body) != 1 or not isinstance(body[0], ast.Assert):
+        return b"exec", text, b""
+    test = body[0].test
+    if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
+        left, right = test.left, test.comparators[0]
+        for expression, constant in ((left, right), (right, left)):
+            try:
+                return b"value", ast.unparse(expression), encode(literal(constant))
+            except (ValueError, TypeError, TooLarge):
+                pass
+    return b"truth", ast.unparse(test), b""
+
+
+def run(job, send):
+    """The job is a list of tests; a frame each comes back: (mode, code, expected) or (bad, message, b'')."""
+    for test in job:
+        try:
+            mode, code, expected = sort_test(test.decode())
+            send(mode, code.encode(), expected)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            send(b"bad", str(error).encode("utf-8", "backslashreplace"), b"")
+    send(b"done")

@@ -1,0 +1,88 @@
+//! Tests, sorted by how they can be checked (`prepare.py`), each distinct one once.
+
+use std::collections::{BTreeSet, HashMap};
+
+use tracetune_engine::stage::StageError;
+
+use crate::sandbox::value::Value;
+use crate::sandbox::{Ending, Sandbox};
+
+/// How many tests one job sorts.
+const TESTS_PER_JOB: usize = 200;
+
+/// How a test is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The code is an expression; its value is compared outside.
+    Value,
+    /// The code is an expression that must be true.
+    Truth,
+    /// The code is statements that must not raise.
+    Exec,
+}
+
+impl Mode {
+    pub(crate) fn as_bytes(self) -> &'static [u8] {
+        match self {
+            Self::Value => b"value",
+            Self::Truth => b"truth",
+            Self::Exec => b"exec",
+        }
+    }
+}
+
+/// A sorted test.
+#[derive(Clone, Debug)]
+pub(crate) struct Test {
+    pub(crate) mode: Mode,
+    /// What the sandboxed process evaluates.
+    pub(crate) code: String,
+    /// What a [`Mode::Value`] test expects; stays outside.
+    pub(crate) expected: Value,
+}
+
+/// Sorted tests by their text.
+#[derive(Debug, Default)]
+pub(crate) struct Tests(HashMap<String, Test>);
+
+impl Tests {
+    /// Sorts all distinct tests among `tests`.
+    ///
+    /// # Errors
+    /// [`StageError::Input`] if one does not parse.
+    pub(crate) fn prepare<'a>(
+        sandbox: &Sandbox,
+        tests: impl IntoIterator<Item = &'a String>,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Self, StageError> {
+        let distinct: Vec<&String> = tests.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+        let chunks: Vec<&[&String]> = distinct.chunks(TESTS_PER_JOB).collect();
+        let sorted = sandbox.map(&chunks, cancelled, &|_| {}, |worker, chunk| {
+            let fields: Vec<&[u8]> = chunk.iter().map(|test| test.as_bytes()).collect();
+            worker.call_for("prepare", &fields, 60)
+        })?;
+        let mut prepared = HashMap::new();
+        for (chunk, reply) in chunks.iter().zip(sorted) {
+            if reply.ending != Ending::Done || reply.frames.len() != chunk.len() + 1 {
+                return Err(StageError::input(format!("the tests can't be parsed: {:?}", reply.ending)));
+            }
+            for (&test, frame) in chunk.iter().zip(reply.frames) {
+                let [mode, code, expected] = frame.as_slice() else { continue };
+                let code = String::from_utf8_lossy(code).into_owned();
+                let mode = match mode.as_slice() {
+                    b"value" => Mode::Value,
+                    b"truth" => Mode::Truth,
+                    b"exec" => Mode::Exec,
+                    _ => return Err(StageError::input(format!("test `{test}` does not parse: {code}"))),
+                };
+                let expected = Value::parse(expected).unwrap_or(Value::None);
+                prepared.insert(test.clone(), Test { mode, code, expected });
+            }
+        }
+        Ok(Self(prepared))
+    }
+
+    pub(crate) fn get(&self, test: &str) -> Option<&Test> {
+        self.0.get(test)
+    }
+}

@@ -1,0 +1,161 @@
+//! From what a sandboxed job said, and how it ended, to a verdict.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::prepare::{Mode, Test};
+use crate::sandbox::value::Value;
+use crate::sandbox::{Ending, Frame, Reply};
+
+/// Characters of a value shown in a detail.
+const SHOWN: usize = 60;
+const SIGKILL: i32 = 9;
+const SIGXCPU: i32 = 24;
+
+/// The closed set of verdicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// Every test passed.
+    Pass,
+    /// A comparison is false.
+    Fail,
+    /// An exception.
+    Error,
+    /// The CPU limit, or the wall limit twice.
+    Timeout,
+    /// Memory, output or depth.
+    Limit,
+    /// The process died or ended early.
+    Crash,
+    /// It does not decode or compile.
+    Invalid,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Error => "error",
+            Self::Timeout => "timeout",
+            Self::Limit => "limit",
+            Self::Crash => "crash",
+            Self::Invalid => "invalid",
+        })
+    }
+}
+
+/// What became of one program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// One word.
+    pub outcome: Outcome,
+    /// Tests passed.
+    pub passed: usize,
+    /// Tests.
+    pub total: usize,
+    /// A few more words; no addresses, no times.
+    pub detail: String,
+    /// The test that decided the outcome; `None` when all passed or none was reached.
+    pub first_failing: Option<usize>,
+    /// The machine may be at fault: to be tried once more alone.
+    pub(crate) doubtful: bool,
+}
+
+impl Verdict {
+    pub(crate) fn new(outcome: Outcome, passed: usize, total: usize, detail: impl Into<String>) -> Self {
+        Self { outcome, passed, total, detail: detail.into(), first_failing: None, doubtful: false }
+    }
+
+    /// Reads a reply of `verify.py`.
+    pub(crate) fn judge(reply: &Reply, tests: &[&Test], cpu_limit_s: u32) -> Self {
+        let total = tests.len();
+        let mut frames = reply.frames.iter();
+        let first = frames.next();
+        if let Some([tag, reason]) = first.map(Vec::as_slice)
+            && tag == b"invalid"
+        {
+            return Self::new(Outcome::Invalid, 0, total, text(reason));
+        }
+        let mut passed = 0;
+        let mut decided: Option<(Option<usize>, Outcome, String)> = None;
+        let mut reached = 0;
+        for frame in frames {
+            if let [_, _, place] = frame.as_slice() {
+                let (outcome, detail) = ending_of(frame).unwrap_or((Outcome::Crash, String::new()));
+                decided = decided.or(Some((None, outcome, format!("{}: {detail}", text(place)))));
+                continue;
+            }
+            let Some(test) = tests.get(reached) else { break };
+            let Some((outcome, detail)) = result_of(frame, test) else { break };
+            if outcome == Outcome::Pass {
+                passed += 1;
+            } else if decided.is_none() {
+                decided = Some((Some(reached), outcome, format!("test {}: {detail}", reached + 1)));
+            }
+            reached += 1;
+        }
+        let mut doubtful = false;
+        let over = reply.ending == Ending::Output;
+        if over || (decided.is_none() && reached < total) || (decided.is_none() && reply.ending != Ending::Done) {
+            let (outcome, detail) = died(reply, cpu_limit_s);
+            doubtful = reply.ending == Ending::WallTime || (outcome == Outcome::Limit && reply.cpu.is_some());
+            decided = Some(((first.is_some() && reached < total).then_some(reached), outcome, detail));
+        }
+        let (first_failing, outcome, mut detail) = decided.unwrap_or((None, Outcome::Pass, String::new()));
+        if outcome == Outcome::Pass && tests.iter().any(|test| test.mode != Mode::Value) {
+            detail = "guarded".to_owned();
+        }
+        Self { outcome, passed, total, detail, first_failing, doubtful }
+    }
+}
+
+/// What one test's frame says; `None` if it is none.
+fn result_of(frame: &Frame, test: &Test) -> Option<(Outcome, String)> {
+    let pass = (Outcome::Pass, String::new());
+    match (frame.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice(), test.mode) {
+        ([b"value", bytes], Mode::Value) => {
+            let value = Value::parse(bytes)?;
+            Some(if value.equals(&test.expected) {
+                pass
+            } else {
+                let (value, expected) = (value.show(SHOWN), test.expected.show(SHOWN));
+                (Outcome::Fail, format!("{value} is not {expected}"))
+            })
+        }
+        ([b"true"], Mode::Truth | Mode::Exec) => Some(pass),
+        ([b"false"], Mode::Truth | Mode::Exec) => Some((Outcome::Fail, "the assertion is false (guarded)".to_owned())),
+        _ => ending_of(frame),
+    }
+}
+
+/// An exception or a limit that ended a piece of work.
+fn ending_of(frame: &Frame) -> Option<(Outcome, String)> {
+    let outcome = match frame.first()?.as_slice() {
+        b"error" => Outcome::Error,
+        b"limit" => Outcome::Limit,
+        b"exit" => Outcome::Crash,
+        _ => return None,
+    };
+    Some((outcome, text(frame.get(1)?)))
+}
+
+/// How a program that did not get to its end died.
+fn died(reply: &Reply, cpu_limit_s: u32) -> (Outcome, String) {
+    let used_up = reply.cpu.is_some_and(|cpu| cpu >= Duration::from_secs(cpu_limit_s.into()));
+    let (outcome, detail) = match reply.ending {
+        Ending::Output => (Outcome::Limit, "output".to_owned()),
+        Ending::WallTime => (Outcome::Timeout, "wall".to_owned()),
+        Ending::Signal(SIGXCPU) => (Outcome::Timeout, "cpu".to_owned()),
+        Ending::Signal(SIGKILL) if used_up => (Outcome::Timeout, "cpu".to_owned()),
+        Ending::Signal(SIGKILL) => (Outcome::Limit, "killed by the system".to_owned()),
+        Ending::Signal(signal) => (Outcome::Crash, format!("signal {signal}")),
+        Ending::Exit(status) => (Outcome::Crash, format!("ended early with status {status}")),
+        Ending::Malformed | Ending::Done => (Outcome::Crash, "broke its report".to_owned()),
+    };
+    (outcome, detail)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
