@@ -174,14 +174,26 @@ pub fn trace(
         return Err(StageError::input("column `buggy` has a null"));
     }
     let tests = Tests::prepare(sandbox, rows.iter().flat_map(|row| &row.tests), cancelled)?;
-    let traced = sandbox.map(rows, cancelled, on_done, |worker, row| trace_row(worker, params, row, &tests))?;
-    let mut traced: Vec<TraceRow> = traced;
+    let mut traced = sandbox.map(rows, cancelled, on_done, |worker, row| trace_row(worker, params, row, &tests))?;
     // As in `verify`: what met the wall limit is tried once more alone.
-    for (row, traced) in rows.iter().zip(&mut traced).filter(|(_, traced)| traced.trace_status == "timeout") {
+    for (row, traced) in rows.iter().zip(&mut traced).filter(|(_, traced)| traced.doubtful) {
         let again = sandbox.map(&[row], cancelled, &|_| {}, |worker, row| trace_row(worker, params, row, &tests))?;
         *traced = again.into_iter().next().unwrap_or_else(|| traced.clone());
     }
-    Ok(traced)
+    Ok(traced.into_iter().map(|traced| traced.row).collect())
+}
+
+/// A row, and whether the machine may be to blame for it.
+#[derive(Clone)]
+struct Traced {
+    row: TraceRow,
+    doubtful: bool,
+}
+
+impl From<TraceRow> for Traced {
+    fn from(row: TraceRow) -> Self {
+        Self { row, doubtful: false }
+    }
 }
 
 /// Where the traced run starts.
@@ -197,7 +209,7 @@ fn trace_row(
     params: &Params,
     row: &ProgramRow,
     tests: &Tests,
-) -> Result<TraceRow, SandboxError> {
+) -> Result<Traced, SandboxError> {
     let source = match params.program {
         Program::Buggy => row.buggy.as_deref().unwrap_or_default(),
         Program::Reference => &row.reference,
@@ -211,15 +223,17 @@ fn trace_row(
         trace_status: status.to_owned(),
         steps: 0,
     };
-    let Some(first_test) = row.tests.first() else { return Ok(plain("", "no_failing_test")) };
+    let Some(first_test) = row.tests.first() else { return Ok(plain("", "no_failing_test").into()) };
+    let mut doubtful = false;
     let target = match params.program {
         Program::Reference => Target::Test(0),
         Program::Buggy => {
             let job = Job { source: source.clone(), setup: row.setup.clone(), tests: row.tests.clone() };
             let verdict = check(worker, &job, tests)?;
+            doubtful = verdict.doubtful;
             match (verdict.outcome, verdict.first_failing) {
-                (Outcome::Pass, _) => return Ok(plain("", "no_failing_test")),
-                (Outcome::Invalid, _) => return Ok(plain(first_test, "invalid")),
+                (Outcome::Pass, _) => return Ok(plain("", "no_failing_test").into()),
+                (Outcome::Invalid, _) => return Ok(plain(first_test, "invalid").into()),
                 (_, Some(test)) => Target::Test(test),
                 (_, None) => Target::Load,
             }
@@ -229,7 +243,7 @@ fn trace_row(
         Target::Load => (first_test, &b"load"[..], ""),
         Target::Test(test) => {
             let name = &row.tests[test];
-            let Some(test) = tests.get(name) else { return Ok(plain(name, "no_failing_test")) };
+            let Some(test) = tests.get(name) else { return Ok(plain(name, "no_failing_test").into()) };
             (name, test.mode.as_bytes(), test.code.as_str())
         }
     };
@@ -237,7 +251,8 @@ fn trace_row(
     let mut fields = vec![source.as_bytes(), row.setup.as_bytes(), mode, code.as_bytes()];
     fields.extend(numbers.iter().map(|number| number.as_bytes()));
     let reply = worker.call("trace", &fields)?;
-    Ok(read(&reply, params, &source, name))
+    doubtful |= reply.ending == Ending::WallTime;
+    Ok(Traced { row: read(&reply, params, &source, name), doubtful })
 }
 
 /// A row from what the tracer sent.

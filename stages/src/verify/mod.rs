@@ -13,7 +13,7 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
 use crate::python::Python;
-use crate::sandbox::{Ending, Limits, Sandbox, SandboxError, Worker};
+use crate::sandbox::{Limits, Sandbox, SandboxError, Worker};
 pub(crate) use prepare::{Test, Tests};
 pub use verdict::{Outcome, Verdict};
 
@@ -39,8 +39,7 @@ pub fn verify(
     on_done: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<Verdict>, StageError> {
     let tests = Tests::prepare(sandbox, jobs.iter().flat_map(|job| &job.tests), cancelled)?;
-    let mut verdicts =
-        sandbox.map(jobs, cancelled, on_done, |worker, job| check(worker, job, &tests))?.into_iter().collect::<Vec<_>>();
+    let mut verdicts = sandbox.map(jobs, cancelled, on_done, |worker, job| check(worker, job, &tests))?;
     // What met the wall limit is tried once more alone: it may have been the machine that was slow.
     for (job, verdict) in jobs.iter().zip(&mut verdicts).filter(|(_, verdict)| verdict.doubtful) {
         let again = sandbox.map(&[job], cancelled, &|_| {}, |worker, job| check(worker, job, &tests))?;
@@ -54,6 +53,9 @@ pub(crate) fn check(worker: &mut Worker, job: &Job, tests: &Tests) -> Result<Ver
     let tests: Vec<&Test> = job.tests.iter().filter_map(|test| tests.get(test)).collect();
     if job.source.trim().is_empty() {
         return Ok(Verdict::new(Outcome::Invalid, 0, tests.len(), "empty"));
+    }
+    if job.source.contains('\0') {
+        return Ok(Verdict::new(Outcome::Invalid, 0, tests.len(), "null byte"));
     }
     let mut fields = vec![job.source.as_bytes(), job.setup.as_bytes()];
     fields.extend(tests.iter().flat_map(|test| [test.mode.as_bytes(), test.code.as_bytes()]));
@@ -179,11 +181,6 @@ impl From<Verdict> for VerdictRow {
             detail: verdict.detail,
         }
     }
-}
-
-/// Whether a reply is the machine's doing as likely as the program's.
-pub(crate) fn doubtful(ending: Ending) -> bool {
-    ending == Ending::WallTime
 }
 
 #[cfg(test)]

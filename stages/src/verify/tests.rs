@@ -9,7 +9,10 @@ pub(crate) fn sandbox() -> Option<&'static Sandbox> {
     static SANDBOX: OnceLock<Option<Sandbox>> = OnceLock::new();
     SANDBOX
         .get_or_init(|| match Python::find() {
-            Ok(python) => Some(Sandbox::start(&python, Limits::default(), 2).expect("the sandbox starts")),
+            Ok(python) => {
+                let limits = Limits { cpu_s: 1, ..Limits::default() };
+                Some(Sandbox::start(&python, limits, 2).expect("the sandbox starts"))
+            }
             Err(_) => None,
         })
         .as_ref()
@@ -36,7 +39,7 @@ const PROGRAMS: &[(&str, &str, &str, &str)] = &[
     ("no such name", "def plus(a, b): return a + b", "error", "test 1: NameError: name 'add' is not defined"),
     ("raises at load", "1 / 0", "error", "load: ZeroDivisionError: division by zero"),
     ("syntax error", "def add(a, b:", "invalid", "SyntaxError"),
-    ("nul byte", "def add(a, b): return a + b # \0", "invalid", "ValueError"),
+    ("nul byte", "def add(a, b): return a + b # \0", "invalid", "null byte"),
     ("empty", "  \n", "invalid", "empty"),
     ("deep source", "DEEP", "invalid", ""),
     ("endless loop", "def add(a, b):\n    while True: pass", "timeout", "cpu"),
@@ -111,8 +114,9 @@ fn no_program_gets_a_verdict_it_has_not_earned() {
     let mut wrong = Vec::new();
     for ((name, _, expected, detail), verdict) in PROGRAMS.iter().zip(&verdicts) {
         let outcome = verdict.outcome.to_string();
-        let closed_sockets_or_builtins = expected.is_empty() && outcome != "pass";
-        if !(closed_sockets_or_builtins || outcome == *expected) || !verdict.detail.contains(detail) {
+        // Some may end in several ways, by the interpreter's version; none of them is a pass.
+        let earned = if expected.is_empty() { outcome != "pass" } else { outcome == *expected };
+        if !earned || !verdict.detail.contains(detail) {
             wrong.push(format!("{name}: {outcome}: {}", verdict.detail));
         }
     }
