@@ -23,6 +23,8 @@ pub struct App {
     pub registry: Registry,
     /// What `tracetune doctor` checks beside the store: interpreter, sandbox, accelerator.
     pub doctor: Vec<fn() -> DoctorLine>,
+    /// What the columns that kinds read and add mean, by name: `tracetune kinds` says so.
+    pub columns: Vec<(&'static str, &'static str)>,
     /// Pipelines for `tracetune init`, by name; the first one is the default.
     pub templates: Vec<(&'static str, &'static str)>,
 }

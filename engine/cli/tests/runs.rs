@@ -257,6 +257,22 @@ fn ctrl_c_keeps_what_is_finished() {
 
 #[cfg(unix)]
 #[test]
+fn a_second_ctrl_c_ends_at_once() {
+    let workspace = workspace();
+    let pause = ["run", "--threads", "1", "--set", "rounds.guess.pause_ms=9000"];
+    let mut child = workspace.command(pause).stderr(std::process::Stdio::piped()).spawn().expect("the binary starts");
+    let start = std::time::Instant::now();
+    for _ in 0..2 {
+        std::thread::sleep(std::time::Duration::from_millis(1000));
+        let interrupt = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(interrupt.expect("kill").success());
+    }
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert!(start.elapsed().as_secs() < 9, "it waited for the row in flight");
+}
+
+#[cfg(unix)]
+#[test]
 fn a_closed_pipe_is_no_error() {
     let workspace = workspace();
     workspace.run(["run", "-q"]);

@@ -71,7 +71,39 @@ impl Drop for Lock {
     }
 }
 
+/// Says that a store is in use (many at a time), or that it is cleared out (one, and nobody uses it).
+#[derive(Debug)]
+pub(crate) struct Hold {
+    _file: File,
+}
+
 impl Store {
+    /// Keeps [`Store::clear`] from taking away what a run is about to use, until it is dropped.
+    ///
+    /// # Errors
+    /// The lock can't be made.
+    pub(crate) fn hold(&self) -> Result<Hold, CacheError> {
+        self.hold_as(FlockOperation::LockShared).map(|hold| hold.expect("a lock that waits is got"))
+    }
+
+    /// `None` while a run goes on.
+    pub(super) fn hold_alone(&self) -> Result<Option<Hold>, CacheError> {
+        self.hold_as(FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn hold_as(&self, operation: FlockOperation) -> Result<Option<Hold>, CacheError> {
+        let path = self.root.join("locks/in-use");
+        make_folder(&self.root.join("locks"))?;
+        // Never removed: a shared lock has no last holder who knows that it is the last.
+        let options = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = options.map_err(CacheError::io("open", &path))?;
+        match flock(&file, operation) {
+            Ok(()) => Ok(Some(Hold { _file: file })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(CacheError::io("lock", path)(error.into())),
+        }
+    }
+
     /// Waits until nobody else computes this action.
     ///
     /// # Errors

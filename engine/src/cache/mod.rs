@@ -17,6 +17,7 @@
 //! only if its objects are there. So a crash at any point loses work, never truth.
 
 mod action;
+mod clear;
 mod digest;
 mod directory;
 mod file;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use action::{ActionRecord, Cost, FileRecord, KeyPart, OutputRecord, OutputType, PartGroup, Pointer, Provenance};
+pub use clear::{Cleared, Roots, Verified};
 pub use digest::{ActionKey, Digest, NotHexadecimal, RecipeKey, Signature};
 pub use lock::Lock;
 pub use segment::{Segment, Segments};
@@ -61,6 +63,9 @@ pub enum CacheError {
     /// A table could not be read or written.
     #[error(transparent)]
     Table(#[from] crate::table::TableError),
+    /// Nothing can be cleared out while a run goes on.
+    #[error("a run goes on in this store")]
+    InUse,
     /// Interrupted while another process worked on the same.
     #[error("interrupted")]
     Cancelled,

@@ -163,9 +163,11 @@ impl Mismatch<'_> {
                 (message, has.unwrap_or_default())
             }
             MismatchKind::ColumnType(column, found, wanted) => {
-                let message =
-                    format!("`{reader}` reads column `{column}` as {}, and `{name}` has another type", words(wanted));
-                (message, format!("has it as {}", words(found)))
+                let message = format!(
+                    "`{reader}` reads column `{column}` as {}, and `{name}` has another type",
+                    column_type(wanted)
+                );
+                (message, format!("has it as {}", column_type(found)))
             }
             MismatchKind::Type => {
                 let (wanted, given) = match self.output.port_type {
@@ -236,11 +238,11 @@ fn users_of(node: NodeIndex, graph: &Graph) -> HashSet<NodeIndex> {
     found
 }
 
-/// An Arrow type for people.
-pub(super) fn words(data_type: &DataType) -> String {
+/// An Arrow type for people: `string`, `list of int32`.
+pub fn column_type(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "string".to_owned(),
-        DataType::List(item) | DataType::LargeList(item) => format!("list of {}", words(item.data_type())),
+        DataType::List(item) | DataType::LargeList(item) => format!("list of {}", column_type(item.data_type())),
         DataType::Boolean => "bool".to_owned(),
         other => other.to_string().to_lowercase(),
     }

@@ -203,7 +203,9 @@ fn parse<'a>(
     };
     if let Err(error) = checked.validate() {
         let at = place(error.param).unwrap_or(stage.at);
-        let problem = problems.error(at, format!("`{}` {}", error.param, error.message), "");
+        // "must be at least 0" goes on after the name; a whole sentence does not.
+        let colon = if error.message.starts_with("must") { "" } else { ":" };
+        let problem = problems.error(at, format!("`{}`{colon} {}", error.param, error.message), "");
         problem.help.extend(error.help);
         return None;
     }

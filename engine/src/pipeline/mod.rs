@@ -28,6 +28,7 @@ mod tests;
 mod unroll;
 mod value;
 
+pub use check::column_type;
 pub use parameter::{Parameter, parameters};
 pub use schema::schema;
 pub use source::project_root;

@@ -80,6 +80,7 @@ impl<'a> Params<'a> {
                         None => format!("the parameters are {}; `$$` stands for a plain dollar sign", list(known)),
                     };
                     problems.error(at, format!("there is no parameter `{name}`"), "").help(help);
+                    problems.settle(at);
                 }
             }
             return;

@@ -1,6 +1,6 @@
 //! Gathers what is wrong, to be told all at once and in the order of the text.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::source::{Sources, Span};
 use crate::diagnostic::{Diagnostic, Label, Severity};
@@ -11,11 +11,13 @@ pub(super) struct Problems<'a> {
     found: Vec<(Span, Diagnostic)>,
     /// Where a `$parameter` stood, and where its value was given: a problem with the value is shown at both.
     given: HashMap<Span, (Span, String)>,
+    /// Places of which more would only be told because of what is wrong there already.
+    settled: HashSet<Span>,
 }
 
 impl<'a> Problems<'a> {
     pub(super) fn new(sources: &'a Sources) -> Self {
-        Self { sources, found: Vec::new(), given: HashMap::new() }
+        Self { sources, found: Vec::new(), given: HashMap::new(), settled: HashSet::new() }
     }
 
     /// Notes an error at a place, with words for the caret.
@@ -52,6 +54,11 @@ impl<'a> Problems<'a> {
         self.given.insert(at, (given, name.to_owned()));
     }
 
+    /// Nothing more is told about the value at `at`.
+    pub(super) fn settle(&mut self, at: Span) {
+        self.settled.insert(at);
+    }
+
     /// How many errors there are.
     pub(super) fn errors(&self) -> usize {
         self.found.iter().filter(|(_, problem)| problem.severity == Severity::Error).count()
@@ -60,7 +67,8 @@ impl<'a> Problems<'a> {
     /// Everything, sorted by place and each thing once; `Ok` if there are but warnings.
     pub(super) fn finish(mut self) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
         self.found.sort_by_key(|(span, _)| *span);
-        self.found.dedup_by(|a, b| a.0 == b.0 && a.1.message == b.1.message);
+        let settled = &self.settled;
+        self.found.dedup_by(|a, b| a.0 == b.0 && (a.1.message == b.1.message || settled.contains(&a.0)));
         let failed = self.errors() > 0;
         let problems = self.found.into_iter().map(|(_, problem)| problem).collect();
         if failed { Err(problems) } else { Ok(problems) }

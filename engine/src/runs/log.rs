@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{MetricRow, OutcomeRow, RunNode, RunRecord, RunStatus, StageStatus};
-use crate::cache::{ActionKey, CacheError, Cost, Destination, Lock, OutputRecord, Store};
+use crate::cache::{ActionKey, CacheError, Cost, Destination, Lock, OutputRecord, Signature, Store};
 use crate::pipeline::{Node, Pipeline};
 use crate::schedule::Event;
 use crate::table::{Record, TableError, table_to_bytes};
@@ -65,6 +65,7 @@ crate::record! {
 pub(crate) struct NodeLog {
     pub status: Option<StageStatus>,
     pub key: Option<ActionKey>,
+    pub signature: Option<Signature>,
     pub outputs: BTreeMap<String, OutputRecord>,
     /// Rows of the first output.
     pub rows: u64,
@@ -251,6 +252,7 @@ impl<'a> RunLog<'a> {
                 variant: node.variant.clone(),
                 status: log.status,
                 key: log.key,
+                signature: log.signature,
                 outputs: log.outputs.clone(),
                 first_output: first_output(node),
                 message: log.message.clone(),

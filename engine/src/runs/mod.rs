@@ -5,11 +5,12 @@ mod log;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionKey, CacheError, Lock, OutputRecord, Store};
+use crate::cache::{ActionKey, CacheError, Cleared, Lock, OutputRecord, Roots, Signature, Store};
 use crate::pipeline::MetricName;
 use crate::table::{Record, read_table_file};
 
@@ -133,6 +134,9 @@ pub struct RunNode {
     pub status: Option<StageStatus>,
     /// Its key, once its inputs were known.
     pub key: Option<ActionKey>,
+    /// The signature of its segments, for a row stage.
+    #[serde(default)]
+    pub signature: Option<Signature>,
     /// Its outputs; empty unless it is done.
     pub outputs: BTreeMap<String, OutputRecord>,
     /// The first output's name.
@@ -234,6 +238,26 @@ pub fn load(store: &Store, id: &str) -> Result<Run, RunsError> {
             Err(RunsError::Ambiguous { id: id.to_owned(), known })
         }
     }
+}
+
+/// Clears out of the store what the last `keep_runs` runs don't need and what is older than they are. The folders of
+/// all runs stay: they are small. With `dry_run` it only counts.
+///
+/// # Errors
+/// [`CacheError::InUse`] while a run goes on, or a file can't be removed.
+pub fn clear(store: &Store, keep_runs: usize, dry_run: bool) -> Result<Cleared, RunsError> {
+    let runs = list(store)?;
+    let kept = &runs[runs.len().saturating_sub(keep_runs)..];
+    let started = |run: &Run| run.record.started.parse::<jiff::Timestamp>().ok().map(SystemTime::from);
+    // Without a run nothing is a root, and only what nobody wrote just now goes.
+    let since = kept.first().map_or_else(|| Some(SystemTime::now()), started).unwrap_or(SystemTime::UNIX_EPOCH);
+    let nodes = || kept.iter().flat_map(|run| &run.record.nodes);
+    let roots = Roots {
+        actions: nodes().filter_map(|node| node.key).collect(),
+        signatures: nodes().filter_map(|node| node.signature).collect(),
+        since,
+    };
+    Ok(store.clear(&roots, dry_run)?)
 }
 
 fn open(store: &Store, folder: &Path) -> Result<Run, RunsError> {

@@ -29,6 +29,7 @@ pub(super) fn run(
     cancel: Arc<AtomicBool>,
     observer: &(dyn Fn(Event) + Sync),
 ) -> Result<RunSummary, RunError> {
+    let _hold = store.hold()?;
     let (sender, receiver) = mpsc::channel();
     let mut executor = Executor {
         pipeline,
@@ -147,7 +148,7 @@ impl<'a> Executor<'a> {
             inputs.iter().map(|(port, (_, output))| (port.clone(), output.digest)).collect();
         let (key, parts) = recipe.action(&digests);
         let signature = recipe.signature(&digests);
-        self.nodes[node].key = Some(key);
+        (self.nodes[node].key, self.nodes[node].signature) = (Some(key), signature);
         self.prepared[node] = Some(Prepared { key, parts, signature, inputs });
         match self.store.action(&key) {
             Ok(None) => Happening::Miss(node),

@@ -15,8 +15,9 @@ use parquet::file::reader::ChunkReader;
 
 use super::{TableError, normalised};
 
-/// Writes a table. The bytes depend on the rows, their order, the columns' names and their normal types (see
-/// [`normalised`]), and on the versions of the `parquet` and `zstd` crates; the golden test below notices a change.
+/// Writes a table. The bytes depend on the rows, their order, the columns' names, their normal types (see
+/// [`normalised`]) and whether they may be null, and on the versions of the `parquet` and `zstd` crates; the golden
+/// test below notices a change.
 ///
 /// # Errors
 /// The writer fails, or a column's type can't be stored.
@@ -193,6 +194,21 @@ mod tests {
         let dictionary: DictionaryArray<Int32Type> = strings.iter().collect();
         for strings in [Arc::new(views) as ArrayRef, Arc::new(wide), Arc::new(dictionary)] {
             assert_eq!(table_to_bytes(&batch(strings, Arc::new(large.clone()))).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn other_writers_files_are_read() {
+        let dictionary: DictionaryArray<Int32Type> = ["a", "b", "a"].into_iter().collect();
+        let batch = RecordBatch::try_from_iter([("s", Arc::new(dictionary) as ArrayRef)]).unwrap();
+        for compression in [Compression::SNAPPY, Compression::LZ4_RAW, Compression::GZIP(Default::default())] {
+            let properties = WriterProperties::builder().set_compression(compression).build();
+            let mut bytes = Vec::new();
+            let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+            writer.write(&batch).unwrap();
+            writer.close().unwrap();
+            let read = table_from_bytes(bytes).unwrap();
+            assert_eq!(read.column(0).as_ref(), &StringArray::from(vec!["a", "b", "a"]) as &dyn Array);
         }
     }
 

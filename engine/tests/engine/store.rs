@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::support::{Number, Project, Ran};
 use tracetune_engine::cache::{CacheError, Digest};
-use tracetune_engine::runs::RunStatus;
+use tracetune_engine::runs::{self, RunStatus};
 use tracetune_engine::table::Record;
 
 const TEXT: &str = "[stages.numbers]\nkind = \"numbers\"\nvalues = [1, 2, 3]\n\
@@ -137,6 +137,44 @@ fn a_full_disk_fails_the_stage_and_the_next_run_goes_on() {
     std::fs::rename(&aside, &actions).unwrap();
     let ran = project.run(&changed);
     assert_eq!((ran.summary.status, ran.computed), (RunStatus::Done, 1));
+}
+
+#[test]
+fn verifying_finds_what_is_damaged() {
+    let project = Project::new();
+    let ran = project.run(TEXT);
+    let store = project.store();
+    assert_eq!(store.verify(|_, _| {}).unwrap().damaged, []);
+    let digest = ran.digest("double", "rows");
+    damage(&project, &digest);
+    let verified = store.verify(|_, _| {}).unwrap();
+    // Three outputs and the segment.
+    assert_eq!((verified.objects, verified.damaged), (4, vec![digest]));
+    assert_eq!(project.run(TEXT).statuses(), ["numbers cached", "double computed", "sum cached"]);
+}
+
+#[test]
+fn clearing_leaves_what_the_last_runs_need() {
+    let project = Project::new();
+    project.run(TEXT);
+    // Files have times of a kernel tick's width.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let other = TEXT.replace("[1, 2, 3]", "[4, 5]");
+    project.run(&other);
+    let store = project.store();
+    let all = runs::clear(&store, 2, true).unwrap();
+    assert_eq!((all.records, all.objects), (0, 0));
+    let would = runs::clear(&store, 1, true).unwrap();
+    let cleared = runs::clear(&store, 1, false).unwrap();
+    assert_eq!(would, cleared);
+    // Two tables: `sum` gave both runs the same, and the rows have one signature, so their segments stay.
+    assert_eq!(cleared.objects, 2);
+    assert_eq!(project.run(&other).statuses(), ["numbers cached", "double cached", "sum cached"]);
+    let again = project.run(TEXT);
+    assert_eq!(
+        (again.statuses(), again.computed),
+        (["numbers computed", "double computed", "sum computed"].map(String::from).to_vec(), 0)
+    );
 }
 
 #[test]

@@ -15,6 +15,8 @@ use super::{Ending, Reply, SandboxError};
 
 /// How often a running job looks whether the run was interrupted.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a job that writes is left to write more before that is read.
+const GATHER_INTERVAL: Duration = Duration::from_millis(2);
 /// Linux counts CPU time for user space in hundredths of a second, whatever the kernel's own tick.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// A message of the fork server: a letter and a number.
@@ -65,7 +67,8 @@ impl Zygote {
         self.fork(theirs.into(), output_end.into())?;
         ours.set_nonblocking(true)?;
         rustix::io::ioctl_fionbio(&output, true).map_err(io::Error::from)?;
-        let mut run = Run { ours, output, unsent: job, decoder: Decoder::default(), reply: Reply::default(), job_closed: false, output_closed: false };
+        let mut run = Run::new(ours, output, job);
+        run.send()?;
         let deadline = Instant::now() + bounds.wall;
         let mut pid = None;
         let mut stop = None;
@@ -122,28 +125,31 @@ impl Zygote {
     }
 
     /// Moves bytes until something happens or `timeout` passes; a message of the server, if there is one.
+    ///
+    /// A job writes many small frames. Waking for each would cost more than most jobs, so after some have come only
+    /// the server is listened to for a moment: a short job's frames are then read all at once, after its end.
     fn wait(&mut self, run: &mut Run, timeout: Duration) -> Result<Option<Message>, Failure> {
         let job_events = if run.unsent.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
         let mut watched = vec![PollFd::new(&self.control, PollFlags::IN)];
         // A closed end reports itself for ever: it is left out.
-        if !run.job_closed {
+        if !run.talking && !run.job_closed {
             watched.push(PollFd::new(&run.ours, job_events));
         }
-        if !run.output_closed {
+        if !run.talking && !run.output_closed {
             watched.push(PollFd::new(&run.output, PollFlags::IN));
         }
+        let timeout = if run.talking { timeout.min(GATHER_INTERVAL) } else { timeout };
         let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
         match poll(&mut watched, Some(&timeout)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
-            Ok(_) => {}
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Failure::Io(error.into())),
         }
-        let told = !watched[0].revents().is_empty();
-        if watched[1..].iter().any(|polled| !polled.revents().is_empty()) {
-            run.send()?;
-            run.receive()?;
+        if !watched[0].revents().is_empty() {
+            return self.message().map(Some);
         }
-        if told { self.message().map(Some) } else { Ok(None) }
+        run.send()?;
+        run.talking = run.receive()?;
+        Ok(None)
     }
 
     fn message(&mut self) -> Result<Message, Failure> {
@@ -217,9 +223,16 @@ struct Run<'a> {
     reply: Reply,
     job_closed: bool,
     output_closed: bool,
+    /// Whether bytes came lately.
+    talking: bool,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(ours: UnixStream, output: PipeReader, unsent: &'a [u8]) -> Self {
+        let (decoder, reply) = (Decoder::default(), Reply::default());
+        Self { ours, output, unsent, decoder, reply, job_closed: false, output_closed: false, talking: true }
+    }
+
     /// Whether enough is known to stop the job.
     fn verdict(&mut self, bounds: &Bounds) -> Option<Ending> {
         if self.reply.output_bytes > bounds.output_bytes {
@@ -251,8 +264,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn receive(&mut self) -> Result<(), Failure> {
-        let mut bytes = [0; 1 << 14];
+    /// Takes what is there; whether that was anything.
+    fn receive(&mut self) -> Result<bool, Failure> {
+        let before = (self.decoder.received(), self.reply.output_bytes);
+        let mut bytes = [0; 1 << 15];
         match self.ours.read(&mut bytes) {
             Ok(0) => self.job_closed = true,
             Ok(count) => self.decoder.push(&bytes[..count]),
@@ -266,18 +281,13 @@ impl Run<'_> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(())
+        Ok(before != (self.decoder.received(), self.reply.output_bytes))
     }
 
     /// Reads what a dead job has left in its channels.
     fn drain(&mut self) -> Result<(), Failure> {
-        loop {
-            let before = (self.decoder.received(), self.reply.output_bytes);
-            self.receive()?;
-            if before == (self.decoder.received(), self.reply.output_bytes) {
-                return Ok(());
-            }
-        }
+        while self.receive()? {}
+        Ok(())
     }
 }
 

@@ -68,10 +68,10 @@ fn splice(source: &str, comments: &BTreeMap<usize, String>) -> String {
         if index > 0 {
             text.push('\n');
         }
-        text.push_str(line);
-        if let Some(comment) = comments.get(&(index + 1)) {
-            text.push_str("  # ");
-            text.push_str(comment);
+        match comments.get(&(index + 1)) {
+            // The end of a logical line: spaces there are in no string.
+            Some(comment) => text.extend([line.trim_end_matches([' ', '\t']), "  # ", comment]),
+            None => text.push_str(line),
         }
     }
     text

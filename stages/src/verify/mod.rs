@@ -184,4 +184,4 @@ impl From<Verdict> for VerdictRow {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

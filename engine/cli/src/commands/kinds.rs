@@ -3,13 +3,13 @@
 use arrow::datatypes::SchemaRef;
 use serde_json::json;
 use tracetune_engine::diagnostic::{list, nearest};
-use tracetune_engine::pipeline::{Parameter, parameters};
+use tracetune_engine::pipeline::{Parameter, column_type, parameters};
 use tracetune_engine::registry::Kind;
 use tracetune_engine::stage::PortType;
 
 use crate::exit;
 use crate::session::Session;
-use crate::ui::table::Words;
+use crate::ui::table::{Words, cut};
 use crate::ui::{helped, style};
 
 /// List the kinds of stages, or show one with its ports and parameters
@@ -48,7 +48,7 @@ pub(crate) fn kinds(args: &Args, session: &Session) -> anyhow::Result<u8> {
     if session.ui.json {
         session.ui.answer_json(&whole(&**kind));
     } else {
-        session.ui.answer(text(&**kind, session.ui.width()));
+        session.ui.answer(text(&**kind, &session.app.columns, session.ui.width()));
     }
     Ok(exit::DONE)
 }
@@ -62,7 +62,7 @@ fn whole(kind: &dyn Kind) -> serde_json::Value {
         schema
             .fields()
             .iter()
-            .map(|field| json!({"name": field.name(), "type": field.data_type().to_string()}))
+            .map(|field| json!({"name": field.name(), "type": column_type(field.data_type())}))
             .collect()
     };
     let ports: Vec<_> = kind
@@ -97,7 +97,7 @@ fn takes(port_type: &PortType) -> &'static str {
     }
 }
 
-fn text(kind: &dyn Kind, width: usize) -> String {
+fn text(kind: &dyn Kind, meanings: &[(&str, &str)], width: usize) -> String {
     let mut text = format!("{} (version {})\n{}\n", style::heading(kind.name()), kind.version(), kind.about());
     let ports = kind.ports();
     if !ports.is_empty() || kind.open_ports() {
@@ -107,10 +107,7 @@ fn text(kind: &dyn Kind, width: usize) -> String {
         let optional = if port.optional { ", optional" } else { "" };
         text.push_str(&format!("  {} ({}{optional}): {}\n", port.name, takes(&port.port_type), port.about));
         if let PortType::Table(Some(schema)) = &port.port_type {
-            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            if !names.is_empty() {
-                text.push_str(&format!("{}\n", wrapped(&format!("reads {}", names.join(", ")), 6, width)));
-            }
+            columns(&mut text, schema, 6, meanings, width);
         }
     }
     if kind.open_ports() {
@@ -129,11 +126,20 @@ fn text(kind: &dyn Kind, width: usize) -> String {
     }
     if let Some(row) = kind.row() {
         text.push_str(&format!("\n{}\n", style::heading("adds")));
-        for field in row.adds.fields() {
-            text.push_str(&format!("  {} ({})\n", field.name(), field.data_type()));
-        }
+        columns(&mut text, &row.adds, 2, meanings, width);
     }
     text.trim_end().to_owned()
+}
+
+/// A line a column: name, type, meaning.
+fn columns(text: &mut String, schema: &SchemaRef, indent: usize, meanings: &[(&str, &str)], width: usize) {
+    let longest = schema.fields().iter().map(|field| field.name().len()).max().unwrap_or_default();
+    for field in schema.fields() {
+        let about = meanings.iter().find(|(name, _)| name == field.name()).map(|(_, about)| *about);
+        let about = about.map(|about| format!("  {about}")).unwrap_or_default();
+        let line = format!("{:indent$}{:longest$}  {}{about}", "", field.name(), column_type(field.data_type()));
+        text.push_str(&format!("{}\n", cut(&line, width)));
+    }
 }
 
 /// `= 0.8: a number of at least 0`.
