@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use rustix::process::{Pid, Signal, kill_process_group};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::stage::{
@@ -82,7 +84,7 @@ impl TableStage for CommandKind {
         }
         let log = cx.scratch.join("log.txt");
         let written = File::create(&log)?;
-        command.stdin(Stdio::null()).stdout(written.try_clone()?).stderr(written);
+        command.stdin(Stdio::null()).stdout(written.try_clone()?).stderr(written).process_group(0);
         let program = params.run.join(" ");
         let child = command.spawn().map_err(|error| StageError::input(format!("can't start `{program}`: {error}")))?;
         let status = wait(child, cx)?;
@@ -115,14 +117,17 @@ fn path_of(port: &str, artifact: &Artifact, cx: &Context) -> Result<PathBuf, Sta
     }
 }
 
-/// Waits for the program; an interrupted run ends it.
+/// Waits for the program; an interrupted run ends it. What it has started and left behind is ended in any case.
 fn wait(mut child: Child, cx: &Context) -> Result<ExitStatus, StageError> {
+    let group = Pid::from_raw(child.id() as i32);
+    let end_group = || group.map(|group| kill_process_group(group, Signal::KILL));
     loop {
         if let Some(status) = child.try_wait()? {
+            end_group();
             return Ok(status);
         }
         if cx.cancelled() {
-            child.kill()?;
+            end_group();
             child.wait()?;
             return Err(StageError::Cancelled);
         }
@@ -137,4 +142,87 @@ fn tail(log: &str) -> &str {
     let start = log.len().saturating_sub(BYTES);
     let start = (start..=log.len()).find(|&at| log.is_char_boundary(at)).unwrap_or(log.len());
     &log[start..]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Instant;
+
+    use arrow::array::{Int32Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use tracetune_engine::stage::Reporter;
+
+    use super::*;
+
+    struct Silent;
+
+    impl Reporter for Silent {
+        fn progress(&self, _: u64, _: u64, _: &str) {}
+        fn note(&self, _: &str) {}
+    }
+
+    /// Runs a shell script that gets three rows at port `my-rows`.
+    fn call(root: &Path, script: &str, cancel: bool) -> Result<RecordBatch, StageError> {
+        let cx = Context {
+            cancel: Arc::new(AtomicBool::new(cancel)),
+            threads: 1,
+            root: root.to_owned(),
+            scratch: root.to_owned(),
+            checkpoint: root.join("checkpoint"),
+            reporter: Arc::new(Silent),
+        };
+        let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Int32, false)]));
+        let rows = RecordBatch::try_new(schema, vec![Arc::new(Int32Array::from(vec![1, 2, 3]))]).unwrap();
+        let inputs = Inputs(BTreeMap::from([("my-rows".to_owned(), Artifact::Table(rows))]));
+        let params = Params {
+            run: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            files: Vec::new(),
+            env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
+        };
+        match CommandKind::run(&params, &inputs, &cx)?.remove("rows") {
+            Some(Artifact::Table(rows)) => Ok(rows),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_program_gets_its_inputs_and_gives_its_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "test \"$GREETING\" = hello && cp \"$TRACETUNE_IN_MY_ROWS\" \"$TRACETUNE_OUT\"";
+        assert_eq!(call(folder.path(), script, false).unwrap().num_rows(), 3);
+    }
+
+    #[test]
+    fn its_environment_is_what_is_declared() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = call(folder.path(), "env; exit 3", false).unwrap_err().to_string();
+        assert!(error.contains("ended with exit status: 3") && error.contains("GREETING=hello"), "{error}");
+        assert!(!error.contains("HOME=") && !error.contains("CARGO"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_output_is_named_with_what_the_program_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = call(folder.path(), "echo oh no >&2", false).unwrap_err().to_string();
+        assert!(error.contains("wrote nothing to TRACETUNE_OUT") && error.ends_with("oh no"), "{error}");
+        let error = call(folder.path(), "echo junk > \"$TRACETUNE_OUT\"", false).unwrap_err().to_string();
+        assert!(error.contains("what `sh -c"), "{error}");
+    }
+
+    #[test]
+    fn neither_an_interrupted_program_nor_one_that_is_done_leaves_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let started = Instant::now();
+        let marks = "(while :; do echo x >> marks; sleep 0.05; done) &";
+        assert!(matches!(call(folder.path(), &format!("{marks} sleep 60"), true), Err(StageError::Cancelled)));
+        assert!(call(folder.path(), &format!("{marks} cp \"$TRACETUNE_IN_MY_ROWS\" \"$TRACETUNE_OUT\""), false).is_ok());
+        assert!(started.elapsed().as_secs() < 30);
+        let size = || std::fs::metadata(folder.path().join("marks")).map_or(0, |metadata| metadata.len());
+        let before = size();
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(size(), before);
+    }
 }

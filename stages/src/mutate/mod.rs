@@ -129,12 +129,14 @@ fn bugs(worker: &mut Worker, params: &Params, row: &CorrectRow, tests: &Tests) -
         let job = Job { source: source.to_owned(), setup: row.setup.clone(), tests: row.tests.clone() };
         Ok(check(worker, &job, tests)?.outcome)
     };
-    if verdict(worker, &row.reference)? != Outcome::Pass {
+    // The interpreter reads these line ends alike; edits count lines by `\n` alone.
+    let reference = row.reference.replace("\r\n", "\n").replace('\r', "\n");
+    if verdict(worker, &reference)? != Outcome::Pass {
         return Ok(Vec::new());
     }
     let kinds = params.kinds.join(",");
     let (seed, most) = (params.seed.to_string(), (params.per_problem * TRIES).to_string());
-    let fields = [&row.reference, &seed, &row.problem_id, &kinds, &most].map(|field| field.as_bytes());
+    let fields = [&reference, &seed, &row.problem_id, &kinds, &most].map(|field| field.as_bytes());
     let reply = worker.call("mutate", &fields)?;
     let mut bugs = Vec::new();
     for frame in &reply.frames {

@@ -47,3 +47,6 @@ def run(job, send):
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             send(b"bad", str(error).encode("utf-8", "backslashreplace"), b"")
     send(b"done")
+
+
+sort_test("assert f([1, 'a'], x=2) == [-1]")  # once in the fork server: what this loads, no child has to

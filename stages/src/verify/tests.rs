@@ -109,27 +109,21 @@ fn programs() -> Vec<Job> {
 }
 
 #[test]
-fn no_program_gets_a_verdict_it_has_not_earned() {
-    let verdicts = run(&programs());
+fn no_program_gets_a_verdict_it_has_not_earned_nor_harms_the_next() {
+    let jobs: Vec<Job> = programs().into_iter().flat_map(|hostile| [hostile, job(HONEST, ADD)]).collect();
+    let verdicts = run(&jobs);
     let mut wrong = Vec::new();
-    for ((name, _, expected, detail), verdict) in PROGRAMS.iter().zip(&verdicts) {
-        let outcome = verdict.outcome.to_string();
+    for ((name, _, expected, detail), pair) in PROGRAMS.iter().zip(verdicts.chunks(2)) {
+        let outcome = pair[0].outcome.to_string();
         // Some may end in several ways, by the interpreter's version; none of them is a pass.
         let earned = if expected.is_empty() { outcome != "pass" } else { outcome == *expected };
-        if !earned || !verdict.detail.contains(detail) {
-            wrong.push(format!("{name}: {outcome}: {}", verdict.detail));
+        if !earned || !pair[0].detail.contains(detail) || pair[1].outcome != Outcome::Pass {
+            wrong.push(format!("{name}: {outcome}: {}; then {}", pair[0].detail, pair[1].outcome));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(!std::path::Path::new("/tmp/tracetune-was-here").exists());
-}
-
-#[test]
-fn an_honest_program_passes_after_each_hostile_one_and_verdicts_stay_the_same() {
-    let jobs: Vec<Job> = programs().into_iter().flat_map(|hostile| [hostile, job(HONEST, ADD)]).collect();
-    let first = run(&jobs);
-    assert!(first.iter().skip(1).step_by(2).all(|verdict| verdict.outcome == Outcome::Pass));
-    assert_eq!(first, run(&jobs));
+    assert_eq!(verdicts, run(&jobs), "verdicts are the same each time");
 }
 
 #[test]
@@ -197,10 +191,29 @@ fn setup_runs_between_program_and_tests() {
 
 #[test]
 fn an_interrupted_run_ends_at_once() {
-    let Some(sandbox) = sandbox() else { return };
+    let Ok(python) = Python::find() else { return };
+    let sandbox = Sandbox::start(&python, Limits::default(), 2).unwrap();
     let waits = job("import time\ntime.sleep(99)", ADD);
     let started = std::time::Instant::now();
     let cancelled = || started.elapsed().as_millis() > 300;
-    let error = verify(sandbox, &[waits.clone(), waits], &cancelled, &|_| {}).unwrap_err();
+    let error = verify(&sandbox, &[waits.clone(), waits], &cancelled, &|_| {}).unwrap_err();
     assert!(matches!(error, StageError::Cancelled) && started.elapsed().as_secs() < 5);
+}
+
+#[test]
+fn mbpp_references_pass() {
+    let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/mbpp.jsonl");
+    let Ok(text) = fs_err::read_to_string(path) else { return };
+    let text_of = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let rows: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let jobs = rows.iter().map(|row| Job {
+        source: text_of(&row["code"]),
+        setup: text_of(&row["test_setup_code"]),
+        tests: row["test_list"].as_array().unwrap().iter().map(text_of).collect(),
+    });
+    // 123 sums divisors up to 10,000 twice: seconds of work.
+    let jobs: Vec<Job> = jobs.filter(|job| !job.source.contains("amicable_numbers_sum")).collect();
+    for (job, verdict) in jobs.iter().zip(run(&jobs)) {
+        assert_eq!(verdict.outcome, Outcome::Pass, "{}\n{}", verdict.detail, job.source);
+    }
 }
