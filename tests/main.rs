@@ -4,6 +4,7 @@ mod cli;
 mod diagnostics;
 mod purity;
 mod recovery;
+mod schema;
 #[allow(dead_code, reason = "each test binary uses its part of it")]
 mod support;
 

@@ -141,7 +141,9 @@ fn a_kind_is_shown_with_ports_and_parameters() {
 
     inputs
       rows (table): the rows it works on; their other columns are carried along
-          reads problem_id, split, number
+          problem_id  string
+          split       string
+          number      int32   what is to be guessed
       model (model): how well it guesses
 
     parameters
@@ -155,7 +157,7 @@ fn a_kind_is_shown_with_ports_and_parameters() {
           Milliseconds a guess takes.
 
     adds
-      guess (Int32)
+      guess  int32
     ");
     assert_snapshot!(workspace().run(["kinds", "gues"]), @r"
     exit code: 2

@@ -92,6 +92,7 @@ fn output_of<'o>(
     if found.is_none() {
         let help = match nearest(wanted, all.iter().map(|output| output.name)) {
             Some(near) => format!("did you mean `{}.{near}`?", source.name),
+            None if all.len() == 1 => format!("its only output is `{}`", all[0].name),
             None => format!("its outputs are {}", list(all.iter().map(|output| output.name))),
         };
         problems.error(connection.at, format!("`{}` has no output `{wanted}`", source.name), "").help(help);
@@ -219,7 +220,8 @@ fn kinds_with(missing: &[String], registry: &Registry) -> Option<String> {
     let name = missing.first()?;
     let kinds = adds(name);
     let noun = if kinds.len() == 1 { "kind" } else { "kinds" };
-    (!kinds.is_empty()).then(|| format!("no stage has it; {noun} {} would add `{name}`", list(kinds)))
+    let them = if missing.len() == 1 { "it" } else { "them all" };
+    (!kinds.is_empty()).then(|| format!("no stage has {them}; {noun} {} would add `{name}`", list(kinds)))
 }
 
 /// The node and all that need it, directly or not.

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use toml::de::DeValue;
 
+use super::schema::shortest;
 use super::value::described;
 use crate::registry::Kind;
 
@@ -44,7 +45,9 @@ pub fn parameters(kind: &dyn Kind) -> Vec<Parameter> {
                 minimum: None,
                 maximum: None,
                 required: required.contains(&name.as_str()),
-                default: property.get("default").cloned(),
+                default: property
+                    .get("default")
+                    .map(|default| shortest(property, default).unwrap_or_else(|| default.clone())),
                 about: property["description"].as_str().unwrap_or_default().to_owned(),
             };
             parameter.learn(property, &schema, 0);

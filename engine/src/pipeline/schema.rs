@@ -25,6 +25,8 @@ pub fn schema(registry: &Registry) -> Json {
             "oneOf": kinds,
         }),
     );
+    // A file that extends another one changes some keys of a stage, and does not repeat its kind.
+    definitions.insert("change".into(), json!({"type": "object", "not": {"required": ["kind"]}}));
     definitions.insert("loop".into(), outer_loop());
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -45,11 +47,15 @@ pub fn schema(registry: &Registry) -> Json {
                 "type": "object",
                 "description": "Values for `\"$name\"` anywhere below; `--set name=value` replaces them.",
             },
-            "stages": {"type": "object", "additionalProperties": {"$ref": "#/$defs/stage"}},
+            "stages": stages(),
             "loop": {"type": "object", "additionalProperties": {"$ref": "#/$defs/loop"}},
         },
         "$defs": definitions,
     })
+}
+
+fn stages() -> Json {
+    json!({"type": "object", "additionalProperties": {"anyOf": [{"$ref": "#/$defs/stage"}, {"$ref": "#/$defs/change"}]}})
 }
 
 fn outer_loop() -> Json {
@@ -58,7 +64,6 @@ fn outer_loop() -> Json {
     json!({
         "type": "object",
         "additionalProperties": false,
-        "required": [times, stages],
         "properties": {
             times: parameter(json!({"type": "integer", "minimum": 1, "description": "How many rounds there are at most."})),
             carry: {
@@ -82,11 +87,11 @@ fn outer_loop() -> Json {
                 },
             },
             select: {"type": "string", "description": "The metric that makes a round the best: `LOOP.best.STAGE`."},
-            stages: {"type": "object", "additionalProperties": {"$ref": "#/$defs/stage"}},
+            stages: self::stages(),
             first: {
                 "type": "object",
                 "description": "What stages have otherwise in the first round.",
-                "additionalProperties": {"type": "object"},
+                "additionalProperties": {"$ref": "#/$defs/change"},
             },
         },
     })
@@ -142,8 +147,19 @@ fn stage(kind: &dyn Kind, definitions: &mut Map<String, Json>) -> Json {
     })
 }
 
-/// Lets `"$name"` stand for a value.
+/// Lets `"$name"` stand for a value, and for the values in it.
 fn parameter(mut schema: Json) -> Json {
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = schema.get_mut(key).filter(|inner| inner.is_object()) {
+            *inner = parameter(inner.take());
+        }
+    }
+    if let Some(Json::Object(properties)) = schema.get_mut("properties") {
+        properties.values_mut().for_each(|inner| *inner = parameter(inner.take()));
+    }
+    if let Some(default) = schema.get("default").and_then(|default| shortest(&schema, default)) {
+        schema["default"] = default;
+    }
     let takes_strings = schema.get("type").is_some_and(|name| name == "string") && schema.get("enum").is_none();
     if takes_strings {
         return schema;
@@ -156,6 +172,12 @@ fn parameter(mut schema: Json) -> Json {
     }
     outer.insert("anyOf".into(), json!([schema, {"type": "string", "pattern": "^\\$[A-Za-z_][A-Za-z0-9_-]*$"}]));
     Json::Object(outer)
+}
+
+/// A default of 32 bits with the digits that its author wrote: 0.8, and not 0.800000011920929.
+pub(super) fn shortest(schema: &Json, default: &Json) -> Option<Json> {
+    let short = (default.as_f64().filter(|_| schema["format"] == "float")? as f32).to_string();
+    short.parse::<f64>().ok().and_then(serde_json::Number::from_f64).map(Json::Number)
 }
 
 /// `#/$defs/X` of a kind is `#/$defs/KIND.X` of the file.

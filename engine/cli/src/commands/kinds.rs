@@ -134,11 +134,13 @@ fn text(kind: &dyn Kind, meanings: &[(&str, &str)], width: usize) -> String {
 /// A line a column: name, type, meaning.
 fn columns(text: &mut String, schema: &SchemaRef, indent: usize, meanings: &[(&str, &str)], width: usize) {
     let longest = schema.fields().iter().map(|field| field.name().len()).max().unwrap_or_default();
+    let widest = schema.fields().iter().map(|field| column_type(field.data_type()).len()).max().unwrap_or_default();
     for field in schema.fields() {
         let about = meanings.iter().find(|(name, _)| name == field.name()).map(|(_, about)| *about);
         let about = about.map(|about| format!("  {about}")).unwrap_or_default();
-        let line = format!("{:indent$}{:longest$}  {}{about}", "", field.name(), column_type(field.data_type()));
-        text.push_str(&format!("{}\n", cut(&line, width)));
+        let line =
+            format!("{:indent$}{:longest$}  {:widest$}{about}", "", field.name(), column_type(field.data_type()));
+        text.push_str(&format!("{}\n", cut(line.trim_end(), width)));
     }
 }
 
