@@ -185,5 +185,8 @@ pub fn load(inputs: &Inputs, port: &str) -> Result<Model, StageError> {
 
 /// A kernel error as a stage error.
 pub fn failed(error: tracetune_kernels::Error) -> StageError {
-    StageError::input(error.to_string())
+    match error {
+        tracetune_kernels::Error::Cancelled => StageError::Cancelled,
+        error => StageError::input(error.to_string()),
+    }
 }

@@ -195,11 +195,10 @@ impl RowStage for Sample {
             let tokens = session.model.tokenizer.encode(&prompt).map_err(failed)?;
             let fits = tokens.len() + params.max_tokens <= session.model.config.max_position_embeddings;
             let draw = |item: &Item<PromptRow>| Draw { seed: item.key.seed(), greedy: item.part == GREEDY };
-            let draws = if fits { group.iter().map(draw).collect() } else { Vec::new() };
-            requests.push(Request { prompt: tokens, draws });
+            requests.push(fits.then(|| Request { prompt: tokens, draws: group.iter().map(draw).collect() }));
             prompts.push(prompt);
         }
-        let completions = generate(session, &groups, &requests, cx)?;
+        let completions = generate(session, requests, items.len(), cx)?;
 
         let mut rows = Vec::with_capacity(items.len());
         for ((group, prompt), completions) in groups.iter().zip(prompts).zip(completions) {
@@ -212,25 +211,25 @@ impl RowStage for Sample {
     }
 }
 
-/// Decodes all requests; progress counts their items.
+/// Decodes the requests there are, and gives no completions for the others; progress counts draws of `total`.
 fn generate(
     session: &Session,
-    groups: &[&[Item<PromptRow>]],
-    requests: &[Request],
+    requests: Vec<Option<Request>>,
+    total: usize,
     cx: &Context,
 ) -> Result<Vec<Vec<Completion>>, StageError> {
-    let total: usize = groups.iter().map(|group| group.len()).sum();
+    let asked: Vec<bool> = requests.iter().map(Option::is_some).collect();
+    let requests: Vec<Request> = requests.into_iter().flatten().collect();
     let done = AtomicUsize::new(0);
-    let finished = |request: usize, _: &[Completion]| {
-        let items = groups[request].len();
-        let before = done.fetch_add(items, Ordering::Relaxed);
-        cx.progress((before + items) as u64, total as u64, "");
+    let finished = |_: usize, completions: &[Completion]| {
+        let before = done.fetch_add(completions.len(), Ordering::Relaxed);
+        cx.progress((before + completions.len()) as u64, total as u64, "");
     };
     let cancelled = || cx.cancelled();
-    let completions =
-        decode::generate(&session.model, requests, &session.sampling, cx.threads, &cancelled, &finished)
-            .map_err(failed)?;
-    if cx.cancelled() { Err(StageError::Cancelled) } else { Ok(completions) }
+    let drawn = decode::generate(&session.model, &requests, &session.sampling, cx.threads, &cancelled, &finished)
+        .map_err(failed)?;
+    let mut drawn = drawn.into_iter();
+    Ok(asked.into_iter().map(|asked| if asked { drawn.next().unwrap_or_default() } else { Vec::new() }).collect())
 }
 
 /// The output row of a draw; without a completion the prompt was too long.

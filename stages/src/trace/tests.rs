@@ -128,6 +128,7 @@ fn mbpp_traces_show_the_call_that_the_test_makes() {
         .args(["-c", include_str!("check.py")])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
