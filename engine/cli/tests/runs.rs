@@ -54,9 +54,9 @@ fn a_run_tells_its_story_and_its_results() {
 
 
     Tables of this run (Parquet): .tracetune/runs/[run]/*.parquet
-      tracetune show latest                        this run's stages and results
-      tracetune show latest check@3                a stage's table
-      tracetune show latest check@3 --row 0        one row in full
+      tracetune show latest                  this run's stages and results
+      tracetune show latest check@3          a stage's table
+      tracetune show latest check@3 --row 0  one row in full
     ");
 }
 
@@ -83,9 +83,9 @@ fn a_second_run_is_cached_and_shows_the_same() {
 
 
     Tables of this run (Parquet): .tracetune/runs/[run]/*.parquet
-      tracetune show latest                        this run's stages and results
-      tracetune show latest check@3                a stage's table
-      tracetune show latest check@3 --row 0        one row in full
+      tracetune show latest                  this run's stages and results
+      tracetune show latest check@3          a stage's table
+      tracetune show latest check@3 --row 0  one row in full
     ");
 }
 
@@ -98,18 +98,18 @@ fn a_changed_parameter_runs_what_depends_on_it() {
     --- stdout
     stage    kind     status               rows  why
     numbers  numbers  hit                    40
-    start    learn    hit                     4
+    start    learn    hit
     guess@1  guess    miss     480 (320 cached)  `n` changed (8 => 12)
     check@1  check    unknown              ~320  `guess@1` (input `rows`) runs
-    learn@1  learn    hit                     4
+    learn@1  learn    hit
     score@1  score    unknown                ~2  `check@1` (input `rows`) runs
     guess@2  guess    miss     480 (320 cached)  `n` changed (8 => 12)
     check@2  check    unknown              ~320  `guess@2` (input `rows`) runs
-    learn@2  learn    hit                     4
+    learn@2  learn    hit
     score@2  score    unknown                ~2  `check@2` (input `rows`) runs
     guess@3  guess    miss     480 (320 cached)  `n` changed (8 => 12)
     check@3  check    unknown              ~320  `guess@3` (input `rows`) runs
-    learn@3  learn    hit                     4
+    learn@3  learn    hit
     score@3  score    unknown                ~2  `check@3` (input `rows`) runs
 
     14 stages: 5 cached, 3 to compute, 6 unknown until those before them are done
@@ -140,8 +140,8 @@ fn a_failing_stage_ends_with_code_1_and_its_help() {
           Failed run [run] in [time]: 14 stages, 2 computed, 1 failed, 11 skipped
 
     Tables of this run (Parquet): .tracetune/runs/[run]/*.parquet
-      tracetune show latest                        this run's stages and results
-      tracetune run …                              again: what is finished is kept
+      tracetune show latest  this run's stages and results
+      tracetune run …        again: what is finished is kept
     ");
 }
 

@@ -41,6 +41,7 @@ pub(super) fn finish(
             variant: definition.variant.clone(),
             stage_kind: checked,
             inputs,
+            outputs: outputs[old].clone().unwrap_or_default(),
             in_loop: draft.round.map(|(outer, _)| outer),
         });
     }

@@ -41,6 +41,7 @@ use source::Sources;
 use crate::Registry;
 use crate::diagnostic::Diagnostic;
 use crate::registry::CheckedStage;
+use crate::stage::{Output, PortType};
 
 /// A node's place in [`Pipeline::nodes`].
 pub type NodeIndex = usize;
@@ -140,8 +141,17 @@ pub struct Node {
     pub stage_kind: CheckedStage,
     /// What each port is connected to, sorted by port.
     pub inputs: Vec<Binding>,
+    /// Its outputs, the default one first, with their columns where they are known.
+    pub outputs: Vec<Output>,
     /// The loop (place in [`Pipeline::loops`]) whose early stop may skip this node.
     pub in_loop: Option<usize>,
+}
+
+impl Node {
+    /// Whether what its bare name refers to is a model.
+    pub fn gives_model(&self) -> bool {
+        self.outputs.first().is_some_and(|output| output.port_type == PortType::Model)
+    }
 }
 
 /// A connected port.

@@ -1,6 +1,7 @@
 //! `tracetune plan`
 
 use serde::Serialize;
+use tracetune_engine::pipeline::Node;
 use tracetune_engine::plan::{self, Estimate, Forecast, Plan, PlannedNode};
 
 use crate::args::PipelineArgs;
@@ -63,7 +64,8 @@ pub(crate) fn plan(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let pipeline = session.pipeline(&args.pipeline.file, &args.pipeline.set.overrides())?;
     let store = session.store(&pipeline.root)?;
     let plan = plan::plan(&pipeline, &store)?;
-    let nodes: Vec<NodeView> = plan.nodes.iter().map(NodeView::new).collect();
+    let nodes: Vec<NodeView> =
+        plan.nodes.iter().zip(&pipeline.nodes).map(|(planned, node)| NodeView::new(planned, node)).collect();
     let view = View { pipeline: &pipeline.name, summary: Summary::of(&plan), nodes };
     if session.ui.json {
         session.ui.answer_json(&view);
@@ -81,6 +83,7 @@ pub(crate) fn plan(args: &Args, session: &Session) -> anyhow::Result<u8> {
                     format!("{about}{}", count(items))
                 }
             }
+            (None, None) if node.status == "hit" => String::new(),
             (None, None) => "?".to_owned(),
         };
         words.row([node.id, node.kind, node.status, &rows, node.reason.as_deref().unwrap_or_default()]);
@@ -91,15 +94,16 @@ pub(crate) fn plan(args: &Args, session: &Session) -> anyhow::Result<u8> {
 }
 
 impl<'a> NodeView<'a> {
-    fn new(node: &'a PlannedNode) -> Self {
+    fn new(node: &'a PlannedNode, defined: &Node) -> Self {
         let causes: Vec<String> = node.why.causes.iter().map(ToString::to_string).collect();
         let reason = match &node.forecast {
             Forecast::Blocked { error, help: Some(help) } => Some(format!("{error}: {help}")),
             Forecast::Blocked { error, help: None } => Some(error.clone()),
             _ => (!causes.is_empty()).then(|| causes.join(", ")),
         };
-        let first = match &node.forecast {
-            Forecast::Hit(record) => record.outputs.values().map(|output| output.rows).max(),
+        let first = defined.outputs.first().filter(|_| !defined.gives_model()).map(|output| output.name);
+        let rows = match &node.forecast {
+            Forecast::Hit(record) => first.and_then(|first| record.outputs.get(first)).map(|output| output.rows),
             _ => None,
         };
         Self {
@@ -108,7 +112,7 @@ impl<'a> NodeView<'a> {
             status: status(&node.forecast),
             reason,
             why: &node.why,
-            rows: first,
+            rows,
             estimate: node.estimate,
         }
     }

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
     if let Some(threads) = args.threads {
         options.threads = threads as usize;
     }
-    let progress = Progress::new(ui);
+    let progress = Progress::new(ui, &pipeline);
     let cancel = interrupt::flag(progress.stopping());
     let observer = |event: Event| progress.show(&event);
     let summary = schedule::run(&pipeline, &store, &options, cancel, &observer).context("the run could not go on")?;
@@ -170,14 +170,15 @@ fn next_steps(pipeline: &Pipeline, summary: &RunSummary, session: &Session) -> S
         node.outputs.values().any(|output| output.output_type == OutputType::Table && output.rows > 0)
             && pipeline.nodes.iter().any(|known| known.id == node.id && known.stage_kind.kind().row().is_some())
     });
-    let mut next = |command: String, about: &str| lines.push(format!("  {command:<44} {}", style::dim(about)));
-    next(format!("tracetune show{store} latest"), "this run's stages and results");
+    let mut next = vec![(format!("tracetune show{store} latest"), "this run's stages and results")];
     if let Some(node) = with_table {
-        next(format!("tracetune show{store} latest {}", node.id), "a stage's table");
-        next(format!("tracetune show{store} latest {} --row 0", node.id), "one row in full");
+        next.push((format!("tracetune show{store} latest {}", node.id), "a stage's table"));
+        next.push((format!("tracetune show{store} latest {} --row 0", node.id), "one row in full"));
     }
     if summary.status != RunStatus::Done {
-        next("tracetune run …".to_owned(), "again: what is finished is kept");
+        next.push(("tracetune run …".to_owned(), "again: what is finished is kept"));
     }
+    let longest = next.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    lines.extend(next.into_iter().map(|(command, about)| format!("  {command:<longest$}  {}", style::dim(about))));
     lines.join("\n")
 }

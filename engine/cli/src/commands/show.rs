@@ -22,6 +22,7 @@ use crate::ui::{helped, numbers, style};
   tracetune show latest verdicts          a stage's table (the last round that is done)
   tracetune show latest verdicts@1        the same in round 1
   tracetune show latest train.curve       another output of a stage
+  tracetune show latest verdicts --columns problem_id,fix,verdict
   tracetune show latest verdicts --row 3  one row: prompt, trace, fix in full
   tracetune show latest verdicts --problem mini-0042")]
 pub(crate) struct Args {
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     /// Only the rows of this problem
     #[arg(long, value_name = "ID", requires = "stage")]
     problem: Option<String>,
+    /// Only these columns, e.g. `problem_id,fix,verdict`
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "stage")]
+    columns: Vec<String>,
     /// How many rows to show
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
@@ -178,6 +182,7 @@ fn show_stage(run: &Run, store: &Store, stage: &str, args: &Args, session: &Sess
         Some(problem) => of_problem(&whole, problem)?,
         None => whole,
     };
+    let batch = if args.columns.is_empty() { batch } else { with_columns(&batch, &args.columns)? };
     let id = run.node(node).map(|node| node.id.clone()).unwrap_or_else(|_| node.to_owned());
     if let Some(row) = args.row {
         if row >= batch.num_rows() {
@@ -205,12 +210,37 @@ fn show_stage(run: &Run, store: &Store, stage: &str, args: &Args, session: &Sess
         session.ui.answer(table::one_row(&batch, 0));
         return Ok(exit::DONE);
     }
-    session.ui.answer(table::rows(&batch, 0, args.limit, session.ui.width()));
+    // What the stage itself added is what one looks for.
+    let kind = run.node(node).ok().and_then(|node| session.app.registry.get(&node.kind));
+    let adds = kind.and_then(|kind| kind.row()).map(|row| row.adds);
+    let adds: Vec<&str> = adds.iter().flat_map(|adds| adds.fields()).map(|field| field.name().as_str()).collect();
+    let (text, hidden) = table::rows(&batch, args.limit, &adds, session.ui.width());
+    session.ui.answer(text);
     let shown = args.limit.min(batch.num_rows()) as u64;
     let all = numbers::counted(batch.num_rows() as u64, "row");
     let more = if shown < batch.num_rows() as u64 { format!("{shown} of ") } else { String::new() };
-    session.ui.story(style::dim(&format!("\n{id}: {more}{all}; --row N prints one in full")));
+    session.ui.story("");
+    if !hidden.is_empty() {
+        session.ui.story(style::dim(&format!("not shown: {}", hidden.join(", "))));
+    }
+    session.ui.story(style::dim(&format!("{id}: {more}{all}; --row N prints one in full")));
     Ok(exit::DONE)
+}
+
+fn with_columns(batch: &RecordBatch, names: &[String]) -> anyhow::Result<RecordBatch> {
+    let schema = batch.schema();
+    let place = |name: &String| {
+        schema.index_of(name).map_err(|_| {
+            let known = || schema.fields().iter().map(|field| field.name().as_str());
+            let help = match nearest(name, known()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("its columns are {}", list(known())),
+            };
+            helped(format!("the table has no column `{name}`"), help)
+        })
+    };
+    let places = names.iter().map(place).collect::<Result<Vec<usize>, _>>()?;
+    Ok(batch.project(&places)?)
 }
 
 fn of_problem(batch: &RecordBatch, problem: &str) -> anyhow::Result<RecordBatch> {

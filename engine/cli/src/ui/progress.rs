@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tracetune_engine::pipeline::Pipeline;
 use tracetune_engine::schedule::Event;
 
 use super::Ui;
@@ -20,6 +21,8 @@ const NAMES_WIDTH: usize = 70;
 pub(crate) struct Progress<'a> {
     ui: &'a Ui,
     bars: Option<MultiProgress>,
+    /// The stages whose first output is no table: they have no rows to tell of.
+    models: HashSet<String>,
     state: Mutex<State>,
 }
 
@@ -38,8 +41,9 @@ struct State {
 }
 
 impl<'a> Progress<'a> {
-    pub(crate) fn new(ui: &'a Ui) -> Self {
-        Self { ui, bars: ui.moving().then(MultiProgress::new), state: Mutex::default() }
+    pub(crate) fn new(ui: &'a Ui, pipeline: &Pipeline) -> Self {
+        let models = pipeline.nodes.iter().filter(|node| node.gives_model()).map(|node| node.id.clone()).collect();
+        Self { ui, bars: ui.moving().then(MultiProgress::new), models, state: Mutex::default() }
     }
 
     /// Shows one event.
@@ -79,8 +83,7 @@ impl<'a> Progress<'a> {
             Event::StageFinished { node, rows, rows_cached, rows_computed, wall_s, .. } => {
                 end(&mut state, node);
                 let mut text = format!("{node} in {}", numbers::seconds(*wall_s));
-                // A model has no rows.
-                if *rows + rows_computed + rows_cached > 0 {
+                if !self.models.contains(node) {
                     text = format!("{text}: {}", numbers::counted(*rows, "row"));
                 }
                 if *rows_cached > 0 {

@@ -62,24 +62,52 @@ impl Words {
     }
 }
 
-/// The first rows of a table, long cells cut so that lines fit into `width`.
-pub(crate) fn rows(batch: &RecordBatch, start: usize, limit: usize, width: usize) -> String {
+/// No column that is shown is narrower, unless its values are.
+const READABLE: usize = 12;
+
+/// The first rows of a table, and the columns that had no room: the first column and those called `wanted` go before
+/// the others.
+pub(crate) fn rows(batch: &RecordBatch, limit: usize, wanted: &[&str], width: usize) -> (String, Vec<String>) {
     let schema = batch.schema();
-    let shown = batch.slice(start.min(batch.num_rows()), limit.min(batch.num_rows().saturating_sub(start)));
+    let shown = batch.slice(0, limit.min(batch.num_rows()));
     let columns: Vec<Vec<String>> = shown.columns().iter().map(|column| cells(column, true)).collect();
-    let widths =
-        widths(&schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), &columns, width);
+    let natural: Vec<usize> = schema
+        .fields()
+        .iter()
+        .zip(&columns)
+        .map(|(field, cells)| {
+            let longest = cells.iter().map(|cell| console::measure_text_width(cell)).max().unwrap_or_default();
+            longest.max(field.name().len()).max(1)
+        })
+        .collect();
+    let room = width.saturating_sub(shown.num_rows().to_string().len().max(3));
+    let mut order: Vec<usize> = (0..natural.len()).collect();
+    order.sort_by_key(|&column| column != 0 && !wanted.contains(&schema.field(column).name().as_str()));
+    let mut kept = Vec::new();
+    let mut used = 0;
+    for column in order {
+        let least = natural[column].min(READABLE) + 2;
+        if used + least <= room || kept.is_empty() {
+            used += least;
+            kept.push(column);
+        }
+    }
+    kept.sort_unstable();
+    let widths = widths(&kept.iter().map(|&column| natural[column]).collect::<Vec<_>>(), room);
     let mut header = vec![">row".to_owned()];
-    for (field, &kept) in schema.fields().iter().zip(&widths) {
+    for (&column, &most) in kept.iter().zip(&widths) {
+        let field = schema.field(column);
         let right = if field.data_type().is_numeric() { ">" } else { "" };
-        header.push(format!("{right}{}", cut(field.name(), kept)));
+        header.push(format!("{right}{}", cut(field.name(), most)));
     }
+    let shown_cells: Vec<(&Vec<String>, usize)> = kept.iter().map(|&column| &columns[column]).zip(widths).collect();
     let mut words = Words::new(header);
-    for row in 0..shown.num_rows() {
-        let cells = columns.iter().zip(&widths).map(|(column, &kept)| cut(&column[row], kept));
-        words.row(std::iter::once((start + row).to_string()).chain(cells));
+    for row in (0..).take(shown.num_rows()) {
+        let cells = shown_cells.iter().map(|(cells, most)| cut(&cells[row], *most));
+        words.row(std::iter::once(row.to_string()).chain(cells));
     }
-    words.text(usize::MAX)
+    let hidden = (0..natural.len()).filter(|column| !kept.contains(column));
+    (words.text(usize::MAX), hidden.map(|column| schema.field(column).name().clone()).collect())
 }
 
 /// One row in full: each column under its name, texts with their lines.
@@ -92,10 +120,12 @@ pub(crate) fn one_row(batch: &RecordBatch, row: usize) -> String {
         let name = style::heading(&format!("{:<longest$}", field.name()));
         let items = items(column);
         match items.as_slice() {
+            [] => text.push_str(&format!("{name}  (none)\n")),
+            [value] if value.is_empty() => text.push_str(&format!("{name}  {}\n", style::dim("(empty)"))),
             [value] if !value.contains('\n') && value.len() <= 90 => text.push_str(&format!("{name}  {value}\n")),
             values => {
                 let bullet = if matches!(column.data_type(), DataType::List(_)) { "- " } else { "" };
-                text.push_str(&format!("{}\n", name.trim_end()));
+                text.push_str(&format!("{}\n", style::heading(field.name())));
                 for line in values.iter().flat_map(|value| value.lines().enumerate()) {
                     let lead = if line.0 == 0 { bullet } else { &"  "[..bullet.len()] };
                     text.push_str(format!("    {lead}{}", line.1).trim_end());
@@ -127,22 +157,13 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
 }
 
 /// How wide each column may be: those that are short keep their width, the others share what is left.
-fn widths(names: &[&str], columns: &[Vec<String>], width: usize) -> Vec<usize> {
-    let natural: Vec<usize> = names
-        .iter()
-        .zip(columns)
-        .map(|(name, cells)| {
-            let longest = cells.iter().map(|cell| console::measure_text_width(cell)).max().unwrap_or_default();
-            longest.max(name.len()).max(1)
-        })
-        .collect();
-    let room = width.saturating_sub(7 + 2 * natural.len());
+fn widths(natural: &[usize], room: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..natural.len()).collect();
     order.sort_by_key(|&column| natural[column]);
-    let mut left = room;
-    let mut widths = natural.clone();
+    let mut left = room.saturating_sub(2 * natural.len());
+    let mut widths = natural.to_vec();
     for (done, &column) in order.iter().enumerate() {
-        let share = (left / (order.len() - done)).max(6);
+        let share = (left / (order.len() - done)).max(READABLE / 2);
         widths[column] = natural[column].min(share);
         left = left.saturating_sub(widths[column]);
     }
