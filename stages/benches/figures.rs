@@ -93,7 +93,11 @@ fn tracetune(project: &Path, threads: &str) -> Result<f64, Failure> {
         .args(["run", "figures.toml", "-q", "--threads", threads])
         .stdout(Stdio::null())
         .status()?;
-    if status.success() { Ok(start.elapsed().as_secs_f64()) } else { Err(format!("the run ended with {status}").into()) }
+    if status.success() {
+        Ok(start.elapsed().as_secs_f64())
+    } else {
+        Err(format!("the run ended with {status}").into())
+    }
 }
 
 /// A stage's wall time in seconds.
@@ -108,7 +112,8 @@ fn distinct_fixes(run: &Run, store: &Store) -> Result<f64, Failure> {
     let table = run.table(store, "verdicts", None)?;
     let problems = read_column::<String>(&table, "problem_id")?;
     let fixes = read_column::<String>(&table, "fix")?;
-    let distinct: std::collections::BTreeSet<_> = problems.iter().zip(&fixes).filter(|(_, fix)| !fix.is_empty()).collect();
+    let distinct: std::collections::BTreeSet<_> =
+        problems.iter().zip(&fixes).filter(|(_, fix)| !fix.is_empty()).collect();
     Ok(distinct.len() as f64)
 }
 

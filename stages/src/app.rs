@@ -49,7 +49,11 @@ fn sandbox() -> DoctorLine {
         Ok(sandbox) => line(
             "sandbox",
             Health::Warn,
-            format!("in force: {}; missing: {}", sandbox.layers().present.join("; "), sandbox.layers().missing.join("; ")),
+            format!(
+                "in force: {}; missing: {}",
+                sandbox.layers().present.join("; "),
+                sandbox.layers().missing.join("; ")
+            ),
             Some("samples still run under the layers in force; run tracetune in a container for the rest"),
         ),
         Err(error) => line("sandbox", Health::Fail, error, Some("trace, verify and mutate need it")),

@@ -218,7 +218,9 @@ mod tests {
         let started = Instant::now();
         let marks = "(while :; do echo x >> marks; sleep 0.05; done) &";
         assert!(matches!(call(folder.path(), &format!("{marks} sleep 60"), true), Err(StageError::Cancelled)));
-        assert!(call(folder.path(), &format!("{marks} cp \"$TRACETUNE_IN_MY_ROWS\" \"$TRACETUNE_OUT\""), false).is_ok());
+        assert!(
+            call(folder.path(), &format!("{marks} cp \"$TRACETUNE_IN_MY_ROWS\" \"$TRACETUNE_OUT\""), false).is_ok()
+        );
         assert!(started.elapsed().as_secs() < 30);
         let size = || std::fs::metadata(folder.path().join("marks")).map_or(0, |metadata| metadata.len());
         let before = size();

@@ -28,7 +28,8 @@ pub fn pass_at_k(samples: usize, passes: usize, k: usize) -> Option<f64> {
     if failing < k {
         return Some(1.0);
     }
-    let all_fail: f64 = (failing - k + 1..=failing).zip(samples - k + 1..=samples).map(|(a, b)| a as f64 / b as f64).product();
+    let all_fail: f64 =
+        (failing - k + 1..=failing).zip(samples - k + 1..=samples).map(|(a, b)| a as f64 / b as f64).product();
     Some(1.0 - all_fail)
 }
 

@@ -306,8 +306,10 @@ mod tests {
 
     #[test]
     fn steps_are_read_from_a_comment() {
-        let read: Vec<(usize, String)> =
-            steps("(0) x=(1, 2); y='a; (b) c'; (2) x=3; ...; (8) x=9;").into_iter().map(|s| (s.number, s.text)).collect();
+        let read: Vec<(usize, String)> = steps("(0) x=(1, 2); y='a; (b) c'; (2) x=3; ...; (8) x=9;")
+            .into_iter()
+            .map(|s| (s.number, s.text))
+            .collect();
         let expected = [(0, "x=(1, 2); y='a; (b) c';"), (2, "x=3;"), (8, "x=9;")];
         assert_eq!(read, expected.map(|(number, text)| (number, text.to_owned())));
     }
@@ -318,7 +320,10 @@ mod tests {
             instruction: "add".to_owned(),
             test: "assert f(1) == 2".to_owned(),
             got: "1".to_owned(),
-            ..View::of_program("def f(x):\n    y = x\n    return y\n", "def f(x):  # (0) x=1;\n    y = x  # (1) y=1;\n    return y  # (2) __return__=1;\n")
+            ..View::of_program(
+                "def f(x):\n    y = x\n    return y\n",
+                "def f(x):  # (0) x=1;\n    y = x  # (1) y=1;\n    return y  # (2) __return__=1;\n",
+            )
         };
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for name in ["repair", "repair-chat", "fill-traced", "fill-before", "fill-blind"] {
@@ -337,7 +342,10 @@ mod tests {
             instruction: "the value itself".to_owned(),
             test: "assert f(1) == 1".to_owned(),
             got: "2".to_owned(),
-            ..View::of_program("def f(x):\n    return x + 1\n", "def f(x):  # (0) x=1;\n    return x + 1  # (1) __return__=2;\n")
+            ..View::of_program(
+                "def f(x):\n    return x + 1\n",
+                "def f(x):  # (0) x=1;\n    return x + 1  # (1) __return__=2;\n",
+            )
         };
         let template = Template::load("builtin:repair", Path::new(".")).unwrap();
         let settings = Settings { rationale: true, trace: true, exemplars: Vec::new() };
@@ -351,6 +359,9 @@ mod tests {
     fn lines_carry_the_trace_comments() {
         let view = View::of_program("def f(x):\n    return x\n", "def f(x):  # (0) x=1;\n    return x\n");
         assert_eq!(view.lines[0].comment, "(0) x=1;");
-        assert_eq!((view.lines[1].level, view.lines[1].code.as_str(), view.lines[1].comment.as_str()), (1, "return x", ""));
+        assert_eq!(
+            (view.lines[1].level, view.lines[1].code.as_str(), view.lines[1].comment.as_str()),
+            (1, "return x", "")
+        );
     }
 }

@@ -72,9 +72,9 @@ fn values(array: &ArrayRef) -> Result<Option<Vec<Value>>, arrow::error::ArrowErr
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..) => {
             Some(cast(array, &DataType::Utf8)?.as_string::<i32>().iter().map(Value::from).collect())
         }
-        number if number.is_integer() => Some(
-            cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().iter().map(Value::from).collect(),
-        ),
+        number if number.is_integer() => {
+            Some(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().iter().map(Value::from).collect())
+        }
         DataType::List(_) | DataType::LargeList(_) => {
             let lists = DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)));
             let Ok(lists) = cast(array, &lists) else { return Ok(None) };

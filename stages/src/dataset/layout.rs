@@ -65,9 +65,8 @@ pub(super) fn problems(
 
 fn by_fields(params: &Params, source: &Source) -> Result<ProblemRow, StageError> {
     let field = |column: &'static str| params.fields.get(column).map_or(column, String::as_str);
-    let extra = |column: &'static str| {
-        params.fields.get(column).map_or_else(|| Ok(String::new()), |field| source.text(field))
-    };
+    let extra =
+        |column: &'static str| params.fields.get(column).map_or_else(|| Ok(String::new()), |field| source.text(field));
     let reference = source.text(field("reference"))?;
     let tests = source.texts(field("tests"))?;
     let entry_point = source.optional(field("entry_point"))?;
@@ -116,8 +115,10 @@ fn mbpp(source: &Source) -> Result<ProblemRow, StageError> {
 /// HumanEval's tests are Python functions; the sandbox takes them apart.
 fn human_eval(sources: &[Source], cx: &Context) -> Result<Vec<ProblemRow>, StageError> {
     let sandbox = Sandbox::start(&Python::find()?, Limits::default(), cx.threads)?;
-    let jobs: Vec<(String, String)> =
-        sources.iter().map(|source| Ok((source.text("test")?, source.text("entry_point")?))).collect::<Result<_, StageError>>()?;
+    let jobs: Vec<(String, String)> = sources
+        .iter()
+        .map(|source| Ok((source.text("test")?, source.text("entry_point")?)))
+        .collect::<Result<_, StageError>>()?;
     let replies = sandbox.map(&jobs, &|| cx.cancelled(), &|_| {}, |worker, (test, entry_point)| {
         worker.call("humaneval", &[test.as_bytes(), entry_point.as_bytes()])
     })?;

@@ -117,7 +117,8 @@ impl Params {
 
 impl stage::Params for Params {
     fn validate(&self) -> Result<(), ParamError> {
-        let wrong = |param, message: String, help: &str| Err(ParamError { param, message, help: Some(help.to_owned()) });
+        let wrong =
+            |param, message: String, help: &str| Err(ParamError { param, message, help: Some(help.to_owned()) });
         if self.is_builtin() && self.source != BUILTIN {
             return wrong("source", format!("there is no corpus `{}`", self.source), "there is `builtin:mini-python`");
         }

@@ -81,7 +81,10 @@ fn human_eval_asserts_become_tests() {
 
 #[test]
 fn fields_are_mapped() {
-    let folder = folder_with("own.jsonl", r#"{"id": 7, "task": "t", "solution": "def f():\n    return 1\n", "asserts": ["assert f() == 1"], "wrong": "def f(): return 2"}"#);
+    let folder = folder_with(
+        "own.jsonl",
+        r#"{"id": 7, "task": "t", "solution": "def f():\n    return 1\n", "asserts": ["assert f() == 1"], "wrong": "def f(): return 2"}"#,
+    );
     let fields = serde_json::json!({"problem_id": "id", "instruction": "task", "reference": "solution", "tests": "asserts", "buggy": "wrong"});
     let problems = import(folder.path(), serde_json::json!({"source": "own.jsonl", "fields": fields})).unwrap();
     assert_eq!((problems[0].problem_id.as_str(), problems[0].buggy.as_str()), ("7", "def f(): return 2"));
@@ -130,7 +133,9 @@ fn the_real_files_import_whole() {
     if !data.is_dir() {
         return;
     }
-    for (file, layout, rows) in [("mbpp.jsonl", "mbpp", 974), ("sanitized-mbpp.json", "mbpp", 427), ("HumanEval.jsonl", "humaneval", 164)] {
+    for (file, layout, rows) in
+        [("mbpp.jsonl", "mbpp", 974), ("sanitized-mbpp.json", "mbpp", 427), ("HumanEval.jsonl", "humaneval", 164)]
+    {
         let problems = import(&data, serde_json::json!({"source": file, "layout": layout})).unwrap();
         assert_eq!(problems.len(), rows, "{file}");
         assert!(problems.iter().all(|problem| !problem.tests.is_empty() && !problem.entry_point.is_empty()), "{file}");

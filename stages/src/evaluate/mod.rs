@@ -55,7 +55,14 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { k: vec![1, 5, 10], condition: None, by_mutation: false, only_gain: false, resamples: 2000, bootstrap_seed: 1 }
+        Self {
+            k: vec![1, 5, 10],
+            condition: None,
+            by_mutation: false,
+            only_gain: false,
+            resamples: 2000,
+            bootstrap_seed: 1,
+        }
     }
 }
 
@@ -260,8 +267,7 @@ fn row(
 fn gains(params: &Params, split: &str, tasks: &[&Task], baseline: &[Task]) -> Result<Vec<MetricRow>, StageError> {
     let key = |task: &Task| (task.problem_id.clone(), task.buggy.clone());
     let known: BTreeMap<_, &Task> = baseline.iter().map(|task| (key(task), task)).collect();
-    let pairs: Vec<(&Task, &Task)> =
-        tasks.iter().filter_map(|task| Some((*task, *known.get(&key(task))?))).collect();
+    let pairs: Vec<(&Task, &Task)> = tasks.iter().filter_map(|task| Some((*task, *known.get(&key(task))?))).collect();
     if pairs.is_empty() {
         return Err(StageError::input(format!(
             "the baseline has none of the {} tasks of split `{split}`: a paired difference needs the same tasks",
@@ -269,15 +275,12 @@ fn gains(params: &Params, split: &str, tasks: &[&Task], baseline: &[Task]) -> Re
         )));
     }
     let difference = |metric: &str, k: usize, rate: &dyn Fn(&Task) -> Option<f64>| {
-        let (values, clusters): (Vec<f64>, Vec<&str>) = pairs
-            .iter()
-            .filter_map(|(task, base)| Some((rate(task)? - rate(base)?, task.problem_id.as_str())))
-            .unzip();
+        let (values, clusters): (Vec<f64>, Vec<&str>) =
+            pairs.iter().filter_map(|(task, base)| Some((rate(task)? - rate(base)?, task.problem_id.as_str()))).unzip();
         row(params, split, metric, Some(k), &values, &clusters)
     };
     let sampled = difference("pass@1 gain", 1, &|task| pass_at_k(task.samples, task.passes, 1));
-    let greedy =
-        difference("greedy pass@1 gain", 1, &|task| task.greedy.map(|passed| f64::from(u8::from(passed))));
+    let greedy = difference("greedy pass@1 gain", 1, &|task| task.greedy.map(|passed| f64::from(u8::from(passed))));
     Ok(sampled.into_iter().chain(greedy).collect())
 }
 

@@ -138,8 +138,10 @@ impl TableStage for Filter {
         let pick = |keep: bool| -> Vec<u32> {
             (0..rows.len()).filter(|&row| reasons[row].is_none() == keep).map(|row| row as u32).collect()
         };
-        let kept = take_record_batch(table, &UInt32Array::from(pick(true))).map_err(tracetune_engine::table::RecordError::from)?;
-        let dropped = take_record_batch(table, &UInt32Array::from(pick(false))).map_err(tracetune_engine::table::RecordError::from)?;
+        let kept = take_record_batch(table, &UInt32Array::from(pick(true)))
+            .map_err(tracetune_engine::table::RecordError::from)?;
+        let dropped = take_record_batch(table, &UInt32Array::from(pick(false)))
+            .map_err(tracetune_engine::table::RecordError::from)?;
         let texts: ArrayRef = Arc::new(StringArray::from_iter_values(reasons.iter().flatten()));
         let columns = dropped.columns().iter().cloned().chain([texts]).collect();
         let dropped = RecordBatch::try_new(with_reason(&dropped.schema()), columns)

@@ -59,7 +59,15 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { vocab_size: 768, hidden_size: 128, intermediate_size: 336, layers: 4, heads: 4, kv_heads: 4, context: 640 }
+        Self {
+            vocab_size: 768,
+            hidden_size: 128,
+            intermediate_size: 336,
+            layers: 4,
+            heads: 4,
+            kv_heads: 4,
+            context: 640,
+        }
     }
 }
 
@@ -114,7 +122,9 @@ impl TableStage for ModelKind {
                 let files = TINY.iter().map(|(name, bytes)| (*name, blake3::hash(bytes).to_hex().to_string()));
                 Ok(files.map(|(name, digest)| (format!("file {name}"), digest)).collect())
             }
-            "new" => params.documents.iter().map(|document| crate::prompt::Template::key_part(document, setup)).collect(),
+            "new" => {
+                params.documents.iter().map(|document| crate::prompt::Template::key_part(document, setup)).collect()
+            }
             directory => MODEL_FILES
                 .iter()
                 .map(|name| Ok((format!("file {name}"), setup.digest_file(Path::new(directory).join(name))?)))
@@ -158,16 +168,10 @@ fn make(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Model, StageEr
         .take(TOKENIZER_DOCUMENTS)
         .map(|document| document.context + &document.target)
         .collect();
-    let tokenizer =
-        Tokenizer::train_bpe(texts.iter().map(String::as_str), params.shape.vocab_size).map_err(failed)?;
+    let tokenizer = Tokenizer::train_bpe(texts.iter().map(String::as_str), params.shape.vocab_size).map_err(failed)?;
     let shape = &params.shape;
-    let plain = Config::llama(
-        tokenizer.vocab_size(),
-        shape.hidden_size,
-        shape.intermediate_size,
-        shape.layers,
-        shape.heads,
-    );
+    let plain =
+        Config::llama(tokenizer.vocab_size(), shape.hidden_size, shape.intermediate_size, shape.layers, shape.heads);
     let config = Config { num_key_value_heads: Some(shape.kv_heads), max_position_embeddings: shape.context, ..plain };
     Model::init(config, tokenizer, params.seed).map_err(failed)
 }

@@ -10,8 +10,7 @@ use crate::sandbox::{Limits, Sandbox, SandboxError, Worker};
 use crate::verify::{Job, Outcome, Tests, check, check_limits};
 
 /// The kinds of bug.
-pub const KINDS: &[&str] =
-    &["operator", "comparison", "constant", "variable", "range", "condition", "init", "return"];
+pub const KINDS: &[&str] = &["operator", "comparison", "constant", "variable", "range", "condition", "init", "return"];
 
 /// Mutants that are tried at the most for each bug wanted.
 const TRIES: usize = 8;

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
 use tracetune_engine::record;
-use tracetune_engine::stage::{
-    Context, Environment, Inputs, Item, Port, PortType, RowStage, Setup, StageError,
-};
+use tracetune_engine::stage::{Context, Environment, Inputs, Item, Port, PortType, RowStage, Setup, StageError};
 use tracetune_engine::table::Record;
 use tracetune_kernels::decode::{self, Completion, Draw, Finish, Request, Sampling};
 use tracetune_kernels::model::Model;

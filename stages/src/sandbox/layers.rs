@@ -26,6 +26,29 @@ pub struct Layers {
     pub present: Vec<String>,
     /// Not in force, with the reason.
     pub missing: Vec<String>,
+    pub(super) processes: Processes,
+}
+
+/// What keeps a candidate from starting processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Processes {
+    /// A system call filter.
+    Filtered,
+    /// The limit on a user's processes, which root is exempt from.
+    Counted,
+    /// Nothing: no candidate may run.
+    #[default]
+    Free,
+}
+
+impl Processes {
+    fn held_by(filtered: &Result<String, String>) -> Self {
+        match filtered.is_ok() && child_filters().is_ok() {
+            true => Self::Filtered,
+            false if !rustix::process::getuid().is_root() => Self::Counted,
+            false => Self::Free,
+        }
+    }
 }
 
 impl Layers {
@@ -43,8 +66,17 @@ pub(crate) fn restrict_thread(readable: &[PathBuf]) -> Layers {
     layers.add("limits", Ok("CPU time, memory, open files, no file writing, output, wall time".to_owned()));
     layers.add("files", landlock(readable));
     layers.add("capabilities", drop_capabilities());
-    layers.add("system calls", filter_thread());
-    layers.add("processes", child_filters().map(|_| "a candidate can't start any".to_owned()));
+    let filtered = filter_thread();
+    layers.processes = Processes::held_by(&filtered);
+    layers.add("system calls", filtered);
+    layers.add(
+        "processes",
+        match layers.processes {
+            Processes::Filtered => Ok("a candidate can't start any".to_owned()),
+            Processes::Counted => Ok("a candidate can't start any, nor threads (counted by the system)".to_owned()),
+            Processes::Free => Err("a candidate could start some: root's are not counted".to_owned()),
+        },
+    );
     layers
 }
 
@@ -127,8 +159,8 @@ fn compile(refused: BTreeMap<i64, Vec<SeccompRule>>, errno: u32) -> Result<BpfPr
     // The x32 numbers of x86-64 name the same calls a second time.
     let prologue = if cfg!(target_arch = "x86_64") {
         vec![
-            sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 },            // load the call's number
-            sock_filter { code: 0x35, jt: 0, jf: 1, k: 0x4000_0000 },  // if it is an x32 one
+            sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 }, // load the call's number
+            sock_filter { code: 0x35, jt: 0, jf: 1, k: 0x4000_0000 }, // if it is an x32 one
             sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x0005_0000 | syscalls::EPERM },
         ]
     } else {

@@ -27,6 +27,7 @@ use tracetune_engine::stage::StageError;
 use crate::python::Python;
 pub(crate) use frame::Frame;
 pub use layers::Layers;
+use layers::Processes;
 use zygote::{Bounds, Zygote};
 
 /// A fork server is replaced after this many jobs.
@@ -121,6 +122,9 @@ pub enum SandboxError {
     /// A fork server did not start or died, twice in a row.
     #[error("the Python fork server failed: {0}")]
     ForkServer(String),
+    /// Nothing here keeps a candidate from starting processes.
+    #[error("candidates could start processes that outlive them: {0}")]
+    Unsafe(String),
     /// The run was interrupted.
     #[error("interrupted")]
     Cancelled,
@@ -134,6 +138,10 @@ impl From<SandboxError> for StageError {
         match error {
             SandboxError::Cancelled => Self::Cancelled,
             SandboxError::Io(error) => Self::Io(error),
+            SandboxError::Unsafe(_) => Self::environment(
+                error.to_string(),
+                "run as an ordinary user, or where the kernel and container allow seccomp filters",
+            ),
             SandboxError::ForkServer(_) => {
                 Self::environment(error.to_string(), "`tracetune doctor` shows what the sandbox needs")
             }
@@ -158,24 +166,23 @@ impl Sandbox {
     /// One could not be started.
     pub fn start(python: &Python, limits: Limits, workers: usize) -> Result<Self, SandboxError> {
         let (spawner, layers) = Spawner::start(python)?;
-        let sandbox = Self {
-            python: python.clone(),
-            limits,
-            filters: layers::child_filters().unwrap_or_default(),
-            layers,
-            spawner,
-            workers: (0..workers.max(1)).map(|_| Mutex::new(None)).collect(),
+        let filters = match layers.processes {
+            Processes::Free => return Err(SandboxError::Unsafe(layers.missing.join("; "))),
+            Processes::Filtered => layers::child_filters().unwrap_or_default(),
+            Processes::Counted => Vec::new(),
         };
-        std::thread::scope(|scope| {
-            let starting: Vec<_> = (0..sandbox.workers.len()).map(|_| scope.spawn(|| sandbox.spawn())).collect();
-            for (worker, handle) in sandbox.workers.iter().zip(starting) {
-                let zygote = handle.join().map_err(|_| io::Error::other("a worker panicked"))??;
-                *worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(zygote);
+        let workers = (0..workers.max(1)).map(|_| Mutex::new(None)).collect();
+        let sandbox = Self { python: python.clone(), limits, filters, layers, spawner, workers };
+        // The workers prove themselves: what fails here would otherwise look like a candidate's fault.
+        let workers = vec![(); sandbox.workers.len()];
+        sandbox.map(&workers, &|| false, &|_| {}, |worker, ()| {
+            let reply = worker.call("prepare", &[b"assert True"])?;
+            match reply.ending {
+                Ending::Done => Ok(()),
+                ending => Err(SandboxError::ForkServer(format!("a child of it ended at once: {ending:?}"))),
             }
-            Ok(sandbox.workers.len())
-        })
-        .map(|_: usize| ())
-        .map(|()| sandbox)
+        })?;
+        Ok(sandbox)
     }
 
     /// The walls in force.
@@ -213,7 +220,8 @@ impl Sandbox {
             results
         };
         let mut results = std::thread::scope(|scope| {
-            let threads: Vec<_> = self.workers.iter().take(items.len()).map(|slot| scope.spawn(|| drive(slot))).collect();
+            let threads: Vec<_> =
+                self.workers.iter().take(items.len()).map(|slot| scope.spawn(|| drive(slot))).collect();
             let mut results = Vec::with_capacity(items.len());
             for thread in threads {
                 results.extend(thread.join().map_err(|_| io::Error::other("a worker panicked"))?);
@@ -222,9 +230,7 @@ impl Sandbox {
         })?;
         results.sort_by_key(|(index, _)| *index);
         // A job that another job's failure interrupted is not the news.
-        let real = |(_, result): &(usize, Result<R, SandboxError>)| {
-            matches!(result, Err(error) if !matches!(error, SandboxError::Cancelled))
-        };
+        let real = |(_, result): &(usize, Result<R, SandboxError>)| matches!(result, Err(error) if !matches!(error, SandboxError::Cancelled));
         if let Some(position) = results.iter().position(real) {
             return results.swap_remove(position).1.map(|result| vec![result]);
         }

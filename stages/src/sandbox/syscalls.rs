@@ -30,8 +30,7 @@ pub(super) const ABSENT: &[c_long] = &[libc::SYS_clone3, libc::SYS_openat2];
 
 /// What only the fork server itself may do.
 #[cfg(target_arch = "x86_64")]
-pub(super) const NO_NEW_PROCESS: &[c_long] =
-    &[libc::SYS_fork, libc::SYS_vfork, libc::SYS_execve, libc::SYS_execveat];
+pub(super) const NO_NEW_PROCESS: &[c_long] = &[libc::SYS_fork, libc::SYS_vfork, libc::SYS_execve, libc::SYS_execveat];
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const NO_NEW_PROCESS: &[c_long] = &[libc::SYS_execve, libc::SYS_execveat];
 

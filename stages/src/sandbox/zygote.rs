@@ -58,12 +58,7 @@ impl Zygote {
         })
     }
 
-    fn converse(
-        &mut self,
-        job: &[u8],
-        bounds: &Bounds,
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<Reply, Failure> {
+    fn converse(&mut self, job: &[u8], bounds: &Bounds, cancelled: &dyn Fn() -> bool) -> Result<Reply, Failure> {
         let (ours, theirs) = UnixStream::pair()?;
         let (output, output_end) = io::pipe()?;
         self.fork(theirs.into(), output_end.into())?;

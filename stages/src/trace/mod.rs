@@ -153,8 +153,7 @@ impl RowStage for Trace {
     ) -> Result<Vec<Vec<TraceRow>>, StageError> {
         let rows: Vec<&ProgramRow> = items.iter().map(|item| &item.row).collect();
         let total = items.len() as u64;
-        let traced =
-            trace(sandbox, params, &rows, &|| cx.cancelled(), &|done| cx.progress(done as u64, total, ""))?;
+        let traced = trace(sandbox, params, &rows, &|| cx.cancelled(), &|done| cx.progress(done as u64, total, ""))?;
         Ok(traced.into_iter().map(|row| vec![row]).collect())
     }
 }
@@ -204,12 +203,7 @@ enum Target {
     Load,
 }
 
-fn trace_row(
-    worker: &mut Worker,
-    params: &Params,
-    row: &ProgramRow,
-    tests: &Tests,
-) -> Result<Traced, SandboxError> {
+fn trace_row(worker: &mut Worker, params: &Params, row: &ProgramRow, tests: &Tests) -> Result<Traced, SandboxError> {
     let source = match params.program {
         Program::Buggy => row.buggy.as_deref().unwrap_or_default(),
         Program::Reference => &row.reference,

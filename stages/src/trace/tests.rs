@@ -76,8 +76,16 @@ fn programs_that_can_not_be_traced_have_a_status() {
         ("x = 1\ny = x / 0\n", "ok", "ZeroDivisionError('division by zero')"),
         ("import sys\nsys.settrace(None)\ndef f(x):\n    sys.settrace(None)\n    return x\n", "ok", "1"),
         ("def f(x):\n    for i in range(9):\n        print('x' * 10 ** 6)\n", "truncated", ""),
-        ("class E(Exception):\n    def __repr__(self):\n        while True: pass\n    __str__ = __repr__\ndef f(x):\n    raise E('oh')\n", "ok", "E('oh')"),
-        ("class V:\n    def __init__(self): self.v = self\n    def __repr__(self): return self.v\n    def __eq__(self, o): 1 / 0\ndef f(x):\n    v = V()\n    return v\n", "ok", "V(v=<cycle>)"),
+        (
+            "class E(Exception):\n    def __repr__(self):\n        while True: pass\n    __str__ = __repr__\ndef f(x):\n    raise E('oh')\n",
+            "ok",
+            "E('oh')",
+        ),
+        (
+            "class V:\n    def __init__(self): self.v = self\n    def __repr__(self): return self.v\n    def __eq__(self, o): 1 / 0\ndef f(x):\n    v = V()\n    return v\n",
+            "ok",
+            "V(v=<cycle>)",
+        ),
     ];
     let rows: Vec<ProgramRow> = cases.iter().map(|(source, ..)| row(source, tests)).collect();
     let first = traces(&Params::default(), &rows);

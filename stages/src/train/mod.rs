@@ -131,12 +131,8 @@ impl TableStage for Train {
 
 fn documents_of(params: &Params, inputs: &Inputs, port: &str, cx: &Context) -> Result<Vec<Document>, StageError> {
     let Some(rows) = inputs.table(port) else { return Ok(Vec::new()) };
-    let documents = Documents {
-        templates: &params.documents,
-        trace: params.trace,
-        rationale: params.rationale,
-        seed: params.seed,
-    };
+    let documents =
+        Documents { templates: &params.documents, trace: params.trace, rationale: params.rationale, seed: params.seed };
     if params.documents.is_empty() {
         documents::repairs(rows, &params.prompt, params.fix_format, &documents, cx)
     } else {

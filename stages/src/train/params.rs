@@ -105,7 +105,11 @@ impl tracetune_engine::stage::Params for Params {
             return wrong("epochs", "must be at least 1", "2 is the default");
         }
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return wrong("learning_rate", "must be above 0", "1e-3 suits a model of a million weights, 1e-5 a large one");
+            return wrong(
+                "learning_rate",
+                "must be above 0",
+                "1e-3 suits a model of a million weights, 1e-5 a large one",
+            );
         }
         if self.sequence_tokens < 16 {
             return wrong("sequence_tokens", "must be at least 16", "512 holds most prompts of small programs");

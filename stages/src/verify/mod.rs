@@ -184,4 +184,6 @@ impl From<Verdict> for VerdictRow {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 pub(crate) mod tests;
