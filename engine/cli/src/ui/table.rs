@@ -66,7 +66,7 @@ impl Words {
 const READABLE: usize = 12;
 
 /// The first rows of a table, and the columns that had no room: the first column and those called `wanted` go before
-/// the others.
+/// the others, and of those the last.
 pub(crate) fn rows(batch: &RecordBatch, limit: usize, wanted: &[&str], width: usize) -> (String, Vec<String>) {
     let schema = batch.schema();
     let shown = batch.slice(0, limit.min(batch.num_rows()));
@@ -82,7 +82,13 @@ pub(crate) fn rows(batch: &RecordBatch, limit: usize, wanted: &[&str], width: us
         .collect();
     let room = width.saturating_sub(shown.num_rows().to_string().len().max(3));
     let mut order: Vec<usize> = (0..natural.len()).collect();
-    order.sort_by_key(|&column| column != 0 && !wanted.contains(&schema.field(column).name().as_str()));
+    // Columns that were added last say more about a row than those it came with.
+    let rank = |column: usize| match column {
+        0 => 0,
+        _ if wanted.contains(&schema.field(column).name().as_str()) => 1,
+        _ => 2 + natural.len() - column,
+    };
+    order.sort_by_key(|&column| rank(column));
     let mut kept = Vec::new();
     let mut used = 0;
     for column in order {
