@@ -46,3 +46,14 @@ fn what_can_not_be_broken_gives_no_rows() {
     assert_eq!(broken(&row("def f():\n    pass\n", &["assert f() is None"]), &Params::default()), []);
     assert_eq!(broken(&row("def f():\n    return 1\n", &["assert f() == 2"]), &Params::default()), []);
 }
+
+/// Whoever changes these bytes raises [`Mutate::VERSION`].
+#[test]
+fn the_mutants_are_as_written_down() {
+    let bugs = broken(&row(COUNT, TESTS), &Params { per_problem: 8, seed: 7, ..Params::default() });
+    let mut hasher = blake3::Hasher::new();
+    for bug in &bugs {
+        hasher.update(bug.mutation.as_bytes()).update(b"\n").update(bug.buggy.as_bytes());
+    }
+    assert_eq!(hasher.finalize().to_hex()[..16].to_string(), "edb67b0cc49d1a8d");
+}

@@ -26,29 +26,8 @@ pub struct Layers {
     pub present: Vec<String>,
     /// Not in force, with the reason.
     pub missing: Vec<String>,
-    pub(super) processes: Processes,
-}
-
-/// What keeps a candidate from starting processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Processes {
-    /// A system call filter.
-    Filtered,
-    /// The limit on a user's processes, which root is exempt from.
-    Counted,
-    /// Nothing: no candidate may run.
-    #[default]
-    Free,
-}
-
-impl Processes {
-    fn held_by(filtered: &Result<String, String>) -> Self {
-        match filtered.is_ok() && child_filters().is_ok() {
-            true => Self::Filtered,
-            false if !rustix::process::getuid().is_root() => Self::Counted,
-            false => Self::Free,
-        }
-    }
+    /// Whether the system call filters are: without them a candidate could start processes and kill others.
+    pub(super) filtered: bool,
 }
 
 impl Layers {
@@ -66,17 +45,9 @@ pub(crate) fn restrict_thread(readable: &[PathBuf]) -> Layers {
     layers.add("limits", Ok("CPU time, memory, open files, no file writing, output, wall time".to_owned()));
     layers.add("files", landlock(readable));
     layers.add("capabilities", drop_capabilities());
-    let filtered = filter_thread();
-    layers.processes = Processes::held_by(&filtered);
+    let filtered = filter_thread().and_then(|words| child_filters().map(|_| words));
+    layers.filtered = filtered.is_ok();
     layers.add("system calls", filtered);
-    layers.add(
-        "processes",
-        match layers.processes {
-            Processes::Filtered => Ok("a candidate can't start any".to_owned()),
-            Processes::Counted => Ok("a candidate can't start any, nor threads (counted by the system)".to_owned()),
-            Processes::Free => Err("a candidate could start some: root's are not counted".to_owned()),
-        },
-    );
     layers
 }
 
@@ -119,7 +90,7 @@ fn filter_thread() -> Result<String, String> {
     seccompiler::apply_filter(&compile(refused, syscalls::EPERM)?).map_err(|error| error.to_string())?;
     let unknown = syscalls::ABSENT.iter().map(|&number| (number, Vec::new())).collect();
     seccompiler::apply_filter(&compile(unknown, syscalls::ENOSYS)?).map_err(|error| error.to_string())?;
-    Ok("no network, signals, debugging, mounting, nor files opened for writing".to_owned())
+    Ok("no processes, network, signals, debugging, mounting, nor files opened for writing".to_owned())
 }
 
 /// The filter that a forked child lays on itself, as the bytes that `zygote.py` expects: per filter a 16-bit count

@@ -27,7 +27,6 @@ use tracetune_engine::stage::StageError;
 use crate::python::Python;
 pub(crate) use frame::Frame;
 pub use layers::Layers;
-use layers::Processes;
 use zygote::{Bounds, Zygote};
 
 /// A fork server is replaced after this many jobs.
@@ -122,8 +121,8 @@ pub enum SandboxError {
     /// A fork server did not start or died, twice in a row.
     #[error("the Python fork server failed: {0}")]
     ForkServer(String),
-    /// Nothing here keeps a candidate from starting processes.
-    #[error("candidates could start processes that outlive them: {0}")]
+    /// There are no system call filters: candidates could start processes and kill others.
+    #[error("programs that nobody has checked can't be run safely here: {0}")]
     Unsafe(String),
     /// The run was interrupted.
     #[error("interrupted")]
@@ -140,7 +139,7 @@ impl From<SandboxError> for StageError {
             SandboxError::Io(error) => Self::Io(error),
             SandboxError::Unsafe(_) => Self::environment(
                 error.to_string(),
-                "run as an ordinary user, or where the kernel and container allow seccomp filters",
+                "run on Linux, in a container that allows seccomp filters if in one",
             ),
             SandboxError::ForkServer(_) => {
                 Self::environment(error.to_string(), "`tracetune doctor` shows what the sandbox needs")
@@ -166,11 +165,10 @@ impl Sandbox {
     /// One could not be started.
     pub fn start(python: &Python, limits: Limits, workers: usize) -> Result<Self, SandboxError> {
         let (spawner, layers) = Spawner::start(python)?;
-        let filters = match layers.processes {
-            Processes::Free => return Err(SandboxError::Unsafe(layers.missing.join("; "))),
-            Processes::Filtered => layers::child_filters().unwrap_or_default(),
-            Processes::Counted => Vec::new(),
-        };
+        if !layers.filtered {
+            return Err(SandboxError::Unsafe(layers.missing.join("; ")));
+        }
+        let filters = layers::child_filters().map_err(SandboxError::Unsafe)?;
         let workers = (0..workers.max(1)).map(|_| Mutex::new(None)).collect();
         let sandbox = Self { python: python.clone(), limits, filters, layers, spawner, workers };
         // The workers prove themselves: what fails here would otherwise look like a candidate's fault.
