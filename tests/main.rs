@@ -2,6 +2,7 @@
 
 mod cli;
 mod diagnostics;
+mod golden;
 mod purity;
 mod recovery;
 mod schema;

@@ -15,12 +15,14 @@ pub(crate) fn digests(workspace: &Workspace) -> BTreeMap<String, String> {
     folders.sort();
     let record = std::fs::read_to_string(folders.last().expect("a run").join("run.json")).expect("run.json");
     let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
-    let nodes = record["nodes"].as_array().expect("nodes");
-    let outputs = |node: &serde_json::Value| -> Vec<(String, String)> {
-        let outputs = node["outputs"].as_object().expect("outputs by name");
-        outputs.iter().map(|(name, output)| (format!("{}.{name}", node["id"]), output["digest"].to_string())).collect()
-    };
-    nodes.iter().flat_map(outputs).collect()
+    let mut digests = BTreeMap::new();
+    for node in record["nodes"].as_array().expect("nodes") {
+        let id = node["id"].as_str().expect("an id");
+        for (name, output) in node["outputs"].as_object().expect("outputs by name") {
+            digests.insert(format!("{id}.{name}"), output["digest"].as_str().expect("a digest").to_owned());
+        }
+    }
+    digests
 }
 
 /// What `run --json` says of a node.

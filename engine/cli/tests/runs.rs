@@ -123,6 +123,48 @@ fn a_changed_parameter_runs_what_depends_on_it() {
 }
 
 #[test]
+fn why_names_what_changed_in_a_row() {
+    let workspace = workspace();
+    workspace.run(["run"]);
+    assert_snapshot!(workspace.run(["why", "pipeline.toml", "guess@1", "3", "--set", "guesses=12"]), @r"
+    exit code: 0
+    --- stdout
+    guess@1 row 3: 4 of 12 parts to compute
+      `n` changed (8 => 12)
+    ");
+    assert_snapshot!(workspace.run(["why", "pipeline.toml", "guess@1", "40"]), @r"
+    exit code: 2
+    --- stderr
+    error: `guess@1` has no row 40: it reads 40 rows, from 0
+    ");
+    assert_snapshot!(workspace.run(["why", "pipeline.toml", "numbers", "0"]), @r"
+    exit code: 2
+    --- stderr
+    error: `numbers` (kind `numbers`) works on whole tables: there is nothing to say of one row
+    ");
+    let one_more = ["--set", "stages.numbers.count=41"];
+    assert_snapshot!(workspace.run(["why", "pipeline.toml", "guess@1", "40"].iter().chain(&one_more)), @r"
+    exit code: 2
+    --- stderr
+    error: the rows of `guess@1` are not known yet: `start` runs before it
+    ");
+    // The numbers are made, the guesses are not.
+    workspace.run(["run", "--set", "rounds.guess.fail_at=80"].iter().chain(&one_more));
+    assert_snapshot!(workspace.run(["why", "pipeline.toml", "guess@1", "39"].iter().chain(&one_more)), @r"
+    exit code: 0
+    --- stdout
+    guess@1 row 39: cached
+    ");
+    assert_snapshot!(workspace.run(["why", "pipeline.toml", "guess@1", "40"].iter().chain(&one_more)), @r"
+    exit code: 0
+    --- stdout
+    guess@1 row 40: 8 of 8 parts to compute
+      column `problem_id` changed (n39 => n40)
+      column `number` changed (43 => 80)
+    ");
+}
+
+#[test]
 fn a_failing_stage_ends_with_code_1_and_its_help() {
     assert_snapshot!(workspace().run(["run", "--threads", "1", "--set", "rounds.guess.fail_at=74"]), @r"
     exit code: 1

@@ -18,6 +18,7 @@
 mod key;
 mod planner;
 mod reason;
+mod row;
 
 use petgraph::graphmap::DiGraphMap;
 use serde::Serialize;
@@ -27,6 +28,7 @@ use crate::pipeline::{NodeIndex, Pick, Pipeline, Source};
 
 pub(crate) use key::{NoKey, Recipe, node_key, recipes, row_key};
 pub use reason::{Cause, Why};
+pub use row::{ColumnChange, RowError, RowWhy};
 
 /// What the cache knows about each node of a pipeline.
 #[derive(Clone, Debug)]
@@ -87,6 +89,14 @@ pub struct Estimate {
 /// The store can't be read.
 pub fn plan(pipeline: &Pipeline, store: &Store) -> Result<Plan, CacheError> {
     planner::plan(pipeline, store)
+}
+
+/// Why one row of a row stage is cached, stale or new. Nothing runs.
+///
+/// # Errors
+/// [`RowError`]: the stage has no rows of its own, or they are not known yet, or there are fewer.
+pub fn why_row(pipeline: &Pipeline, store: &Store, node: NodeIndex, row: usize) -> Result<RowWhy, RowError> {
+    row::why_row(pipeline, store, node, row)
 }
 
 impl Plan {

@@ -12,26 +12,13 @@ use crate::schedule::rounds;
 use crate::table::row_digests;
 
 pub(super) fn plan(pipeline: &Pipeline, store: &Store) -> Result<Plan, CacheError> {
-    let mut planner =
-        Planner { pipeline, store, recipes: recipes(pipeline, store), nodes: Vec::new(), metrics: Vec::new() };
-    for node in &pipeline.nodes {
-        let planned = planner.visit(node)?;
-        planner.metrics.push(match &planned.forecast {
-            Forecast::Hit(record) if node.in_loop.is_some() => match metrics_of(store, &record.outputs) {
-                Err(CacheError::Lost { .. }) => Vec::new(),
-                metrics => metrics?.unwrap_or_default(),
-            },
-            _ => Vec::new(),
-        });
-        planner.nodes.push(planned);
-    }
-    Ok(Plan { nodes: planner.nodes })
+    Ok(Plan { nodes: Planner::up_to(pipeline, store, pipeline.nodes.len())?.nodes })
 }
 
-struct Planner<'a> {
+pub(super) struct Planner<'a> {
     pipeline: &'a Pipeline,
-    store: &'a Store,
-    recipes: Vec<Result<Recipe, NoKey>>,
+    pub(super) store: &'a Store,
+    pub(super) recipes: Vec<Result<Recipe, NoKey>>,
     nodes: Vec<PlannedNode>,
     /// The metrics of each node in a loop that is in the cache.
     metrics: Vec<Vec<MetricRow>>,
@@ -39,14 +26,32 @@ struct Planner<'a> {
 
 /// What is known of a node's inputs.
 #[derive(Default)]
-struct KnownInputs {
-    digests: BTreeMap<String, Digest>,
+pub(super) struct KnownInputs {
+    pub digests: BTreeMap<String, Digest>,
     /// Where each port's content comes from, for `why`.
     origins: BTreeMap<String, String>,
-    uncertain: Vec<Cause>,
+    pub uncertain: Vec<Cause>,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    /// Looks up the first `count` nodes.
+    pub(super) fn up_to(pipeline: &'a Pipeline, store: &'a Store, count: NodeIndex) -> Result<Self, CacheError> {
+        let mut planner =
+            Planner { pipeline, store, recipes: recipes(pipeline, store), nodes: Vec::new(), metrics: Vec::new() };
+        for node in &pipeline.nodes[..count] {
+            let planned = planner.visit(node)?;
+            planner.metrics.push(match &planned.forecast {
+                Forecast::Hit(record) if node.in_loop.is_some() => match metrics_of(store, &record.outputs) {
+                    Err(CacheError::Lost { .. }) => Vec::new(),
+                    metrics => metrics?.unwrap_or_default(),
+                },
+                _ => Vec::new(),
+            });
+            planner.nodes.push(planned);
+        }
+        Ok(planner)
+    }
+
     fn visit(&self, node: &Node) -> Result<PlannedNode, CacheError> {
         let planned = |forecast, causes, estimate| PlannedNode {
             id: node.id.clone(),
@@ -107,7 +112,7 @@ impl Planner<'_> {
         Ok(planned(Forecast::Miss(Some(key)), causes, estimate))
     }
 
-    fn inputs(&self, node: &Node) -> KnownInputs {
+    pub(super) fn inputs(&self, node: &Node) -> KnownInputs {
         let mut inputs = KnownInputs::default();
         for binding in &node.inputs {
             let (from, output) = match &binding.source {
@@ -177,7 +182,7 @@ impl Planner<'_> {
     }
 
     /// The action that the node led to the last time, and its record if it is still there.
-    fn last(&self, node: &Node) -> Result<Option<(ActionKey, Option<ActionRecord>)>, CacheError> {
+    pub(super) fn last(&self, node: &Node) -> Result<Option<(ActionKey, Option<ActionRecord>)>, CacheError> {
         let pointer = self.store.recipe(&node_key(&self.pipeline.name, &node.id))?;
         pointer.map(|key| Ok((key, self.store.recorded_action(&key)?))).transpose()
     }
@@ -215,7 +220,7 @@ fn work_of(record: &ActionRecord) -> u64 {
 }
 
 /// What differs between a record and what is known now. Inputs that are not known yet are left out.
-fn diff(node: &Node, last: &ActionRecord, parts: &[KeyPart], inputs: &KnownInputs) -> Vec<Cause> {
+pub(super) fn diff(node: &Node, last: &ActionRecord, parts: &[KeyPart], inputs: &KnownInputs) -> Vec<Cause> {
     let by_name = |parts: &[KeyPart], group: PartGroup| -> BTreeMap<String, String> {
         let of_group = parts.iter().filter(|part| part.group == group);
         of_group.map(|part| (part.name.clone(), part.value.clone())).collect()

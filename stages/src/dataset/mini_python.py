@@ -158,6 +158,7 @@ class Draft:
         self.used = set()
         self.lines = []
         self.said = []
+        self.meant = {}  # line index: the detail of the instruction that the line carries out
         self.kinds = []  # kinds of the arguments
 
     def name(self, role):
@@ -176,9 +177,11 @@ class Draft:
     def add(self, depth, text):
         self.lines.append("    " * depth + text)
 
-    def say(self, precise, vague):
-        """Put one detail into the instruction, or leave it out now and then."""
-        self.said.append(vague if self.rng.chance(VAGUE) else precise)
+    def say(self, precise, vague, line=None):
+        """Put one detail of a line (the newest) into the instruction, or leave it out now and then."""
+        detail = vague if self.rng.chance(VAGUE) else precise
+        self.said.append(detail)
+        self.meant[len(self.lines) - 1 if line is None else line] = detail
 
     def fill(self, row, **names):
         """One table row with small numbers drawn for {k} and {m}."""
@@ -265,9 +268,9 @@ def loop_head(d, xs):
     else:
         i, start = d.name("index"), d.rng.pick([0, 0, 1])
         d.add(1, f"for {i} in range({start}, len({xs})):")
-        d.add(2, f"{x} = {xs}[{i}]")
         if start:
             d.say("without the first", "a part")
+        d.add(2, f"{x} = {xs}[{i}]")
     return x
 
 
@@ -308,6 +311,7 @@ def family_fold(d, head=loop_head, role="list", items="items"):
         depth = 3
     code, precise, vague = d.fill(update, t=t, v=v, items=items)
     d.add(depth, code)
+    at = len(d.lines) - 1
     if guarded and d.rng.chance(25):
         code2, precise2, vague2 = d.fill(d.rng.pick(UPDATES[:4]), t=t, v=x, items="others")
         d.add(2, "else:")
@@ -315,9 +319,9 @@ def family_fold(d, head=loop_head, role="list", items="items"):
         d.say("else " + precise2, "else " + vague2)
     details = d.said
     d.said = []
-    d.say(precise, vague)
+    d.say(precise, vague, at)
     if start:
-        d.say(f"start {start}", "a start")
+        d.say(f"start {start}", "a start", 1)
     d.said += details
     if d.rng.chance(25):
         code, precise, vague = d.step(t)
@@ -411,11 +415,12 @@ def family_pairs(d):
         d.say("if " + precise, "if " + vague)
         depth = 3
     if start:
-        d.say(f"start {start}", "a start")
+        d.say(f"start {start}", "a start", 1)
     plain = [row for row in UPDATES if "min(" not in row[0]]
     code, precise, vague = d.fill(d.rng.pick(plain), t=t, v=d.rng.pick([v, v, v, i]), items="those")
     d.add(depth, code)
-    d.said.insert(0, vague if d.rng.chance(VAGUE) else precise)
+    d.say(precise, vague)
+    d.said.insert(0, d.said.pop())
     d.add(1, f"return {t}")
     return ", ".join(d.said)
 
@@ -429,8 +434,9 @@ def family_down(d):
     d.add(1, f"while {n} > {stop}:")
     plain = [row for row in UPDATES if "min(" not in row[0]]
     code, precise, vague = d.fill(d.rng.pick(plain), t=t, v=n, items="numbers")
-    d.said.append(vague if d.rng.chance(VAGUE) else precise)
+    d.say(precise, vague)
     d.say(f"while above {stop}", "down")
+    done = d.said[0]
     depth = 2
     if d.rng.chance(40):
         test, precise, vague = d.condition(n)
@@ -442,9 +448,11 @@ def family_down(d):
         body.reverse()
     for depth, text in body:
         d.add(depth, text)
-    d.say(f"by {by}", "by steps")
+        if text == code:
+            d.meant[len(d.lines) - 1] = done
+    d.say(f"by {by}", "by steps", d.lines.index(f"        {n} -= {by}"))
     if start:
-        d.say(f"start {start}", "a start")
+        d.say(f"start {start}", "a start", 1)
     if d.rng.chance(35):
         code, precise, vague = d.step(t)
         d.add(1, f"return {code}")
@@ -467,11 +475,11 @@ FAMILIES = [
 
 
 def draw_program(rng):
-    """(family, instruction, lines, kinds of the arguments)"""
+    """(family, instruction, lines, what each line means, kinds of the arguments)"""
     name, build = rng.weighted([(w, (name, build)) for w, name, build in FAMILIES])
     draft = Draft(rng)
     instruction = build(draft)
-    return name, instruction, draft.lines, draft.kinds
+    return name, instruction, draft.lines, draft.meant, draft.kinds
 
 
 # ------------------------------------------------------------------ structure and splits
@@ -835,13 +843,18 @@ def failing_test(wrong, tests):
 # ------------------------------------------------------------------ seed demonstrations
 
 
-def rationale(lines, wrong, index, kind, test):
-    """One fact of the trace and the cause, in about fifteen tokens."""
+def walk(meant, last):
+    """The lines after the `def` up to index `last`, each with what the instruction says of it."""
+    return ", ".join(f"{i + 1} {meant[i]}" if i in meant else f"{i + 1}" for i in range(1, last + 1))
+
+
+def rationale(lines, meant, wrong, index, kind, test):
+    """A walk to the wrong line, what is wrong with it, and one fact of the trace."""
     events = []
     got = call(compiled(wrong), test[0], events)
-    cause = f"line {index + 1} wrong {kind}"
+    cause = f"{walk(meant, index)}: wrong {kind}"
     fact = trace_fact(lines, wrong, index, kind, test, got, events)
-    return f"{fact}: {cause}" if fact else cause
+    return f"{cause} {fact}" if fact else cause
 
 
 def trace_fact(lines, wrong, index, kind, test, got, events):
@@ -952,7 +965,7 @@ def visit_fact(events, steps, lines, index, test):
 # ------------------------------------------------------------------ problems
 
 
-def make_problem(rng, split, family, instruction, lines, kinds):
+def make_problem(rng, split, family, instruction, lines, meant, kinds):
     """The row of one problem without its id, or None if it does not work out."""
     tests = draw_tests(rng, lines, kinds)
     if tests is None:
@@ -961,6 +974,7 @@ def make_problem(rng, split, family, instruction, lines, kinds):
            "reference": "\n".join(lines) + "\n"}
     if split == "pretrain":
         row["tests"] = [test_text(t) for t in tests]
+        row["rationale"] = walk(meant, len(lines) - 1)
         return row
     bug = draw_bug(rng, lines, tests)
     if bug is None:
@@ -969,7 +983,7 @@ def make_problem(rng, split, family, instruction, lines, kinds):
     row["tests"] = [test_text(t) for t in [shown] + [t for t in tests if t is not shown]]
     row.update(buggy="\n".join(wrong) + "\n", mutation=kind, bug_line=index + 1)
     if split == "seed":
-        row["rationale"] = rationale(lines, wrong, index, kind, shown)
+        row["rationale"] = rationale(lines, meant, wrong, index, kind, shown)
         row["fix"] = f"{index + 1} {lines[index].strip()}"
     return row
 
@@ -988,12 +1002,12 @@ def generate(seed, counts):
             split, count = next(iter(missing.items()))
             raise RequestError(f"split {split!r}: found no more than {counts[split] - count} of {counts[split]} problems")
         rng = Rng("mini", seed, n)
-        family, instruction, lines, kinds = draw_program(rng)
+        family, instruction, lines, meant, kinds = draw_program(rng)
         shape = structure(lines)
         split, text = split_of(shape), "\n".join(lines)
         if split not in missing or text in programs or per_structure.get(shape, 0) >= MAX_PER_STRUCTURE:
             continue
-        row = make_problem(rng, split, family, instruction, lines, kinds)
+        row = make_problem(rng, split, family, instruction, lines, meant, kinds)
         if row is None:
             continue
         programs.add(text)

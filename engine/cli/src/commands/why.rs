@@ -11,21 +11,25 @@ use crate::exit;
 use crate::session::Session;
 use crate::ui::{helped, numbers};
 
-/// Say why a stage would or would not be computed
+/// Say why a stage, or one of its rows, would or would not be computed
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   tracetune why pipeline.toml verdicts@2
+  tracetune why pipeline.toml verdicts@2 17
   tracetune why pipeline.toml samples --set temperature=0.9")]
 pub(crate) struct Args {
     /// The pipeline file
     file: PathBuf,
     /// The stage, e.g. `verdicts`, or `verdicts@2` for the second round of a loop
     stage: String,
+    /// A row of the table that the stage reads, from 0
+    row: Option<usize>,
     #[command(flatten)]
     set: SetArgs,
 }
 
-/// Prints each round's reason. JSON: `{stages: [{id, status, text, causes, estimate}]}`.
+/// Prints each round's reason. JSON: `{stages: [{id, cached, text, causes, estimate}]}`; with a row,
+/// `{rows: [{node, row, parts, cached, causes, columns}]}`.
 pub(crate) fn why(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let pipeline = session.pipeline(&args.file, &args.set.overrides())?;
     let wanted = args.stage.as_str();
@@ -45,6 +49,16 @@ pub(crate) fn why(args: &Args, session: &Session) -> anyhow::Result<u8> {
         return Err(helped(format!("the pipeline has no stage `{wanted}`"), help));
     }
     let store = session.store(&pipeline.root)?;
+    if let Some(row) = args.row {
+        let indices = (0..pipeline.nodes.len()).filter(|&node| ids.contains(&pipeline.nodes[node].id.as_str()));
+        let rows = indices.map(|node| plan::why_row(&pipeline, &store, node, row)).collect::<Result<Vec<_>, _>>()?;
+        if session.ui.json {
+            session.ui.answer_json(&json!({"rows": rows}));
+        } else {
+            rows.iter().for_each(|row| session.ui.answer(row));
+        }
+        return Ok(exit::DONE);
+    }
     let plan = plan::plan(&pipeline, &store)?;
     let nodes: Vec<_> = plan.nodes.iter().filter(|node| ids.contains(&node.id.as_str())).collect();
     if session.ui.json {
