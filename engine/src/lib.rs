@@ -4,6 +4,7 @@
 //! Nothing here knows a kind, a tensor or a terminal; nothing here prints; no TOML past `pipeline/`.
 
 pub mod cache;
+pub mod compare;
 pub mod diagnostic;
 pub mod pipeline;
 pub mod plan;

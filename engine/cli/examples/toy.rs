@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_cli::{App, DoctorLine, Health};
 use tracetune_engine::Registry;
-use tracetune_engine::runs::MetricRow;
+use tracetune_engine::runs::{MetricRow, OutcomeRow};
 use tracetune_engine::stage::{
     Artifact, Context, Inputs, Item, Output, Outputs, ParamError, Params, Port, PortType, RowStage, StageError,
     TableStage,
@@ -224,7 +224,10 @@ impl TableStage for Score {
         }]
     }
     fn outputs(_: &Nothing, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) }]
+        vec![
+            Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
+            Output { name: "outcomes", port_type: PortType::Table(Some(OutcomeRow::schema())) },
+        ]
     }
     fn run(_: &Nothing, inputs: &Inputs, _: &Context) -> Result<Outputs, StageError> {
         let table = inputs.table("rows").ok_or_else(|| StageError::input("no rows"))?;
@@ -242,7 +245,19 @@ impl TableStage for Score {
             n: n as i64,
         };
         let rows = [row("pass@1", rate, Some(half)), row("guesses", n, None)];
-        Ok(Outputs::from([("metrics", Artifact::Table(MetricRow::write(&rows)?))]))
+        let mut problems: BTreeMap<String, (i32, i32)> = BTreeMap::new();
+        for (problem, verdict) in read_column::<String>(table, "problem_id")?.into_iter().zip(&verdicts) {
+            let (samples, passes) = problems.entry(problem).or_default();
+            *samples += 1;
+            *passes += i32::from(verdict == "pass");
+        }
+        let outcome =
+            |(problem_id, (samples, passes))| OutcomeRow { split: "test".into(), problem_id, samples, passes };
+        let outcomes: Vec<OutcomeRow> = problems.into_iter().map(outcome).collect();
+        Ok(Outputs::from([
+            ("metrics", Artifact::Table(MetricRow::write(&rows)?)),
+            ("outcomes", Artifact::Table(OutcomeRow::write(&outcomes)?)),
+        ]))
     }
 }
 

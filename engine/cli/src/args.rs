@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracetune_engine::pipeline::Overrides;
+use tracetune_engine::pipeline::{Choice, Overrides};
 
 use crate::commands;
 use crate::env_vars;
@@ -86,11 +86,29 @@ pub(crate) struct SetArgs {
     /// Replace a value: a parameter, `seed`, `STAGE.KEY` or `LOOP.STAGE.KEY` (may be repeated)
     #[arg(long = "set", value_name = "PATH=VALUE", value_parser = assignment)]
     pub(crate) values: Vec<(String, String)>,
+    /// Every variant of [sweep], in one graph that shares what is the same
+    #[arg(long)]
+    pub(crate) sweep: bool,
+    /// The pipeline and every variant of [ablations]; with --sweep, those of every point of the sweep
+    #[arg(long)]
+    pub(crate) ablations: bool,
+    /// Only the variant of this name, e.g. `no-trace` or `samples=4` (may be repeated)
+    #[arg(long, value_name = "VARIANT")]
+    pub(crate) only: Vec<String>,
+    /// Only the points of the sweep of which this is true, e.g. 'temperature<1' (may be repeated)
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) conditions: Vec<String>,
 }
 
 impl SetArgs {
     pub(crate) fn overrides(&self) -> Overrides {
-        Overrides { set: self.values.clone() }
+        let variants = Choice {
+            sweep: self.sweep,
+            ablations: self.ablations,
+            only: self.only.clone(),
+            conditions: self.conditions.clone(),
+        };
+        Overrides { set: self.values.clone(), variants }
     }
 }
 
@@ -111,6 +129,12 @@ pub(crate) enum Command {
     Why(commands::why::Args),
     Show(commands::show::Args),
     Runs(commands::runs::Args),
+    Compare(commands::compare::Args),
+    Log(commands::log::Args),
+    Pin(commands::pin::Args),
+    Rm(commands::rm::Args),
+    Gc(commands::gc::Args),
+    Cache(commands::cache::Args),
     Kinds(commands::kinds::Args),
     Schema(commands::schema::Args),
     Doctor(commands::doctor::Args),

@@ -44,7 +44,46 @@ pub struct Verified {
     pub damaged: Vec<Digest>,
 }
 
+/// How much a part of the store holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Size {
+    /// The folder, e.g. `objects`.
+    pub part: &'static str,
+    /// Files in it.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+}
+
+/// What the store's folder holds.
+const PARTS: [&str; 9] =
+    ["objects", "actions", "recipes", "segments", "models", "checkpoints", "runs", "damaged", "tmp"];
+
 impl Store {
+    /// How much each part of the store holds.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn sizes(&self) -> Result<Vec<Size>, CacheError> {
+        let mut sizes = Vec::new();
+        for part in PARTS {
+            let mut size = Size { part, files: 0, bytes: 0 };
+            let mut folders = vec![self.root.join(part)];
+            while let Some(folder) = folders.pop() {
+                for (path, metadata) in entries(&folder)? {
+                    if metadata.is_dir() {
+                        folders.push(path);
+                    } else {
+                        size.files += 1;
+                        size.bytes += metadata.len();
+                    }
+                }
+            }
+            sizes.push(size);
+        }
+        Ok(sizes)
+    }
+
     /// Reads every object. `progress` is told how many of how many were read.
     ///
     /// # Errors

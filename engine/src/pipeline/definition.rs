@@ -8,13 +8,11 @@ use super::parameter::{Parameter, parameters};
 use super::problems::Problems;
 use super::source::{Span, Table, Value, entries, span};
 use super::value::{expect_string, expect_table, wrong_type};
+use super::variants::MAIN;
 use crate::Registry;
 use crate::diagnostic::{list, nearest};
 use crate::registry::{CheckedStage, Kind};
 use crate::stage::{Port, PortType};
-
-/// The label of a stage whose file gives none.
-const DEFAULT_VARIANT: &str = "main";
 
 /// A stage as the file defines it, before it is connected.
 pub(super) struct Definition {
@@ -46,7 +44,7 @@ pub(super) fn define<'a>(
     let mut definition = Definition {
         name: stage.name.clone(),
         at: stage.at,
-        variant: vec![DEFAULT_VARIANT.to_owned()],
+        variant: vec![MAIN.to_owned()],
         connections: Vec::new(),
         checked: None,
     };

@@ -10,7 +10,7 @@ use super::{MetricName, Stop};
 use crate::diagnostic::{list, nearest};
 
 /// The keys of the whole file.
-pub(super) const FILE_KEYS: [&str; 5] = ["extends", "pipeline", "params", "stages", "loop"];
+pub(super) const FILE_KEYS: [&str; 7] = ["extends", "pipeline", "params", "stages", "loop", "sweep", "ablations"];
 /// The keys of `[pipeline]`.
 pub(super) const PIPELINE_KEYS: [&str; 2] = ["name", "seed"];
 /// The keys of a loop.

@@ -3,6 +3,7 @@
 use super::check::Outputs;
 use super::document::Document;
 use super::unroll::{Graph, Origin};
+use super::variants::MAIN;
 use super::{Binding, Loop, Node, NodeIndex, Source};
 
 /// The nodes in order, and the loops. The graph has no errors.
@@ -54,6 +55,7 @@ pub(super) fn finish(
         }
         Loop {
             name: outer.name.clone(),
+            label: MAIN.to_owned(),
             rounds,
             stop: outer.stop.as_ref().map(|(stop, _)| stop.clone()),
             select: outer.select.as_ref().map(|(select, _)| select.clone()),

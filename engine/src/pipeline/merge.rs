@@ -57,11 +57,22 @@ fn set<'a>(document: &mut Table<'a>, start: usize, text: &'a str, problems: &mut
     let value_start = start + path.len() + 1;
     let value = source::parse_value(value_start, value)
         .unwrap_or_else(|| Spanned::new(value_start..start + text.len(), DeValue::String(Cow::Borrowed(value))));
+    assign(document, path, at, value, problems);
+}
+
+/// Puts a value where a path, which stands at `at`, leads: a parameter's name, `seed`, `STAGE.KEY`, `LOOP.STAGE.KEY`.
+pub(super) fn assign<'a>(
+    document: &mut Table<'a>,
+    path: &str,
+    at: Span,
+    value: Value<'a>,
+    problems: &mut Problems<'a>,
+) {
     let words: Vec<&str> = path.trim().split('.').map(str::trim).collect();
     if words.iter().any(|word| word.is_empty()) {
         problems
-            .error(at, "`--set` needs a path and a value", "")
-            .help("write `--set samples=24` or `--set stages.sample.n=24`");
+            .error(at, "a value needs a path to stand at", "")
+            .help("write `samples=24`, `stages.sample.n=24` or `rounds.sample.n=24`");
         return;
     }
     let Some(place) = place(document, &words) else {

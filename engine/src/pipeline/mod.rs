@@ -4,7 +4,8 @@
 //! the texts and parses them, `merge` lays them over each other, `params` puts values where `$name` stands, `document`
 //! finds stages and loops, `definition` reads each stage as its kind says, `unroll` makes nodes and resolves
 //! references, `order` sorts them, `check` follows the columns along the edges. Each notes in `problems` whatever is
-//! wrong and goes on, so that one look at the answer is enough.
+//! wrong and goes on, so that one look at the answer is enough. `variants` reads `[sweep]` and `[ablations]`; each variant
+//! takes the way from `params` on its own, and `combine` puts them into one graph that shares what is the same.
 //!
 //! # References
 //! `stage` means the stage's first output, `stage.output` another one. Within a loop a name is looked up among the
@@ -12,6 +13,7 @@
 //! round that ran, `rounds.train@2` the second, `rounds.best.train` the one that `select` found best.
 
 mod check;
+mod combine;
 mod definition;
 mod document;
 mod finish;
@@ -27,11 +29,13 @@ mod source;
 mod tests;
 mod unroll;
 mod value;
+mod variants;
 
 pub use check::column_type;
 pub use parameter::{Parameter, parameters};
 pub use schema::schema;
 pub use source::project_root;
+pub use variants::Choice;
 
 use std::path::{Path, PathBuf};
 
@@ -58,6 +62,8 @@ pub struct Pipeline {
     pub nodes: Vec<Node>,
     /// The loops, for early stop and selection.
     pub loops: Vec<Loop>,
+    /// The names of the variants that it is made of; none unless some were chosen.
+    pub variants: Vec<String>,
     /// The file after `extends`, `--set` and `$params`, as TOML text that gives this pipeline again: kept in the run.
     pub resolved: String,
     /// What is odd about the file without being wrong.
@@ -70,6 +76,8 @@ pub struct Overrides {
     /// Paths and values. A path is a parameter's name, `seed`, `stages.sample.n`, `sample.n` or `rounds.sample.n`;
     /// a value is TOML, or else a string.
     pub set: Vec<(String, String)>,
+    /// Which variants to make, all in one graph: of `[sweep]`, of `[ablations]`.
+    pub variants: Choice,
 }
 
 impl Pipeline {
@@ -80,7 +88,7 @@ impl Pipeline {
     pub fn load(path: &Path, registry: &Registry, overrides: &Overrides) -> Result<Self, Vec<Diagnostic>> {
         let sources = Sources::read(path, overrides).map_err(|problem| vec![problem])?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        Self::from_sources(&sources, &name, &project_root(path), registry)
+        Self::from_sources(&sources, &name, &project_root(path), registry, &overrides.variants)
     }
 
     /// Checks and unrolls a pipeline's text; `extends` is not followed. `name` is for messages and for a text that
@@ -97,33 +105,96 @@ impl Pipeline {
     ) -> Result<Self, Vec<Diagnostic>> {
         let sources = Sources::text(name, text, overrides);
         let stem = Path::new(name).file_stem().unwrap_or_default().to_string_lossy();
-        Self::from_sources(&sources, &stem, root, registry)
+        Self::from_sources(&sources, &stem, root, registry, &overrides.variants)
     }
 
-    fn from_sources(sources: &Sources, name: &str, root: &Path, registry: &Registry) -> Result<Self, Vec<Diagnostic>> {
+    fn from_sources(
+        sources: &Sources,
+        name: &str,
+        root: &Path,
+        registry: &Registry,
+        choice: &Choice,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let mut problems = Problems::new(sources);
         let mut table = merge::merged(sources, &mut problems);
         if problems.errors() > 0 {
             // What can't be read can't be checked: more messages would only be about the pieces.
             return Err(problems.finish().err().unwrap_or_default());
         }
-        params::substitute(&mut table, &mut problems);
-        let document = document::read(&table, &mut problems);
-        let graph = unroll::unroll(&document, registry, &mut problems);
-        let Some(order) = order::order(&graph, &mut problems) else {
+        let whole = table.clone();
+        let declared = variants::take(&mut table, name, &mut problems);
+        let Some(plain) = Unrolled::of(table.clone(), registry, &mut problems).filter(|_| problems.errors() == 0)
+        else {
             return Err(problems.finish().err().unwrap_or_default());
         };
-        let outputs = check::check(&graph, &order, registry, &mut problems);
-        for (index, outer) in document.loops.iter().enumerate() {
-            check::check_metrics(&graph, index, outer, &outputs, &mut problems);
+        let chosen =
+            if choice.is_plain() { Vec::new() } else { declared.chosen(choice).map_err(|problem| vec![problem])? };
+        let named = |name: &str| chosen.iter().any(|variant| variant.name == name);
+        let unchosen = declared.all().filter(|variant| !named(&variant.name)).take(MOST_CHECKED);
+        let mut parts = Vec::with_capacity(chosen.len());
+        for (variant, is_chosen) in chosen.iter().map(|one| (one, true)).chain(unchosen.map(|one| (one, false))) {
+            let (before, errors) = (problems.count(), problems.errors());
+            let mut table = table.clone();
+            variant.apply(&mut table, &mut problems);
+            let unrolled =
+                (problems.errors() == errors).then(|| Unrolled::of(table, registry, &mut problems)).flatten();
+            if problems.errors() > errors {
+                problems.help_after(before, &format!("this is so in variant `{}`", variant.name));
+                return Err(problems.finish().err().unwrap_or_default());
+            }
+            parts.extend(unrolled.filter(|_| is_chosen).map(|unrolled| (variant.name.clone(), unrolled)));
         }
         let warnings = problems.finish()?;
-        let name = document.name.clone().unwrap_or_else(|| name.to_owned());
+        let name = plain.name.clone().unwrap_or_else(|| name.to_owned());
+        let seed = plain.seed;
+        let resolved = if choice.is_plain() {
+            resolved::text(&plain.table, &name, seed)
+        } else {
+            resolved::with_variants(&whole, &name, seed)
+        };
+        let (nodes, loops) = match parts.len() {
+            0 => (plain.nodes, plain.loops),
+            _ => combine::combine(parts.into_iter().map(|(name, part)| (name, part.nodes, part.loops)).collect()),
+        };
+        let variants = chosen.into_iter().map(|variant| variant.name).collect();
+        Ok(Self { name, seed, root: root.to_owned(), nodes, loops, variants, resolved, warnings })
+    }
+}
+
+/// The most variants that are checked although they are not to run.
+const MOST_CHECKED: usize = 64;
+
+/// A document, unrolled and checked.
+struct Unrolled<'a> {
+    name: Option<String>,
+    seed: u64,
+    /// The document after `$params`.
+    table: source::Table<'a>,
+    nodes: Vec<Node>,
+    loops: Vec<Loop>,
+}
+
+impl<'a> Unrolled<'a> {
+    /// `None` if something is so wrong that the rest can't be checked.
+    fn of(mut table: source::Table<'a>, registry: &Registry, problems: &mut Problems<'a>) -> Option<Self> {
+        let errors = problems.errors();
+        params::substitute(&mut table, problems);
+        let document = document::read(&table, problems);
+        let graph = unroll::unroll(&document, registry, problems);
+        let order = order::order(&graph, problems)?;
+        let outputs = check::check(&graph, &order, registry, problems);
+        for (index, outer) in document.loops.iter().enumerate() {
+            check::check_metrics(&graph, index, outer, &outputs, problems);
+        }
+        if problems.errors() > errors {
+            return None;
+        }
         let seed =
             value::integer(document.seed.get_ref()).and_then(|seed| u64::try_from(seed).ok()).unwrap_or_default();
-        let resolved = resolved::text(&table, &name, seed);
         let (nodes, loops) = finish::finish(&document, graph, &order, &outputs);
-        Ok(Self { name, seed, root: root.to_owned(), nodes, loops, resolved, warnings })
+        let name = document.name.clone();
+        drop(document);
+        Some(Self { name, seed, table, nodes, loops })
     }
 }
 
@@ -199,6 +270,8 @@ pub enum Pick {
 pub struct Loop {
     /// Its name.
     pub name: String,
+    /// The label of the nodes whose metrics count for `stop` and `select`: `main`, or a variant's name.
+    pub label: String,
     /// The nodes of each round.
     pub rounds: Vec<Vec<NodeIndex>>,
     /// `stop = { metric = "dev.pass@1", patience = 2 }`.
@@ -216,7 +289,7 @@ pub struct Stop {
     pub patience: usize,
 }
 
-/// `split.metric`, e.g. `dev.pass@1`, looked up in the `metrics` outputs of a round's nodes whose variant is `main`.
+/// `split.metric`, e.g. `dev.pass@1`, looked up in the `metrics` outputs of a round's nodes that bear the loop's label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetricName {
     /// The split.

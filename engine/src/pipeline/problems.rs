@@ -59,6 +59,16 @@ impl<'a> Problems<'a> {
         self.settled.insert(at);
     }
 
+    /// How many problems there are.
+    pub(super) fn count(&self) -> usize {
+        self.found.len()
+    }
+
+    /// Adds a line of help to each problem but the first `known`.
+    pub(super) fn help_after(&mut self, known: usize, help: &str) {
+        self.found[known..].iter_mut().for_each(|(_, problem)| _ = problem.help(help));
+    }
+
     /// How many errors there are.
     pub(super) fn errors(&self) -> usize {
         self.found.iter().filter(|(_, problem)| problem.severity == Severity::Error).count()

@@ -49,6 +49,12 @@ pub fn schema(registry: &Registry) -> Json {
             },
             "stages": stages(),
             "loop": {"type": "object", "additionalProperties": {"$ref": "#/$defs/loop"}},
+            "sweep": sweep(),
+            "ablations": {
+                "type": "object",
+                "description": "Variants by name, for `run --ablations`: paths as for `--set`, and their values.",
+                "additionalProperties": {"type": "object"},
+            },
         },
         "$defs": definitions,
     })
@@ -56,6 +62,41 @@ pub fn schema(registry: &Registry) -> Json {
 
 fn stages() -> Json {
     json!({"type": "object", "additionalProperties": {"anyOf": [{"$ref": "#/$defs/stage"}, {"$ref": "#/$defs/change"}]}})
+}
+
+fn sweep() -> Json {
+    let number = json!({"type": "number"});
+    json!({
+        "type": "object",
+        "description": "Variants for `run --sweep`: every combination of the axes, or a list, or random draws. An axis is a path as for `--set`.",
+        "properties": {
+            "list": {"type": "array", "items": {"type": "object"}, "description": "The points, instead of axes."},
+            "draws": {
+                "description": "Draws points at random instead of making every combination.",
+                "anyOf": [
+                    {"type": "integer", "minimum": 1},
+                    {
+                        "type": "object",
+                        "additionalProperties": false,
+                        "required": ["count"],
+                        "properties": {"count": {"type": "integer", "minimum": 1}, "seed": {"type": "integer", "minimum": 0, "default": 0}},
+                    },
+                ],
+            },
+        },
+        "additionalProperties": {
+            "anyOf": [
+                {"type": "array", "minItems": 1},
+                {
+                    "type": "object",
+                    "description": "A range, for random draws.",
+                    "additionalProperties": false,
+                    "required": ["from", "to"],
+                    "properties": {"from": number, "to": number, "scale": {"enum": ["linear", "log"], "default": "linear"}},
+                },
+            ],
+        },
+    })
 }
 
 fn outer_loop() -> Json {

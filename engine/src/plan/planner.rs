@@ -152,8 +152,12 @@ impl<'a> Planner<'a> {
             (Pick::Last, _) if is_decided => nodes.len().checked_sub(1),
             (Pick::Last, _) => description.rounds.iter().take_while(ran).count().checked_sub(1),
             (Pick::Best, Some(select)) => {
-                let values: Vec<_> =
-                    description.rounds.iter().take_while(ran).map(|round| self.value(round, select)).collect();
+                let values: Vec<_> = description
+                    .rounds
+                    .iter()
+                    .take_while(ran)
+                    .map(|round| self.value(round, &description.label, select))
+                    .collect();
                 rounds::best(&values)
             }
             (Pick::Best, None) => None,
@@ -170,15 +174,15 @@ impl<'a> Planner<'a> {
         let is_hit =
             |member: &NodeIndex| self.nodes.get(*member).is_some_and(|node| matches!(node.forecast, Forecast::Hit(_)));
         let known = description.rounds[..round].iter().take_while(|round| round.iter().all(is_hit));
-        let values: Vec<_> = known.map(|round| self.value(round, &stop.metric)).collect();
+        let values: Vec<_> = known.map(|round| self.value(round, &description.label, &stop.metric)).collect();
         let stops = (1..=values.len()).any(|rounds| rounds::stops_after(&values[..rounds], stop.patience));
         stops.then(|| description.name.clone())
     }
 
     /// A metric's value in a round that is in the cache.
-    fn value(&self, round: &[NodeIndex], metric: &MetricName) -> Option<f64> {
-        let is_main = |member: &&NodeIndex| self.pipeline.nodes[**member].variant.iter().any(|label| label == "main");
-        round.iter().filter(is_main).find_map(|&member| metric.value_in(&self.metrics[member]))
+    fn value(&self, round: &[NodeIndex], label: &String, metric: &MetricName) -> Option<f64> {
+        let counts = |member: &&NodeIndex| self.pipeline.nodes[**member].variant.contains(label);
+        round.iter().filter(counts).find_map(|&member| metric.value_in(&self.metrics[member]))
     }
 
     /// The action that the node led to the last time, and its record if it is still there.

@@ -116,6 +116,7 @@ impl<'a> RunLog<'a> {
             seed: pipeline.seed,
             status: RunStatus::Running,
             variants,
+            parts: pipeline.variants.clone(),
             started: started.to_string(),
             ended: None,
             tracetune: env!("CARGO_PKG_VERSION").to_owned(),

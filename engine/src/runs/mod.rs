@@ -105,6 +105,9 @@ pub struct RunRecord {
     pub status: RunStatus,
     /// The labels of its nodes, sorted.
     pub variants: Vec<String>,
+    /// The variants of `[sweep]` and `[ablations]` that it is made of.
+    #[serde(default)]
+    pub parts: Vec<String>,
     /// When it started, in RFC 3339, UTC.
     pub started: String,
     /// When it ended.
@@ -240,7 +243,7 @@ pub fn load(store: &Store, id: &str) -> Result<Run, RunsError> {
     }
 }
 
-/// Clears out of the store what the last `keep_runs` runs don't need and what is older than they are. The folders of
+/// Clears out of the store what the last `keep_runs` runs and the pinned ones don't need. The folders of
 /// all runs stay: they are small. With `dry_run` it only counts.
 ///
 /// # Errors
@@ -251,7 +254,9 @@ pub fn clear(store: &Store, keep_runs: usize, dry_run: bool) -> Result<Cleared, 
     let started = |run: &Run| run.record.started.parse::<jiff::Timestamp>().ok().map(SystemTime::from);
     // Without a run nothing is a root, and only what nobody wrote just now goes.
     let since = kept.first().map_or_else(|| Some(SystemTime::now()), started).unwrap_or(SystemTime::UNIX_EPOCH);
-    let nodes = || kept.iter().flat_map(|run| &run.record.nodes);
+    let pinned = runs.iter().filter(|run| run.is_pinned());
+    let needed: Vec<&Run> = kept.iter().chain(pinned).collect();
+    let nodes = || needed.iter().flat_map(|run| &run.record.nodes);
     let roots = Roots {
         actions: nodes().filter_map(|node| node.key).collect(),
         signatures: nodes().filter_map(|node| node.signature).collect(),
@@ -275,19 +280,51 @@ fn open(store: &Store, folder: &Path) -> Result<Run, RunsError> {
     Ok(Run { folder: folder.to_owned(), record })
 }
 
+/// In the folder of a run that every `gc` keeps.
+const PIN: &str = "pinned";
+
 impl Run {
-    /// The node called `id`: `verify@2`, or `verify` for the last round that has outputs.
+    /// Whether [`clear`] keeps what it needs, whatever its age.
+    pub fn is_pinned(&self) -> bool {
+        self.folder.join(PIN).exists()
+    }
+
+    /// Pins it, or lets it go.
+    ///
+    /// # Errors
+    /// Its folder can't be written.
+    pub fn pin(&self, pinned: bool) -> Result<(), RunsError> {
+        let path = self.folder.join(PIN);
+        let done = if pinned { std::fs::write(&path, "") } else { std::fs::remove_file(&path) };
+        match done {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(CacheError::io("write", path)(error).into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes its folder.
+    ///
+    /// # Errors
+    /// A file of it can't be removed.
+    pub fn remove(&self) -> Result<(), RunsError> {
+        Ok(std::fs::remove_dir_all(&self.folder).map_err(CacheError::io("remove", &self.folder))?)
+    }
+
+    /// The node called `id`: `verify@2`, `no-trace/verify@2` of a variant, or `verify` for the last round that has
+    /// outputs.
     ///
     /// # Errors
     /// [`RunsError::NoNode`].
     pub fn node(&self, id: &str) -> Result<&RunNode, RunsError> {
         let nodes = &self.record.nodes;
-        let of_stage = || nodes.iter().rev().filter(|node| node.stage == id);
+        let without_round = |node: &RunNode| node.id.rsplit_once('@').is_some_and(|(stage, _)| stage == id);
+        let of_stage = || nodes.iter().rev().filter(|node| without_round(node));
+        let of_any_variant = || nodes.iter().rev().filter(|node| node.stage == id);
         nodes
             .iter()
             .find(|node| node.id == id)
-            .or_else(|| of_stage().find(|node| !node.outputs.is_empty()))
-            .or_else(|| of_stage().next())
+            .or_else(|| of_stage().chain(of_any_variant()).find(|node| !node.outputs.is_empty()))
+            .or_else(|| of_stage().chain(of_any_variant()).next())
             .ok_or_else(|| RunsError::NoNode {
                 run: self.record.id.clone(),
                 node: id.to_owned(),

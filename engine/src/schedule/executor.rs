@@ -299,7 +299,7 @@ impl<'a> Executor<'a> {
         let described = &self.pipeline.nodes[node];
         let place = self.pipeline.loops.iter().find(|in_loop| in_loop.rounds.iter().flatten().any(|&n| n == node));
         match place {
-            Some(in_loop) if described.variant.iter().any(|variant| variant == "main") => RoundValues {
+            Some(in_loop) if described.variant.contains(&in_loop.label) => RoundValues {
                 stop: in_loop.stop.as_ref().and_then(|stop| stop.metric.value_in(metrics)),
                 select: in_loop.select.as_ref().and_then(|select| select.value_in(metrics)),
             },

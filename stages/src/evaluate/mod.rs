@@ -40,7 +40,7 @@ record! {
 pub struct Params {
     /// The k of pass@k. One that is larger than the number of samples is left out.
     pub k: Vec<usize>,
-    /// Appended to each metric's name, e.g. `no-trace` for `pass@1 (no-trace)`.
+    /// Appended to each metric's name, and to the split's in `outcomes.parquet`: `no trace` for `pass@1 (no trace)`.
     pub condition: Option<String>,
     /// Whether pass@1 is also given by kind of bug.
     pub by_mutation: bool,
@@ -62,6 +62,16 @@ impl Default for Params {
             only_gain: false,
             resamples: 2000,
             bootstrap_seed: 1,
+        }
+    }
+}
+
+impl Params {
+    /// A metric's name, or a split's in the outcomes, with the condition.
+    fn named(&self, name: &str) -> String {
+        match &self.condition {
+            Some(condition) => format!("{name} ({condition})"),
+            None => name.to_owned(),
         }
     }
 }
@@ -89,7 +99,7 @@ pub struct Evaluate;
 
 impl TableStage for Evaluate {
     const KIND: &'static str = "evaluate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "pass@k and greedy fix rate with intervals, and the paired gain over a baseline";
     type Params = Params;
 
@@ -133,10 +143,11 @@ impl TableStage for Evaluate {
                 metrics.extend(gains(params, split, &here, baseline)?);
             }
         }
-        let outcomes: Vec<OutcomeRow> = tasks
-            .iter()
+        // The samples behind a gain are told of where their rates are.
+        let told = tasks.iter().filter(|_| !params.only_gain);
+        let outcomes: Vec<OutcomeRow> = told
             .map(|task| OutcomeRow {
-                split: task.split.clone(),
+                split: params.named(&task.split),
                 problem_id: task.problem_id.clone(),
                 samples: task.samples as i32,
                 passes: task.passes as i32,
@@ -248,13 +259,9 @@ fn row(
     clusters: &[&str],
 ) -> Option<MetricRow> {
     let estimate = clustered_bootstrap(values, clusters, params.resamples, params.bootstrap_seed)?;
-    let metric = match &params.condition {
-        Some(condition) => format!("{metric} ({condition})"),
-        None => metric.to_owned(),
-    };
     Some(MetricRow {
         split: split.to_owned(),
-        metric,
+        metric: params.named(metric),
         k: k.map(|k| k as i32),
         value: estimate.mean,
         ci_low: Some(estimate.low),

@@ -42,12 +42,11 @@ record! {
 pub struct Params {
     /// Verdict that a sample must have.
     pub verdict: String,
-    /// Keeps only hard tasks: those whose pass rate in the port `base` is below this (NExT: 0.1). Without it all.
+    /// Keeps only hard tasks: those whose pass rate in the port `base` is below this (NExT: 0.1); 1 keeps all.
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub hard_below: Option<f64>,
-    /// Samples kept a task at the most, chosen by the seed; without it all.
-    #[schemars(range(min = 1))]
-    pub cap: Option<usize>,
+    pub hard_below: f64,
+    /// Samples kept a task at the most, chosen by the seed; 0 keeps all.
+    pub cap: usize,
     /// What counts as the same sample of a task, of which one is kept.
     pub distinct: Distinct,
     /// Seed of the choice under the cap; the pipeline's unless given.
@@ -67,20 +66,15 @@ pub enum Distinct {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { verdict: "pass".to_owned(), hard_below: None, cap: Some(4), distinct: Distinct::Completion, seed: 0 }
+        Self { verdict: "pass".to_owned(), hard_below: 1.0, cap: 4, distinct: Distinct::Completion, seed: 0 }
     }
 }
 
 impl tracetune_engine::stage::Params for Params {
     fn validate(&self) -> Result<(), ParamError> {
-        let wrong = |param, message: &str, help: &str| {
-            Err(ParamError { param, message: message.to_owned(), help: Some(help.to_owned()) })
-        };
-        if self.cap == Some(0) {
-            return wrong("cap", "must be at least 1", "leave it out to keep every sample");
-        }
-        if self.hard_below.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
-            return wrong("hard_below", "must be between 0 and 1", "it is a pass rate, e.g. 0.1");
+        if !(0.0..=1.0).contains(&self.hard_below) {
+            let help = Some("it is a pass rate, e.g. 0.1".to_owned());
+            return Err(ParamError { param: "hard_below", message: "must be between 0 and 1".to_owned(), help });
         }
         Ok(())
     }
@@ -129,7 +123,7 @@ impl TableStage for Filter {
         let table = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
         let rows = JudgedRow::read(table)?;
         let base = inputs.table("base").map(VerifiedRow::read).transpose()?.map(|rows| tasks(&rows));
-        if params.hard_below.is_some() && base.is_none() {
+        if params.hard_below < 1.0 && base.is_none() {
             return Err(StageError::input(
                 "`hard_below` needs the base model's results: connect the port `base` to its verified samples",
             ));
@@ -161,13 +155,10 @@ fn with_reason(schema: &SchemaRef) -> SchemaRef {
 
 /// Why each row is dropped; `None` where it is kept.
 fn reasons(params: &Params, rows: &[JudgedRow], base: Option<&[Task]>) -> Vec<Option<String>> {
-    let easy: BTreeSet<(&str, &str)> = match (params.hard_below, base) {
-        (Some(threshold), Some(base)) => {
-            let too_easy = |task: &&Task| task.passes as f64 >= threshold * task.samples as f64;
-            base.iter().filter(too_easy).map(|task| (task.problem_id.as_str(), task.buggy.as_str())).collect()
-        }
-        _ => BTreeSet::new(),
-    };
+    let too_easy = |task: &&Task| task.passes as f64 >= params.hard_below * task.samples as f64;
+    let judged = base.filter(|_| params.hard_below < 1.0).unwrap_or_default();
+    let easy: BTreeSet<(&str, &str)> =
+        judged.iter().filter(too_easy).map(|task| (task.problem_id.as_str(), task.buggy.as_str())).collect();
     let mut seen = BTreeSet::new();
     let mut reasons: Vec<Option<String>> = rows
         .iter()
@@ -187,14 +178,14 @@ fn reasons(params: &Params, rows: &[JudgedRow], base: Option<&[Task]>) -> Vec<Op
             }
         })
         .collect();
-    if let Some(cap) = params.cap {
-        apply_cap(params, rows, cap, &mut reasons);
+    if params.cap > 0 {
+        apply_cap(params, rows, &mut reasons);
     }
     reasons
 }
 
 /// Drops all but `cap` samples of a task: those whose seeded hash is lowest stay.
-fn apply_cap(params: &Params, rows: &[JudgedRow], cap: usize, reasons: &mut [Option<String>]) {
+fn apply_cap(params: &Params, rows: &[JudgedRow], reasons: &mut [Option<String>]) {
     let mut tasks: BTreeMap<(&str, &str), Vec<(u64, usize)>> = BTreeMap::new();
     for (index, row) in rows.iter().enumerate().filter(|(index, _)| reasons[*index].is_none()) {
         let digest = blake3::hash(row.completion.as_bytes());
@@ -204,7 +195,7 @@ fn apply_cap(params: &Params, rows: &[JudgedRow], cap: usize, reasons: &mut [Opt
     }
     for samples in tasks.values_mut() {
         samples.sort_unstable();
-        for (_, index) in samples.iter().skip(cap) {
+        for (_, index) in samples.iter().skip(params.cap) {
             reasons[*index] = Some("cap".to_owned());
         }
     }
@@ -259,7 +250,7 @@ mod tests {
     #[test]
     fn each_dropped_row_has_its_reason() {
         let rows = [row("a", "x", "pass"), row("a", "x", "pass"), row("a", "y", "fail"), row("b", "z", "pass")];
-        let params = Params { hard_below: Some(0.1), ..Params::default() };
+        let params = Params { hard_below: 0.1, ..Params::default() };
         let base = [outcome("a", 0), outcome("b", 1)];
         let reasons = reasons(&params, &rows, Some(&base));
         let texts: Vec<&str> = reasons.iter().map(|reason| reason.as_deref().unwrap_or("kept")).collect();
@@ -269,7 +260,7 @@ mod tests {
     #[test]
     fn the_cap_keeps_a_seeded_choice_that_no_other_task_changes() {
         let rows: Vec<JudgedRow> = (0..20).map(|i| row("a", &format!("c{i}"), "pass")).collect();
-        let params = Params { cap: Some(3), seed: 4, ..Params::default() };
+        let params = Params { cap: 3, seed: 4, ..Params::default() };
         let kept = |rows: &[JudgedRow], params: &Params| -> Vec<String> {
             let reasons = reasons(params, rows, None);
             (0..rows.len()).filter(|&i| reasons[i].is_none()).map(|i| rows[i].completion.clone()).collect()

@@ -14,26 +14,39 @@ use crate::ui::style::{self, Verb};
 /// Everything that is wrong is shown at once, with the place in the file and what to write instead. Nothing is run and
 /// the store is not touched.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  tracetune check\n  tracetune check pipelines/next.toml --set samples=32")]
+#[command(
+    after_help = "Examples:\n  tracetune check\n  tracetune check pipelines/next.toml --set samples=32\n  tracetune check pipelines/next.toml --ablations"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
 }
 
-/// Prints `ok`, or what is wrong. JSON: `{ok, name, nodes, diagnostics}`.
+/// Prints `ok`, or what is wrong. JSON: `{ok, name, nodes, variants, diagnostics}`.
 pub(crate) fn check(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let pipeline = session.pipeline(&args.pipeline.file, &args.pipeline.set.overrides())?;
     let warnings: Vec<_> = pipeline.warnings.iter().map(Diagnostic::to_json).collect();
     if session.ui.json {
         let nodes: Vec<&str> = pipeline.nodes.iter().map(|node| node.id.as_str()).collect();
-        session.ui.answer_json(&json!({"ok": true, "name": pipeline.name, "nodes": nodes, "diagnostics": warnings}));
+        session.ui.answer_json(&json!({
+            "ok": true,
+            "name": pipeline.name,
+            "nodes": nodes,
+            "variants": pipeline.variants,
+            "diagnostics": warnings,
+        }));
         return Ok(exit::DONE);
     }
-    let loops = pipeline.loops.iter().map(|outer| format!("{} x {}", outer.name, outer.rounds.len()));
-    let loops: Vec<String> = loops.collect();
+    let mut loops: Vec<String> =
+        pipeline.loops.iter().map(|outer| format!("{} x {}", outer.name, outer.rounds.len())).collect();
+    loops.dedup();
     let loops = if loops.is_empty() { String::new() } else { format!(", loop {}", loops.join(", ")) };
     let nodes = counted(pipeline.nodes.len() as u64, "stage");
     session.ui.answer(format_args!("{}: {} ({nodes}{loops})", style::good("ok"), args.pipeline.file.display()));
+    if !pipeline.variants.is_empty() {
+        session.ui.answer(format_args!("{}:", counted(pipeline.variants.len() as u64, "variant")));
+        pipeline.variants.iter().for_each(|name| session.ui.answer(format_args!("  {name}")));
+    }
     if session.ui.verbose > 0 {
         session.ui.verb(Verb::Note, format_args!("project root {}", pipeline.root.display()));
     }

@@ -1,11 +1,17 @@
 //! The commands, a file each: its arguments and what it does.
 
+pub(crate) mod cache;
 pub(crate) mod check;
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod gc;
 pub(crate) mod init;
 pub(crate) mod kinds;
+pub(crate) mod log;
+pub(crate) mod pin;
 pub(crate) mod plan;
+pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schema;
@@ -25,6 +31,12 @@ pub(crate) fn dispatch(command: &Command, session: &Session) -> anyhow::Result<u
         Command::Why(args) => why::why(args, session),
         Command::Show(args) => show::show(args, session),
         Command::Runs(args) => runs::runs(args, session),
+        Command::Compare(args) => compare::compare(args, session),
+        Command::Log(args) => log::log(args, session),
+        Command::Pin(args) => pin::pin(args, session),
+        Command::Rm(args) => rm::rm(args, session),
+        Command::Gc(args) => gc::gc(args, session),
+        Command::Cache(args) => cache::cache(args, session),
         Command::Kinds(args) => kinds::kinds(args, session),
         Command::Schema(args) => schema::schema(args, session),
         Command::Doctor(args) => doctor::doctor(args, session),

@@ -1,10 +1,13 @@
 //! `tracetune runs`
 
 use serde_json::json;
-use tracetune_engine::runs::{self, Run, RunStatus, StageStatus};
+use tracetune_engine::cache::Store;
+use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::runs::{self, Run, RunStatus, RunsError, StageStatus};
 
 use crate::exit;
 use crate::session::Session;
+use crate::ui::helped;
 use crate::ui::numbers::time;
 use crate::ui::table::Words;
 
@@ -57,4 +60,27 @@ pub(crate) fn status(run: &Run) -> &'static str {
         RunStatus::Failed => "failed",
         RunStatus::Interrupted => "interrupted",
     }
+}
+
+/// The run of that id, or an error that says which there are.
+pub(crate) fn load(store: &Store, id: &str) -> anyhow::Result<Run> {
+    runs::load(store, id).map_err(|error| explained(error, store))
+}
+
+/// A run that can't be found, with those there are.
+pub(crate) fn explained(error: RunsError, store: &Store) -> anyhow::Error {
+    let help = match &error {
+        RunsError::NoRun(id) => {
+            let known = runs::list(store).unwrap_or_default();
+            let near = nearest(id, known.iter().map(|run| run.record.id.as_str()).chain(["latest"])).map(str::to_owned);
+            match (near, known.last()) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, Some(last)) => format!("`tracetune runs` lists them; the latest is `{}`", last.record.id),
+                (None, None) => format!("there are no runs in `{}` yet: `tracetune run`", store.root().display()),
+            }
+        }
+        RunsError::Ambiguous { known, .. } => format!("they are {}", list(known)),
+        _ => return error.into(),
+    };
+    helped(error.to_string(), help)
 }

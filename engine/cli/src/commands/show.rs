@@ -5,7 +5,7 @@ use arrow::array::RecordBatch;
 use serde_json::json;
 use tracetune_engine::cache::{OutputType, Store};
 use tracetune_engine::diagnostic::{list, nearest};
-use tracetune_engine::runs::{self, Run, RunsError, StageStatus};
+use tracetune_engine::runs::{Run, RunsError, StageStatus};
 use tracetune_engine::table::read_column;
 
 use crate::exit;
@@ -48,7 +48,7 @@ pub(crate) struct Args {
 /// Prints what was asked for. JSON: `{run, folder, metrics}`, or `{stage, columns, total, rows}`.
 pub(crate) fn show(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let store = session.store_here()?;
-    let run = load(&store, &args.run)?;
+    let run = super::runs::load(&store, &args.run)?;
     match &args.stage {
         None => show_run(&run, session),
         Some(stage) => show_stage(&run, &store, stage, args, session),
@@ -77,22 +77,6 @@ pub(crate) fn figures(run: &Run) -> anyhow::Result<Vec<Figure>> {
         Ok((0..batch.num_rows()).map(figure).collect())
     };
     read().context("the run's metrics can't be read")
-}
-
-fn load(store: &Store, id: &str) -> anyhow::Result<Run> {
-    runs::load(store, id).map_err(|error| match error {
-        RunsError::NoRun(_) => {
-            let known = runs::list(store).unwrap_or_default();
-            let near = nearest(id, known.iter().map(|run| run.record.id.as_str()).chain(["latest"])).map(str::to_owned);
-            let help = match (near, known.last()) {
-                (Some(near), _) => format!("did you mean `{near}`?"),
-                (None, Some(last)) => format!("`tracetune runs` lists them; the latest is `{}`", last.record.id),
-                (None, None) => format!("there are no runs in `{}` yet: `tracetune run`", store.root().display()),
-            };
-            helped(error.to_string(), help)
-        }
-        error => error.into(),
-    })
 }
 
 fn show_run(run: &Run, session: &Session) -> anyhow::Result<u8> {
@@ -146,7 +130,11 @@ fn show_run(run: &Run, session: &Session) -> anyhow::Result<u8> {
 }
 
 fn show_stage(run: &Run, store: &Store, stage: &str, args: &Args, session: &Session) -> anyhow::Result<u8> {
-    let (node, output) = stage.split_once('.').map_or((stage, None), |(node, output)| (node, Some(output)));
+    // A variant's name may hold dots: `temperature=0.6/samples@1`.
+    let (node, output) = match stage.rsplit_once('.') {
+        Some((node, output)) if run.node(stage).is_err() => (node, Some(output)),
+        _ => (stage, None),
+    };
     let explain = |error: RunsError| match &error {
         RunsError::NoNode { known, .. } => {
             let mut names: Vec<&str> =

@@ -1,6 +1,7 @@
 //! What the text of a pipeline comes to, over kinds that compute nothing.
 
 mod toys;
+mod variants;
 
 use std::path::Path;
 
@@ -79,7 +80,13 @@ fn load(text: &str) -> Result<Pipeline, Vec<Diagnostic>> {
 
 fn load_with(text: &str, set: &[(&str, &str)]) -> Result<Pipeline, Vec<Diagnostic>> {
     let set = set.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect();
-    Pipeline::from_text(text, "test.toml", Path::new("/project"), &toys::registry(), &Overrides { set })
+    Pipeline::from_text(
+        text,
+        "test.toml",
+        Path::new("/project"),
+        &toys::registry(),
+        &Overrides { set, ..Overrides::default() },
+    )
 }
 
 #[track_caller]
