@@ -13,6 +13,7 @@ pub fn app() -> App {
         registry: crate::registry(),
         doctor: vec![python, sandbox, cpu, gpu],
         columns: crate::columns::STANDARD.iter().map(|column| (column.name, column.about)).collect(),
+        paper: Some(crate::paper::NEXT),
         templates: vec![
             ("quickstart", include_str!("../../pipelines/quickstart.toml")),
             ("next", include_str!("../../pipelines/next.toml")),

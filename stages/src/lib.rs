@@ -12,6 +12,7 @@ pub mod filter;
 pub mod metrics;
 pub mod model;
 pub mod mutate;
+pub mod paper;
 pub mod prompt;
 pub mod python;
 pub mod sample;

@@ -20,7 +20,13 @@ use tracetune_engine::table::{Record, read_column};
 fn main() -> ExitCode {
     let registry = Registry::new().table::<Numbers>().row::<Guess>().row::<Check>().table::<Score>().table::<Learn>();
     let columns = vec![("number", "what is to be guessed"), ("verdict", "`pass` or `fail`")];
-    tracetune_cli::main(App { registry, doctor: vec![arithmetic], columns, templates: vec![("guess", TEMPLATE)] })
+    tracetune_cli::main(App {
+        registry,
+        doctor: vec![arithmetic],
+        columns,
+        paper: None,
+        templates: vec![("guess", TEMPLATE)],
+    })
 }
 
 const TEMPLATE: &str = r#"# Guesses numbers, keeps the good guesses, and learns from them.

@@ -133,6 +133,7 @@ pub(crate) enum Command {
     Log(commands::log::Args),
     Pin(commands::pin::Args),
     Rm(commands::rm::Args),
+    Audit(commands::audit::Args),
     Gc(commands::gc::Args),
     Cache(commands::cache::Args),
     Kinds(commands::kinds::Args),

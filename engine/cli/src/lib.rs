@@ -25,8 +25,25 @@ pub struct App {
     pub doctor: Vec<fn() -> DoctorLine>,
     /// What the columns that kinds read and add mean, by name: `tracetune kinds` says so.
     pub columns: Vec<(&'static str, &'static str)>,
+    /// What others measured, for `tracetune compare --paper`.
+    pub paper: Option<Paper>,
     /// Pipelines for `tracetune init`, by name; the first one is the default.
     pub templates: Vec<(&'static str, &'static str)>,
+}
+
+/// A published table of pass@k, in per cent.
+#[derive(Clone, Copy, Debug)]
+pub struct Paper {
+    /// Where it stands.
+    pub source: &'static str,
+    /// The k of each column.
+    pub ks: &'static [i32],
+    /// Its rows.
+    pub rows: &'static [(&'static str, &'static [f64])],
+    /// The row of differences.
+    pub gain: (&'static str, &'static [f64]),
+    /// How it was measured: what, how, and the kinds' parameters that say so of a run.
+    pub setup: &'static [(&'static str, &'static str, &'static [(&'static str, &'static str)])],
 }
 
 /// One line of `tracetune doctor`.

@@ -102,15 +102,15 @@ fn a_changed_parameter_runs_what_depends_on_it() {
     guess@1  guess    miss     480 (320 cached)  `n` changed (8 => 12)
     check@1  check    unknown              ~320  `guess@1` (input `rows`) runs
     learn@1  learn    hit
-    score@1  score    unknown                ~2  `check@1` (input `rows`) runs
+    score@1  score    unknown               ~40  `check@1` (input `rows`) runs
     guess@2  guess    miss     480 (320 cached)  `n` changed (8 => 12)
     check@2  check    unknown              ~320  `guess@2` (input `rows`) runs
     learn@2  learn    hit
-    score@2  score    unknown                ~2  `check@2` (input `rows`) runs
+    score@2  score    unknown               ~40  `check@2` (input `rows`) runs
     guess@3  guess    miss     480 (320 cached)  `n` changed (8 => 12)
     check@3  check    unknown              ~320  `guess@3` (input `rows`) runs
     learn@3  learn    hit
-    score@3  score    unknown                ~2  `check@3` (input `rows`) runs
+    score@3  score    unknown               ~40  `check@3` (input `rows`) runs
 
     14 stages: 5 cached, 3 to compute, 6 unknown until those before them are done
     ");
@@ -246,15 +246,15 @@ fn a_run_is_shown_with_its_stages() {
     guess@1  guess    computed   320  1.5 KiB  rows [digest]
     check@1  check    computed   320  1.7 KiB  rows [digest]
     learn@1  learn    computed            1 B  curve [digest], model [digest]
-    score@1  score    computed     2  1.3 KiB  metrics [digest]
+    score@1  score    computed     2  1.3 KiB  metrics [digest], outcomes [digest]
     guess@2  guess    computed   320  1.5 KiB  rows [digest]
     check@2  check    computed   320  1.7 KiB  rows [digest]
     learn@2  learn    computed            2 B  curve [digest], model [digest]
-    score@2  score    computed     2  1.3 KiB  metrics [digest]
+    score@2  score    computed     2  1.3 KiB  metrics [digest], outcomes [digest]
     guess@3  guess    computed   320  1.5 KiB  rows [digest]
     check@3  check    computed   320  1.7 KiB  rows [digest]
     learn@3  learn    computed            2 B  curve [digest], model [digest]
-    score@3  score    computed     2  1.3 KiB  metrics [digest]
+    score@3  score    computed     2  1.3 KiB  metrics [digest], outcomes [digest]
 
     test (n = 320)
       variant  round           pass@1 %  guesses
@@ -322,4 +322,298 @@ fn a_closed_pipe_is_no_error() {
         workspace.command(["plan", "-q"]).stdout(std::process::Stdio::piped()).spawn().expect("the binary starts");
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+/// The toys' pipeline with variants.
+fn with_variants() -> crate::support::Workspace {
+    let workspace = workspace();
+    let path = workspace.path().join("pipeline.toml");
+    let text = std::fs::read_to_string(&path).expect("the toys' pipeline");
+    let variants = "\n[sweep]\nguesses = [4, 8]\n\n[ablations.lucky]\n\"rounds.guess.seed\" = 99\n";
+    std::fs::write(path, text + variants).expect("the pipeline");
+    workspace
+}
+
+#[test]
+fn ablations_share_what_is_the_same_and_are_compared() {
+    let workspace = with_variants();
+    assert_snapshot!(workspace.run(["run", "--ablations", "--threads", "1"]), @r"
+    exit code: 0
+    --- stdout
+    test (n = 320)
+      variant  round           pass@1 %  guesses
+      main         1   6.9 [ 4.1,  9.6]      320
+      main         2  19.4 [15.0, 23.7]      320
+      main         3  36.2 [31.0, 41.5]      320
+      lucky        1   7.5 [ 4.6, 10.4]      320
+      lucky        2  15.9 [11.9, 19.9]      320
+      lucky        3  35.6 [30.4, 40.9]      320
+
+    [low, high]: 95 % interval; n: what it is over
+    --- stderr
+            Plan guess, 23 stages: 23 to compute
+         Running numbers (numbers)
+        Finished numbers in [time]: 40 rows
+         Running start (learn)
+            Note start: practice makes perfect
+        Finished start in [time]
+         Running guess@1 (guess)
+        Finished guess@1 in [time]: 320 rows
+         Running learn@1 (learn)
+            Note learn@1: practice makes perfect
+        Finished learn@1 in [time]
+         Running check@1 (check)
+        Finished check@1 in [time]: 320 rows (249 computed, 71 cached)
+         Running guess@2 (guess)
+        Finished guess@2 in [time]: 320 rows
+         Running score@1 (score)
+        Finished score@1 in [time]: 2 rows
+         Running check@2 (check)
+        Finished check@2 in [time]: 320 rows (88 computed, 232 cached)
+         Running learn@2 (learn)
+            Note learn@2: practice makes perfect
+        Finished learn@2 in [time]
+         Running score@2 (score)
+        Finished score@2 in [time]: 2 rows
+         Running guess@3 (guess)
+        Finished guess@3 in [time]: 320 rows
+         Running learn@3 (learn)
+            Note learn@3: practice makes perfect
+        Finished learn@3 in [time]
+         Running check@3 (check)
+        Finished check@3 in [time]: 320 rows (7 computed, 313 cached)
+         Running lucky/guess@1 (guess)
+        Finished lucky/guess@1 in [time]: 320 rows
+         Running score@3 (score)
+        Finished score@3 in [time]: 2 rows
+         Running lucky/check@1 (check)
+        Finished lucky/check@1 in [time]: 320 rows (84 computed, 236 cached)
+         Running lucky/guess@2 (guess)
+        Finished lucky/guess@2 in [time]: 320 rows
+         Running lucky/score@1 (score)
+        Finished lucky/score@1 in [time]: 2 rows
+         Running lucky/check@2 (check)
+        Finished lucky/check@2 in [time]: 320 rows (5 computed, 315 cached)
+         Running lucky/guess@3 (guess)
+        Finished lucky/guess@3 in [time]: 320 rows
+         Running lucky/score@2 (score)
+        Finished lucky/score@2 in [time]: 2 rows
+         Running lucky/check@3 (check)
+        Finished lucky/check@3 in [time]: 320 rows (0 computed, 320 cached)
+         Running lucky/score@3 (score)
+        Finished lucky/score@3 in [time]: 2 rows
+            Done run [run] in [time]: 23 stages, 23 computed
+
+
+    Tables of this run (Parquet): .tracetune/runs/[run]/*.parquet
+      tracetune show latest                        this run's stages and results
+      tracetune show latest lucky/check@3          a stage's table
+      tracetune show latest lucky/check@3 --row 0  one row in full
+    ");
+    assert_snapshot!(workspace.run(["compare", "latest:main", "latest:lucky"]), @r"
+    exit code: 0
+    --- stdout
+    Sides
+    side  run                    variant  round
+    A     [run]  main         3
+    B     [run]  lucky        3
+
+    Settings that differ
+    setting     A  B
+    guess.seed  7  99
+
+    test
+    metric                    A                  B
+    pass@1 %  36.2 [31.0, 41.5]  35.6 [30.4, 40.9]
+    guesses                 320                320
+
+    Against A, over the same problems
+    side  split  problems      pass@1 points  won  lost  McNemar p  Holm p  e.g.
+    B     test         40  -0.6 [-7.2, +5.9]    1     1     1.0000  1.0000  n34 n13
+    ");
+    assert_snapshot!(workspace.run(["compare", "latest:main@1", "latest:main@3", "--markdown"]), @r"
+    exit code: 0
+    --- stdout
+    **Sides**
+
+    | side | run | variant | round |
+    | --- | --- | --- | --: |
+    | A | [run] | main | 1 |
+    | B | [run] | main | 3 |
+
+    **test**
+
+    | metric | A | B |
+    | --- | --: | --: |
+    | pass@1 % | 6.9 [4.1, 9.6] | 36.2 [31.0, 41.5] |
+    | guesses | 320 | 320 |
+
+    **Against A, over the same problems**
+
+    | side | split | problems | pass@1 points | won | lost | McNemar p | Holm p | e.g. |
+    | --- | --- | --: | --: | --: | --: | --: | --: | --- |
+    | B | test | 40 | +29.4 [+23.4, +35.0] | 23 | 1 | < 0.0001 | < 0.0001 | n0 n11 n12 n17 n19 |
+    ");
+    assert_snapshot!(workspace.run(["compare", "latest:main@1", "latest:main@3", "--problem", "n3"]), @r"
+    exit code: 0
+    --- stdout
+    - [run]:main@1, check@1 (8 samples)
+    + [run]:main@3, check@3 (8 samples)
+
+    problem_id
+      n3
+
+    split
+      test
+
+    number
+      11
+
+    guess
+    - 9
+    + 11
+
+    verdict
+    - fail
+    + pass
+    ");
+    // The pipeline alone has nothing to do then.
+    let alone = workspace.run(["run", "--json"]).json();
+    assert!(alone["nodes"].as_array().expect("nodes").iter().all(|node| node["status"] == "cached"), "{alone}");
+}
+
+#[test]
+fn a_sweep_is_one_graph() {
+    let workspace = with_variants();
+    assert_snapshot!(workspace.run(["check", "--sweep", "--ablations"]), @r"
+    exit code: 0
+    --- stdout
+    ok: pipeline.toml (41 stages, loop rounds x 3)
+    4 variants:
+      guesses=4
+      guesses=4/lucky
+      guesses=8
+      guesses=8/lucky
+    ");
+    assert_snapshot!(workspace.run(["plan", "--where", "guesses<8"]), @r"
+    exit code: 0
+    --- stdout
+    stage    kind     status  rows  why
+    numbers  numbers  miss       ?  it never ran here
+    start    learn    miss       ?  it never ran here
+    guess@1  guess    miss       ?  it never ran here
+    check@1  check    miss       ?  it never ran here
+    learn@1  learn    miss       ?  it never ran here
+    score@1  score    miss       ?  it never ran here
+    guess@2  guess    miss       ?  it never ran here
+    check@2  check    miss       ?  it never ran here
+    learn@2  learn    miss       ?  it never ran here
+    score@2  score    miss       ?  it never ran here
+    guess@3  guess    miss       ?  it never ran here
+    check@3  check    miss       ?  it never ran here
+    learn@3  learn    miss       ?  it never ran here
+    score@3  score    miss       ?  it never ran here
+
+    14 stages: 14 to compute
+    ");
+    assert_snapshot!(workspace.run(["run", "--only", "lukcy"]), @r"
+    exit code: 2
+    --- stderr
+    error: there is no variant `lukcy`
+    help: did you mean `lucky`?
+
+    error: the pipeline has 1 error
+    ");
+}
+
+#[test]
+fn a_comparison_that_can_not_be_made_says_why() {
+    let workspace = workspace();
+    workspace.run(["run"]);
+    assert_snapshot!(workspace.run(["compare", "latest:mian", "latest"]), @r"
+    exit code: 2
+    --- stderr
+    error: run `[run]` has no variant `mian`
+    help: did you mean `main`?
+    ");
+    assert_snapshot!(workspace.run(["compare", "latest:main@7", "latest"]), @r"
+    exit code: 2
+    --- stderr
+    error: variant `main` of run `[run]` has no results of round 7
+    help: its rounds are `1`, `2` and `3`
+    ");
+    assert_snapshot!(workspace.run(["compare", "latest:main@2"]), @r"
+    exit code: 2
+    --- stderr
+    error: there is nothing to compare `[run]:main@2` with
+    help: name a second run, or two of its rounds: `RUN:main@0 RUN:main@3`
+    ");
+    assert_snapshot!(workspace.run(["compare", "latest", "--problem", "n99"]), @r"
+    exit code: 2
+    --- stderr
+    error: [run]:main@1 has no rows of problem `n99`
+    help: one that flipped is `n0`
+    ");
+}
+
+#[test]
+fn the_store_is_looked_after() {
+    let workspace = workspace();
+    workspace.run(["run"]);
+    workspace.run(["run", "--set", "guesses=4"]);
+    let first = workspace.run(["runs", "--json"]).json()["runs"][1]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(workspace.run(["cache", "verify"]).code, Some(0));
+    workspace.run(["pin", &first]);
+    let would = workspace.run(["gc", "--keep-runs", "1", "--json"]).json();
+    assert_eq!((would["dry_run"].as_bool(), would["objects"].as_u64()), (Some(true), Some(0)), "{would}");
+    workspace.run(["pin", "--off", &first]);
+    assert_eq!(workspace.run(["rm", &first]).code, Some(0));
+    assert_eq!(workspace.run(["gc", "--keep-runs", "1", "--yes"]).code, Some(0));
+    // What the run that is left needs is there.
+    let again = workspace.run(["run", "--set", "guesses=4", "--json"]).json();
+    assert!(again["nodes"].as_array().expect("nodes").iter().all(|node| node["status"] == "cached"), "{again}");
+    assert!(workspace.run(["log", "--stage", "check@2"]).stdout.contains("stage cached"), "{}", workspace.run(["log"]));
+}
+
+#[test]
+fn an_audit_recomputes_a_sample_and_finds_what_is_not_so() {
+    let workspace = workspace();
+    workspace.run(["run"]);
+    let audit = ["audit", "latest", "--stages", "20", "--rows", "7"];
+    let sound = workspace.run(audit.iter().chain(&["--json"])).json();
+    assert_eq!(sound["same"], true, "{sound}");
+    let findings = sound["findings"].as_array().expect("findings");
+    assert_eq!(findings.len(), 14);
+    let guess = findings.iter().find(|finding| finding["node"] == "guess@2").expect("a sampled stage");
+    assert_eq!(guess["rows"], 7, "{guess}");
+
+    // A record that names another round's table.
+    let record = std::fs::read_to_string(
+        workspace
+            .path()
+            .join(".tracetune/runs")
+            .read_dir()
+            .expect("runs")
+            .next()
+            .expect("a run")
+            .expect("a run")
+            .path()
+            .join("run.json"),
+    )
+    .expect("run.json");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    let node =
+        |id: &str| record["nodes"].as_array().expect("nodes").iter().find(|node| node["id"] == id).expect("it").clone();
+    let (two, three) = (node("score@2"), node("score@3"));
+    let key = three["key"].as_str().expect("a key");
+    let path = workspace.path().join(format!(".tracetune/actions/{}/{key}.json", &key[..2]));
+    let digest = |node: &serde_json::Value| node["outputs"]["metrics"]["digest"].as_str().expect("a digest").to_owned();
+    let text = std::fs::read_to_string(&path).expect("the record").replace(&digest(&three), &digest(&two));
+    std::fs::write(&path, text).expect("the record");
+    let found = workspace.run(audit.iter().chain(&["--json"]));
+    assert_eq!(found.code, Some(1), "{found}");
+    let findings = found.json()["findings"].as_array().expect("findings").clone();
+    let wrong: Vec<_> = findings.iter().filter(|finding| finding["different"] != serde_json::json!([])).collect();
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    assert_eq!(wrong[0]["node"], "score@3");
 }

@@ -172,6 +172,17 @@ impl Store {
         write_json(self, &self.action_path(&record.key), record)
     }
 
+    /// Takes an action and its objects over from another store; on one file system they are the same files.
+    ///
+    /// # Errors
+    /// An object is not there, or can't be written here.
+    pub fn take_over(&self, from: &Self, record: &ActionRecord) -> Result<(), CacheError> {
+        for digest in super::clear::named_by(record) {
+            self.take_object(from, &digest)?;
+        }
+        self.put_action(record)
+    }
+
     /// The action that a recipe last led to.
     ///
     /// # Errors

@@ -170,7 +170,7 @@ impl Store {
 }
 
 /// The objects that an action needs.
-fn named_by(record: &ActionRecord) -> Vec<Digest> {
+pub(super) fn named_by(record: &ActionRecord) -> Vec<Digest> {
     let outputs = record.outputs.values();
     outputs.flat_map(|output| output.files.iter().map(|file| file.digest).chain([output.digest])).collect()
 }

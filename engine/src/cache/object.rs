@@ -62,6 +62,19 @@ impl Store {
         Err(CacheError::Lost { digest: *digest, damaged: true })
     }
 
+    /// Links or copies an object of another store.
+    pub(super) fn take_object(&self, from: &Self, digest: &Digest) -> Result<(), CacheError> {
+        let (source, target) = (from.object_path(digest), self.object_path(digest));
+        if target.is_file() {
+            return Ok(());
+        }
+        make_folder(target.parent().unwrap_or(&self.root))?;
+        if std::fs::hard_link(&source, &target).is_ok() {
+            return Ok(());
+        }
+        self.put_bytes(&from.bytes(digest)?).map(|_| ())
+    }
+
     /// Whether the object is there, whatever its bytes.
     pub(super) fn has_object(&self, digest: &Digest) -> bool {
         self.object_path(digest).is_file()

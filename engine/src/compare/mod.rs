@@ -310,6 +310,32 @@ impl Side {
         record.nodes.iter().filter(is_own)
     }
 
+    /// The figure of a metric in a split.
+    pub fn figure(&self, split: &str, metric: &str) -> Option<&Figure> {
+        self.metrics.iter().find(|figure| figure.split == split && figure.metric == metric)
+    }
+
+    /// The splits that it has figures of pass@k of.
+    pub fn splits(&self) -> Vec<&str> {
+        let scored = self.metrics.iter().filter(|figure| figure.k.is_some());
+        let splits: BTreeSet<&str> = scored.map(|figure| figure.split.as_str()).collect();
+        splits.into_iter().collect()
+    }
+
+    /// What a parameter was set to in the stages of a kind, each value once.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn settings_of(&self, store: &Store, kind: &str, param: &str) -> Result<Vec<Value>, CompareError> {
+        let mut values = Vec::new();
+        for node in self.nodes().filter(|node| node.kind == kind) {
+            let Some(record) = node.key.map(|key| store.recorded_action(&key)).transpose()?.flatten() else { continue };
+            let value = record.params.get(param).cloned();
+            values.extend(value.filter(|value| !values.contains(value)));
+        }
+        Ok(values)
+    }
+
     /// The tables that hold rows of a problem, the widest of the latest round first: verified samples with all that led
     /// to them.
     ///

@@ -42,7 +42,7 @@ pub struct Choice {
     pub sweep: bool,
     /// Those of `[ablations]`, beside the pipeline without any.
     pub ablations: bool,
-    /// Only those of these names; a name is a whole variant's, or one of the parts between its slashes.
+    /// Only those of these names; a name that is no variant's stands for all that have it between their slashes.
     pub only: Vec<String>,
     /// Only those of which this is true, e.g. `temperature<1`: an axis of the sweep, a comparison, a value.
     pub conditions: Vec<String>,
@@ -154,8 +154,11 @@ impl<'a> Declared<'a> {
             }
         }
         if !choice.only.is_empty() {
-            let is_named = |variant: &Variant, name: &String| {
-                variant.name == *name || variant.name.split('/').any(|part| part == name)
+            let whole = |name: &String| chosen.iter().any(|variant| variant.name == *name);
+            let wholes: Vec<&String> = choice.only.iter().filter(|name| whole(name)).collect();
+            let is_named = |variant: &Variant, name: &String| match wholes.contains(&name) {
+                true => variant.name == *name,
+                false => variant.name.split('/').any(|part| part == name),
             };
             if let Some(unknown) = choice.only.iter().find(|name| !chosen.iter().any(|one| is_named(one, name))) {
                 let names = || chosen.iter().map(|variant| variant.name.as_str());

@@ -27,7 +27,8 @@ use crate::ui::{helped, numbers, style};
   tracetune compare latest                       a run's first results against its last, variant by variant
   tracetune compare 20261122-1930 20261122-2010  two runs, by the beginnings of their ids
   tracetune compare latest:main@0 latest:no-trace@3
-  tracetune compare latest --problem mini/test/00007")]
+  tracetune compare latest --problem mini/test/00007
+  tracetune compare latest --paper")]
 pub(crate) struct Args {
     /// `RUN`, `RUN:VARIANT` or `RUN:VARIANT@ROUND`
     #[arg(required = true, value_name = "RUN")]
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// Show what the baseline and the last side wrote for this problem, as a diff
     #[arg(long, value_name = "ID")]
     problem: Option<String>,
+    /// Put the figures beside the paper's, with what is different about the set-up
+    #[arg(long, conflicts_with_all = ["problem", "out"])]
+    paper: bool,
     /// Put the answer into Markdown tables
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
@@ -59,6 +63,9 @@ pub(crate) fn compare(args: &Args, session: &Session) -> anyhow::Result<u8> {
     if let Some(problem) = &args.problem {
         return show_problem(&comparison, problem, &store, session);
     }
+    if args.paper {
+        return beside_the_paper(&comparison, &store, args, session);
+    }
     if session.ui.json {
         let sides: Vec<_> = comparison
             .sides
@@ -73,12 +80,7 @@ pub(crate) fn compare(args: &Args, session: &Session) -> anyhow::Result<u8> {
         }));
         return Ok(exit::DONE);
     }
-    let tables = tables(&comparison);
-    for (index, table) in tables.iter().enumerate() {
-        let gap = if index > 0 { "\n" } else { "" };
-        let text = if args.markdown { table.markdown() } else { table.text() };
-        session.ui.answer(format_args!("{gap}{text}"));
-    }
+    print(&tables(&comparison), args.markdown, session);
     let intervals = comparison.flips.len();
     if intervals >= MANY {
         let note = format!(
@@ -201,7 +203,7 @@ fn tables(comparison: &Comparison) -> Vec<Captioned> {
 /// Whether a figure is a rate, to be shown in per cent.
 fn is_share(figure: &Figure) -> bool {
     let name = figure.metric.as_str();
-    figure.k.is_some() || name.contains("rate") || name.contains("gain")
+    figure.k.is_some() || name.starts_with("pass@") || name.contains("rate") || name.contains("gain")
 }
 
 fn cell(figure: &Figure, percent: bool) -> String {
@@ -232,6 +234,79 @@ fn flip_row(flips: &Flips) -> Vec<String> {
         p(flips.p_adjusted),
         named.join(" "),
     ]
+}
+
+fn print(tables: &[Captioned], markdown: bool, session: &Session) {
+    for (index, table) in tables.iter().enumerate() {
+        let gap = if index > 0 { "\n" } else { "" };
+        let text = if markdown { table.markdown() } else { table.text() };
+        session.ui.answer(format_args!("{gap}{text}"));
+    }
+}
+
+/// The paper's table with a row a side below, and the set-ups side by side.
+fn beside_the_paper(comparison: &Comparison, store: &Store, args: &Args, session: &Session) -> anyhow::Result<u8> {
+    let Some(paper) = session.app.paper else {
+        return Err(helped("no paper's figures come with this program", "leave out `--paper`"));
+    };
+    let columns = || paper.ks.iter().map(|k| format!("pass@{k}"));
+    let published = |(name, values): &(&str, &[f64])| {
+        let values = values.iter().map(|value| format!("{value:.1}"));
+        std::iter::once((*name).to_owned()).chain(values).collect::<Vec<String>>()
+    };
+    let mut rows: Vec<Vec<String>> = paper.rows.iter().map(published).collect();
+    let signed = paper.gain.1.iter().map(|value| format!("{value:+.1}"));
+    rows.push(std::iter::once(paper.gain.0.to_owned()).chain(signed).collect());
+    let mut ours = Vec::new();
+    for side in &comparison.sides {
+        for split in side.splits() {
+            let figures: Vec<Option<&Figure>> = columns().map(|metric| side.figure(split, &metric)).collect();
+            let cells = figures.iter().map(|figure| figure.map_or("-".to_owned(), |figure| cell(figure, true)));
+            let name = format!("{} round {}, {split}", side.variant, side.round);
+            rows.push(std::iter::once(name).chain(cells).collect());
+            let values: Vec<Option<f64>> = figures.iter().map(|figure| figure.map(|figure| figure.value)).collect();
+            ours.push(json!({"side": side.name(), "split": split, "values": values}));
+        }
+    }
+    for flips in &comparison.flips {
+        let side = &comparison.sides[flips.side];
+        let difference = flip_row(flips)[3].clone();
+        let empty = paper.ks.iter().skip(1).map(|_| String::new());
+        let name = format!("gain of {} round {}, {}", side.variant, side.round, flips.split);
+        rows.push([name, difference].into_iter().chain(empty).collect());
+    }
+    let last = &comparison.sides[comparison.sides.len() - 1];
+    let mut setup = Vec::new();
+    for (what, theirs, params) in paper.setup {
+        let mut values = Vec::new();
+        for (kind, param) in *params {
+            values.extend(last.settings_of(store, kind, param)?.iter().map(ToString::to_string));
+        }
+        if *what == "rounds" {
+            values.push(comparison.sides.iter().map(|side| side.round).max().unwrap_or_default().to_string());
+        }
+        if *what == "intervals" {
+            values.push("95 %, bootstrap over problems".to_owned());
+        }
+        setup.push(vec![(*what).to_owned(), (*theirs).to_owned(), values.join(", ")]);
+    }
+    if session.ui.json {
+        let published = |(name, values): &(&str, &[f64])| json!({"name": name, "values": values});
+        session.ui.answer_json(&json!({
+            "source": paper.source,
+            "k": paper.ks,
+            "paper": paper.rows.iter().chain([&paper.gain]).map(published).collect::<Vec<_>>(),
+            "ours": ours,
+            "setup": setup,
+        }));
+        return Ok(exit::DONE);
+    }
+    let header = std::iter::once("in per cent".to_owned()).chain(columns().map(|name| format!(">{name}"))).collect();
+    let figures = Captioned { caption: paper.source.to_owned(), header, rows };
+    let header = ["what", "paper", "this run"].map(str::to_owned).to_vec();
+    let setup = Captioned { caption: "What is different about the set-up".to_owned(), header, rows: setup };
+    print(&[figures, setup], args.markdown, session);
+    Ok(exit::DONE)
 }
 
 /// A row of a problem on one side.

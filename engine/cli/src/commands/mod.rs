@@ -1,5 +1,6 @@
 //! The commands, a file each: its arguments and what it does.
 
+pub(crate) mod audit;
 pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod compare;
@@ -35,6 +36,7 @@ pub(crate) fn dispatch(command: &Command, session: &Session) -> anyhow::Result<u
         Command::Log(args) => log::log(args, session),
         Command::Pin(args) => pin::pin(args, session),
         Command::Rm(args) => rm::rm(args, session),
+        Command::Audit(args) => audit::audit(args, session),
         Command::Gc(args) => gc::gc(args, session),
         Command::Cache(args) => cache::cache(args, session),
         Command::Kinds(args) => kinds::kinds(args, session),

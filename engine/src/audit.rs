@@ -1,0 +1,196 @@
+//! Proves that a run's results are what its keys say: recomputes a random sample of its stages, and of the rows of its
+//! row stages, in a clean store, and compares the bytes.
+//!
+//! The clean store is given everything but the sample. A sampled row stage finds all its rows but the sampled ones; the
+//! table put together from both has the recorded digest only if the recomputed rows have the recorded bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::Serialize;
+
+use crate::cache::{ActionRecord, CacheError, Digest, PartGroup, Store};
+use crate::pipeline::{Node, Pipeline};
+use crate::plan::row_key;
+use crate::registry::Work;
+use crate::runs::{Run, RunStatus};
+use crate::schedule::{self, Event, NodeSummary, RunError, RunOptions};
+use crate::stage::RowKey;
+use crate::table::{TableError, row_digests};
+
+/// How much to recompute.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Stages.
+    pub stages: usize,
+    /// Units of row work (a row and a part) of each row stage.
+    pub rows: usize,
+    /// Which ones.
+    pub seed: u64,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// What became of a sampled stage.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// Its id.
+    pub node: String,
+    /// Its kind.
+    pub kind: String,
+    /// Units of row work that were recomputed; `None` for a table stage, which was recomputed whole.
+    pub rows: Option<u64>,
+    /// Outputs whose bytes are not the recorded ones.
+    pub different: Vec<Difference>,
+    /// Why it could not be recomputed.
+    pub error: Option<String>,
+}
+
+/// An output with other bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Its name.
+    pub output: String,
+    /// The digest in the run.
+    pub recorded: Digest,
+    /// The digest now; `None` if the output is not there.
+    pub recomputed: Option<Digest>,
+}
+
+impl Finding {
+    /// Whether every byte is the same.
+    pub fn is_same(&self) -> bool {
+        self.different.is_empty() && self.error.is_none()
+    }
+}
+
+/// Why there is nothing to say.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The run did not end well.
+    #[error("run `{0}` is not done: only a finished run can be audited")]
+    NotDone(String),
+    /// The run's pipeline is another one.
+    #[error("stage `{node}` of run `{run}` is not in the pipeline any more")]
+    OtherPipeline {
+        /// The run.
+        run: String,
+        /// The stage.
+        node: String,
+    },
+    /// What the run needs is gone.
+    #[error("nothing of run `{0}` is left in the store")]
+    Gone(String),
+    /// A store can't be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A table can't be read.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The stages could not run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Recomputes a sample of `run`, which `pipeline` made in `store`, in the empty store `clean`.
+///
+/// # Errors
+/// [`AuditError`]. Stages that fail or differ are findings, not errors.
+pub fn audit(
+    run: &Run,
+    pipeline: &Pipeline,
+    store: &Store,
+    clean: &Store,
+    options: &Options,
+    cancel: Arc<AtomicBool>,
+    observer: &(dyn Fn(Event) + Sync),
+) -> Result<Vec<Finding>, AuditError> {
+    if run.record.status != RunStatus::Done {
+        return Err(AuditError::NotDone(run.record.id.clone()));
+    }
+    let mut known: Vec<(&Node, ActionRecord)> = Vec::new();
+    for ran in &run.record.nodes {
+        let Some(key) = ran.key else { continue };
+        let Some(node) = pipeline.nodes.iter().find(|node| node.id == ran.id) else {
+            return Err(AuditError::OtherPipeline { run: run.record.id.clone(), node: ran.id.clone() });
+        };
+        known.extend(store.action(&key)?.map(|record| (node, record)));
+    }
+    if known.is_empty() {
+        return Err(AuditError::Gone(run.record.id.clone()));
+    }
+    let mut order: Vec<usize> = (0..known.len()).collect();
+    order.sort_by_key(|&index| *draw(options.seed, known[index].0.id.as_bytes()).as_bytes());
+    let sampled = &order[..options.stages.min(order.len())];
+    for (index, (node, record)) in known.iter().enumerate() {
+        if !sampled.contains(&index) {
+            clean.take_over(store, record)?;
+        } else if let Some(signature) = run.node(&node.id).ok().and_then(|node| node.signature) {
+            prefill(node, record, signature, store, clean, options)?;
+        }
+    }
+    let run_options = RunOptions { threads: options.threads, keep_going: true, run_id: Some("audit".to_owned()) };
+    let summary = schedule::run(pipeline, clean, &run_options, cancel, observer)?;
+    let mut findings: Vec<Finding> = Vec::new();
+    for &index in sampled {
+        let (node, record) = &known[index];
+        findings.extend(summary.nodes.iter().find(|ran| ran.id == node.id).map(|ran| finding(node, record, ran)));
+    }
+    findings.sort_by(|a, b| a.node.cmp(&b.node));
+    Ok(findings)
+}
+
+/// Gives the clean store all rows of a stage but the sampled ones.
+fn prefill(
+    node: &Node,
+    record: &ActionRecord,
+    signature: crate::cache::Signature,
+    store: &Store,
+    clean: &Store,
+    options: &Options,
+) -> Result<(), AuditError> {
+    let (Work::Rows(work), Some(shape)) = (node.stage_kind.work(), node.stage_kind.kind().row()) else {
+        return Ok(());
+    };
+    let input = record.parts.iter().find(|part| part.group == PartGroup::Input && part.name == shape.port);
+    let Some(table) = input.and_then(|part| part.value.parse::<Digest>().ok()) else { return Ok(()) };
+    let digests = row_digests(&store.table(&table)?, &shape.reads)?;
+    let parts = work.parts();
+    let mut items: Vec<(RowKey, i32)> =
+        digests.iter().flat_map(|row| parts.iter().map(|&part| (row_key(&signature, row, part), part))).collect();
+    items.sort_unstable_by_key(|(key, _)| *draw(options.seed, &key.0).as_bytes());
+    items.dedup();
+    let segments = store.segments(&signature)?;
+    let kept: Vec<(RowKey, i32)> =
+        items.into_iter().skip(options.rows).filter(|(key, _)| segments.contains(key)).collect();
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let (keys, parts): (Vec<RowKey>, Vec<i32>) = kept.into_iter().unzip();
+    let (added, counts) = segments.gather(&keys, &shape.adds)?;
+    let mut empty = clean.segments(&signature)?;
+    clean.put_segment(&signature, &mut empty, (&keys, &parts, &counts), &added)?;
+    Ok(())
+}
+
+fn finding(node: &Node, record: &ActionRecord, ran: &NodeSummary) -> Finding {
+    let recomputed = |name: &String| ran.outputs.get(name).map(|output| output.digest);
+    let different = record.outputs.iter().filter(|(name, output)| recomputed(name) != Some(output.digest));
+    let different = different.map(|(name, output)| Difference {
+        output: name.clone(),
+        recorded: output.digest,
+        recomputed: recomputed(name),
+    });
+    let is_done = !ran.outputs.is_empty();
+    Finding {
+        node: node.id.clone(),
+        kind: node.stage_kind.kind().name().to_owned(),
+        rows: node.stage_kind.kind().row().map(|_| ran.rows_computed),
+        different: if is_done { different.collect() } else { Vec::new() },
+        error: if is_done { None } else { Some(ran.message.clone().unwrap_or_else(|| "it did not run".to_owned())) },
+    }
+}
+
+fn draw(seed: u64, name: &[u8]) -> blake3::Hash {
+    blake3::Hasher::new().update(&seed.to_le_bytes()).update(name).finalize()
+}

@@ -1,0 +1,30 @@
+//! What NExT's authors measured, for `tracetune compare --paper`.
+
+use tracetune_cli::Paper;
+
+/// Ni et al. 2024 (arXiv:2404.14662v2), Table 2: MBPP-R's dev split, sampled.
+pub const NEXT: Paper = Paper {
+    source: "NExT (arXiv 2404.14662), Table 2: MBPP-R dev, end to end, in per cent",
+    ks: &[1, 5, 10, 25],
+    rows: &[
+        ("GPT-4, 3-shot", &[63.2, 75.1, 78.5, 82.7]),
+        ("GPT-3.5, 3-shot", &[42.9, 65.0, 70.7, 76.7]),
+        ("PaLM 2-L, 3-shot (base)", &[23.2, 45.7, 54.7, 65.0]),
+        ("PaLM 2-L + NExT, 0-shot", &[49.3, 68.1, 73.5, 79.4]),
+    ],
+    gain: ("gain of NExT", &[26.1, 22.4, 18.8, 14.4]),
+    setup: &[
+        ("model", "PaLM 2-L, closed; its base prompted with 3 exemplars", &[("model", "source")]),
+        (
+            "problems",
+            "MBPP-R: 10,047 training and 1,468 dev repairs of programs that models wrote",
+            &[("dataset", "source")],
+        ),
+        ("hard set", "the base solves fewer than 10 % of its samples", &[("filter", "hard_below")]),
+        ("samples", "32 a problem and round", &[("sample", "n")]),
+        ("temperature", "0.8", &[("sample", "temperature")]),
+        ("accepted samples", "all that pass", &[("filter", "cap")]),
+        ("rounds", "10, each from the base; the checkpoint by dev pass@1", &[]),
+        ("intervals", "none published", &[]),
+    ],
+};
