@@ -95,7 +95,7 @@ pub struct Flips {
     pub problems: usize,
     /// Paired difference of pass@1, the other side less the baseline.
     pub difference: Estimate,
-    /// Problems that only the other side solves with any of its samples.
+    /// Problems that only the other side solves: at least half of its samples pass.
     pub won: Vec<String>,
     /// Problems that only the baseline solves.
     pub lost: Vec<String>,
@@ -134,7 +134,7 @@ pub enum CompareError {
         known: Vec<i32>,
     },
     /// A run has no results to compare.
-    #[error("run `{run}` has no metrics: no stage of it evaluates, or it did not get there")]
+    #[error("run `{run}` has no results to compare: no stage of it evaluates, or it did not end yet")]
     NoResults {
         /// The run.
         run: String,
@@ -216,6 +216,10 @@ struct Results {
 
 impl Results {
     fn of(run: &Run) -> Result<Self, CompareError> {
+        // They are written when a run ends.
+        if !run.folder.join("metrics.parquet").exists() {
+            return Err(CompareError::NoResults { run: run.record.id.clone() });
+        }
         let mut results = Self { run: run.record.id.clone(), metrics: BTreeMap::new(), outcomes: BTreeMap::new() };
         for ((variant, round), figure) in figures(&run.metrics()?)? {
             results.metrics.entry((variant, round)).or_default().push(figure);
@@ -294,7 +298,7 @@ impl Side {
         format!("{}:{}@{}", self.run.record.id, self.variant, self.round)
     }
 
-    /// The nodes of its variant, up to its round. Labels that the file itself gives are parts of one pipeline.
+    /// The nodes of its variant. Labels that the file itself gives are parts of one pipeline.
     fn nodes(&self) -> impl Iterator<Item = &RunNode> {
         let record = &self.run.record;
         let of = |label: &str| {
@@ -304,9 +308,8 @@ impl Side {
             record.parts.iter().filter(is_it).map(String::as_str).max_by_key(|name| name.len()).unwrap_or(MAIN)
         };
         let own = of(&self.variant);
-        let is_own = move |node: &&RunNode| {
-            node.round <= self.round && (record.parts.is_empty() || node.variant.iter().any(|label| of(label) == own))
-        };
+        let is_own =
+            move |node: &&RunNode| record.parts.is_empty() || node.variant.iter().any(|label| of(label) == own);
         record.nodes.iter().filter(is_own)
     }
 
@@ -343,7 +346,7 @@ impl Side {
     /// The store can't be read. Tables that are gone are left out.
     pub fn rows_of(&self, store: &Store, problem: &str) -> Result<Option<(String, RecordBatch)>, CompareError> {
         let mut best: Option<((i32, bool, usize), String, RecordBatch)> = None;
-        for node in self.nodes() {
+        for node in self.nodes().filter(|node| node.round <= self.round) {
             let Some(output) = node.first_output.as_ref().and_then(|name| node.outputs.get(name)) else { continue };
             if output.rows == 0 {
                 continue;
@@ -369,29 +372,36 @@ impl Side {
     }
 }
 
-/// What each side's stages were set to, where it is not the same on all.
+/// What each side's stages were set to, where it is not the same on all. Of a stage that a side lacks, only its kind is
+/// told.
 fn param_differences(store: &Store, sides: &[Side]) -> Result<Vec<ParamDifference>, CompareError> {
     let settings = sides.iter().map(|side| settings(store, side)).collect::<Result<Vec<_>, _>>()?;
-    let names: BTreeSet<&String> = settings.iter().flat_map(BTreeMap::keys).collect();
-    let difference = |name: &String| {
+    let names: BTreeSet<&(String, String)> = settings.iter().flat_map(BTreeMap::keys).collect();
+    let difference = |name: &(String, String)| {
+        let (stage, param) = name;
         let values: Vec<Option<Value>> = settings.iter().map(|side| side.get(name).cloned()).collect();
+        let is_on_all = settings.iter().all(|side| side.contains_key(&(stage.clone(), KIND.to_owned())));
         let differ = values.iter().any(|value| *value != values[0]);
-        differ.then(|| ParamDifference { name: name.clone(), values })
+        (differ && (is_on_all || param == KIND)).then(|| ParamDifference { name: format!("{stage}.{param}"), values })
     };
     Ok(names.into_iter().filter_map(difference).collect())
 }
 
-/// `stage.param` and its value, of the last round that has the stage.
-fn settings(store: &Store, side: &Side) -> Result<BTreeMap<String, Value>, CompareError> {
+/// What a stage's kind and its version are listed as.
+const KIND: &str = "kind";
+
+/// Stage and parameter, and the value, of the last round that has the stage.
+fn settings(store: &Store, side: &Side) -> Result<BTreeMap<(String, String), Value>, CompareError> {
     let mut settings = BTreeMap::new();
     for node in side.nodes() {
         let Some(record) = node.key.map(|key| store.recorded_action(&key)).transpose()?.flatten() else { continue };
-        settings.insert(format!("{}.kind", node.stage), Value::String(format!("{} {}", record.kind, record.version)));
+        let mut set = |name: &str, value: Value| settings.insert((node.stage.clone(), name.to_owned()), value);
+        set(KIND, Value::String(format!("{} {}", record.kind, record.version)));
         for (name, value) in record.params.as_object().into_iter().flatten() {
-            settings.insert(format!("{}.{name}", node.stage), value.clone());
+            set(name, value.clone());
         }
         for part in record.parts.iter().filter(|part| part.group == PartGroup::Environment) {
-            settings.insert(format!("{} ({})", node.stage, part.name), Value::String(part.value.clone()));
+            set(&part.name, Value::String(part.value.clone()));
         }
     }
     Ok(settings)

@@ -17,9 +17,9 @@ impl Tally {
         if self.samples == 0 { 0.0 } else { self.passes as f64 / self.samples as f64 }
     }
 
-    /// Whether any sample passes.
+    /// Whether at least half of the samples pass.
     pub fn is_solved(self) -> bool {
-        self.passes > 0
+        self.samples > 0 && 2 * self.passes >= self.samples
     }
 }
 

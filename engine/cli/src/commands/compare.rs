@@ -21,7 +21,7 @@ use crate::ui::{helped, numbers, style};
 /// Compare runs, or variants of a run: settings, metrics, problems that flipped
 ///
 /// The first one is the baseline. Differences of pass@1 are paired by problem, with a 95 % bootstrap interval;
-/// McNemar's exact test is over the problems that only one side solves.
+/// McNemar's exact test is over the problems that only one side solves, with at least half of its samples.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   tracetune compare latest                       a run's first results against its last, variant by variant
@@ -147,6 +147,14 @@ impl Captioned {
     }
 }
 
+/// A setting's value. Numbers of 32 bits have the digits that their author wrote: 0.8, and not 0.800000011920929.
+fn written(value: &serde_json::Value) -> String {
+    match value.as_f64().filter(|_| value.is_f64()) {
+        Some(number) if f64::from(number as f32) == number => (number as f32).to_string(),
+        _ => value.to_string(),
+    }
+}
+
 /// `A`, `B`, …, `Z`, `S27`.
 fn letter(place: usize) -> String {
     match u8::try_from(place) {
@@ -164,9 +172,8 @@ fn tables(comparison: &Comparison) -> Vec<Captioned> {
     let header = ["side", "run", "variant", ">round"].map(str::to_owned).to_vec();
     let mut tables = vec![Captioned { caption: "Sides".to_owned(), header, rows: side_rows.collect() }];
     if !comparison.params.is_empty() {
-        let value = |value: &Option<serde_json::Value>| {
-            value.as_ref().map_or("-".to_owned(), |value| cut(&value.to_string(), 40))
-        };
+        let value =
+            |value: &Option<serde_json::Value>| value.as_ref().map_or("-".to_owned(), |value| cut(&written(value), 40));
         let rows = comparison
             .params
             .iter()
@@ -280,7 +287,7 @@ fn beside_the_paper(comparison: &Comparison, store: &Store, args: &Args, session
     for (what, theirs, params) in paper.setup {
         let mut values = Vec::new();
         for (kind, param) in *params {
-            values.extend(last.settings_of(store, kind, param)?.iter().map(ToString::to_string));
+            values.extend(last.settings_of(store, kind, param)?.iter().map(written));
         }
         if *what == "rounds" {
             values.push(comparison.sides.iter().map(|side| side.round).max().unwrap_or_default().to_string());
