@@ -1,6 +1,6 @@
 //! What NExT's authors measured, for `tracetune compare --paper`.
 
-use tracetune_cli::Paper;
+use tracetune_cli::{Paper, Setup};
 
 /// Ni et al. 2024 (arXiv:2404.14662v2), Table 2: MBPP-R's dev split, sampled.
 pub const NEXT: Paper = Paper {
@@ -14,17 +14,21 @@ pub const NEXT: Paper = Paper {
     ],
     gain: ("gain of NExT", &[26.1, 22.4, 18.8, 14.4]),
     setup: &[
-        ("model", "PaLM 2-L, closed; its base prompted with 3 exemplars", &[("model", "source")]),
-        (
+        setup("model", "PaLM 2-L, closed; its base prompted with 3 exemplars", &[("model", "source")]),
+        setup(
             "problems",
             "MBPP-R: 10,047 training and 1,468 dev repairs of programs that models wrote",
             &[("dataset", "source")],
         ),
-        ("hard set", "the base solves fewer than 10 % of its samples", &[("filter", "hard_below")]),
-        ("samples", "32 a problem and round", &[("sample", "n")]),
-        ("temperature", "0.8", &[("sample", "temperature")]),
-        ("accepted samples", "all that pass", &[("filter", "cap")]),
-        ("rounds", "10, each from the base; the checkpoint by dev pass@1", &[]),
-        ("intervals", "none published", &[]),
+        setup("hard set", "the base solves fewer than 10 % of its samples", &[("filter", "hard_below")]),
+        setup("samples", "32 a problem and round", &[("sample", "n")]),
+        setup("temperature", "0.8", &[("sample", "temperature")]),
+        setup("accepted samples", "all that pass", &[("filter", "cap")]),
+        setup("rounds", "10, each from the base; the checkpoint by dev pass@1", &[]),
+        setup("intervals", "none published", &[]),
     ],
 };
+
+const fn setup(what: &'static str, there: &'static str, here: &'static [(&'static str, &'static str)]) -> Setup {
+    Setup { what, there, here }
+}

@@ -42,8 +42,19 @@ pub struct Paper {
     pub rows: &'static [(&'static str, &'static [f64])],
     /// The row of differences.
     pub gain: (&'static str, &'static [f64]),
-    /// How it was measured: what, how, and the kinds' parameters that say so of a run.
-    pub setup: &'static [(&'static str, &'static str, &'static [(&'static str, &'static str)])],
+    /// How it was measured.
+    pub setup: &'static [Setup],
+}
+
+/// A part of how a published figure was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// What it is about, e.g. `samples`.
+    pub what: &'static str,
+    /// How it was there.
+    pub there: &'static str,
+    /// Kinds and their parameters that say how it is in a run.
+    pub here: &'static [(&'static str, &'static str)],
 }
 
 /// One line of `tracetune doctor`.

@@ -207,11 +207,15 @@ fn named(store: &Store, word: &str, alone: bool) -> Result<Vec<Side>, CompareErr
     }
 }
 
-/// A run's telemetry by variant and round.
+/// A variant and a round.
+type Place = (String, i32);
+
+/// A run's telemetry.
 struct Results {
     run: String,
-    metrics: BTreeMap<(String, i32), Vec<Figure>>,
-    outcomes: BTreeMap<(String, i32), BTreeMap<String, BTreeMap<String, Tally>>>,
+    metrics: BTreeMap<Place, Vec<Figure>>,
+    /// Problems by split.
+    outcomes: BTreeMap<Place, BTreeMap<String, BTreeMap<String, Tally>>>,
 }
 
 impl Results {
@@ -268,7 +272,7 @@ impl Results {
 }
 
 /// The lines of `metrics.parquet`.
-fn figures(batch: &RecordBatch) -> Result<Vec<((String, i32), Figure)>, CompareError> {
+fn figures(batch: &RecordBatch) -> Result<Vec<(Place, Figure)>, CompareError> {
     let text = |name: &str| read_column::<String>(batch, name).map_err(TableError::from);
     let (variants, splits, metrics) = (text("variant")?, text("split")?, text("metric")?);
     let rounds = read_column::<i32>(batch, "round").map_err(TableError::from)?;

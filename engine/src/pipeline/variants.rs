@@ -129,9 +129,7 @@ impl<'a> Declared<'a> {
     /// # Errors
     /// What is wrong with the choice.
     pub(super) fn chosen(&self, choice: &Choice) -> Result<Vec<Variant<'a>>, Diagnostic> {
-        let any = |variants: &[Variant], names: &[String]| {
-            variants.iter().any(|variant| names.iter().any(|name| *name == variant.name))
-        };
+        let any = |variants: &[Variant], names: &[String]| variants.iter().any(|variant| names.contains(&variant.name));
         let sweep = choice.sweep || !choice.conditions.is_empty() || any(&self.sweep, &choice.only);
         let ablations = choice.ablations || (!choice.only.is_empty() && !sweep) || any(&self.ablations, &choice.only);
         let missing = |what: &str, example: &str| {
@@ -401,16 +399,19 @@ fn point_name(values: &[Assignment]) -> String {
     parts.join(",")
 }
 
+/// Whether a comparison holds for two values in this order.
+type Holds = fn(Ordering) -> bool;
+
 /// `temperature<1`.
 struct Condition {
     axis: String,
-    holds: fn(Ordering) -> bool,
+    holds: Holds,
     value: toml::Value,
 }
 
 impl Condition {
     fn parse(text: &str, declared: &Declared) -> Result<Self, Diagnostic> {
-        const COMPARISONS: [(&str, fn(Ordering) -> bool); 7] = [
+        const COMPARISONS: [(&str, Holds); 7] = [
             ("<=", Ordering::is_le),
             (">=", Ordering::is_ge),
             ("!=", Ordering::is_ne),

@@ -284,18 +284,18 @@ fn beside_the_paper(comparison: &Comparison, store: &Store, args: &Args, session
     }
     let last = &comparison.sides[comparison.sides.len() - 1];
     let mut setup = Vec::new();
-    for (what, theirs, params) in paper.setup {
+    for part in paper.setup {
         let mut values = Vec::new();
-        for (kind, param) in *params {
+        for (kind, param) in part.here {
             values.extend(last.settings_of(store, kind, param)?.iter().map(written));
         }
-        if *what == "rounds" {
+        if part.what == "rounds" {
             values.push(comparison.sides.iter().map(|side| side.round).max().unwrap_or_default().to_string());
         }
-        if *what == "intervals" {
+        if part.what == "intervals" {
             values.push("95 %, bootstrap over problems".to_owned());
         }
-        setup.push(vec![(*what).to_owned(), (*theirs).to_owned(), values.join(", ")]);
+        setup.push(vec![part.what.to_owned(), part.there.to_owned(), values.join(", ")]);
     }
     if session.ui.json {
         let published = |(name, values): &(&str, &[f64])| json!({"name": name, "values": values});
