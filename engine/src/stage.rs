@@ -32,6 +32,15 @@ pub enum StageError {
         /// What the user can do.
         help: Option<String>,
     },
+    /// Something that may be gone a moment later (a worker died, a server is busy): the engine tries again, with
+    /// growing pauses. Never for what the data or the parameters decide: that would fail the same way again.
+    #[error("{message}")]
+    Transient {
+        /// What went wrong.
+        message: String,
+        /// What the user can do if it does not go away.
+        help: Option<String>,
+    },
     /// The run was interrupted; finished segments are kept.
     #[error("interrupted")]
     Cancelled,

@@ -89,6 +89,10 @@ impl TableStage for CommandKind {
         let child = command.spawn().map_err(|error| StageError::input(format!("can't start `{program}`: {error}")))?;
         let status = wait(child, cx)?;
         let log = String::from_utf8_lossy(&fs_err::read(&log)?).into_owned();
+        if status.code() == Some(TEMPORARY_FAILURE) {
+            let message = format!("`{program}` ended with {status}: try again\n{}", tail(&log));
+            return Err(StageError::Transient { message, help: None });
+        }
         if !status.success() {
             return Err(StageError::input(format!("`{program}` ended with {status}\n{}", tail(&log))));
         }
@@ -103,6 +107,9 @@ impl TableStage for CommandKind {
         Ok(Outputs::from([("rows", Artifact::Table(table))]))
     }
 }
+
+/// `EX_TEMPFAIL` of sysexits.h: the program asks to be tried again.
+const TEMPORARY_FAILURE: i32 = 75;
 
 /// Where the program finds an input.
 fn path_of(port: &str, artifact: &Artifact, cx: &Context) -> Result<PathBuf, StageError> {
@@ -201,6 +208,13 @@ mod tests {
         let error = call(folder.path(), "env; exit 3", false).unwrap_err().to_string();
         assert!(error.contains("ended with exit status: 3") && error.contains("GREETING=hello"), "{error}");
         assert!(!error.contains("HOME=") && !error.contains("CARGO"), "{error}");
+    }
+
+    #[test]
+    fn exit_status_75_asks_for_another_attempt() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = call(folder.path(), "echo busy >&2; exit 75", false).unwrap_err();
+        assert!(matches!(&error, StageError::Transient { message, .. } if message.ends_with("busy")), "{error}");
     }
 
     #[test]

@@ -90,3 +90,25 @@ fn make_writable(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644));
 }
+
+#[test]
+fn a_failure_that_goes_away_is_tried_again() {
+    let workspace = workspace();
+    // Asks once to be tried again (exit status 75), then works.
+    let script = r#"
+n=$(cat tries 2>/dev/null || echo 0)
+echo $((n + 1)) > tries
+[ "$n" -ge 1 ] || exit 75
+cp rows.parquet "$TRACETUNE_OUT"
+"#;
+    workspace.write("busy.sh", script);
+    std::fs::write(workspace.path().join("rows.parquet"), include_bytes!("../golden/traced.parquet")).expect("rows");
+    workspace.write(
+        "busy.toml",
+        "[stages.busy]\nkind = \"command\"\nrun = [\"sh\", \"busy.sh\"]\nfiles = [\"busy.sh\", \"rows.parquet\"]\n",
+    );
+    let ran = workspace.run(["run", "busy.toml"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert!(ran.stderr.contains("busy: `sh busy.sh` ended with exit status: 75"), "{ran}");
+    assert_eq!(std::fs::read_to_string(workspace.path().join("tries")).expect("tries").trim(), "2");
+}

@@ -69,6 +69,15 @@ pub enum Event {
         /// Its outputs.
         outputs: Vec<(String, Digest)>,
     },
+    /// A stage failed in a way that may be gone a moment later: it is tried again. What it had finished is kept.
+    StageRetry {
+        /// The node's id.
+        node: String,
+        /// What went wrong.
+        error: String,
+        /// Seconds until then.
+        pause_s: f64,
+    },
     /// A stage failed.
     StageFailed {
         /// The node's id.
@@ -124,6 +133,7 @@ impl Event {
             | Self::StageNote { node, .. }
             | Self::StageCached { node, .. }
             | Self::StageFinished { node, .. }
+            | Self::StageRetry { node, .. }
             | Self::StageFailed { node, .. }
             | Self::StageSkipped { node, .. }
             | Self::Metrics { node, .. } => Some(node),

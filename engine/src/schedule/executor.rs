@@ -14,7 +14,7 @@ use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, OutputR
 use crate::pipeline::{NodeIndex, Pipeline};
 use crate::plan::{NoKey, Recipe, node_key, recipes};
 use crate::runs::{NodeLog, RunLog, RunStatus, StageStatus, first_output, metrics_of, outcomes_of};
-use crate::stage::Reporter;
+use crate::stage::{Reporter, StageError};
 
 /// How often a node's lost outputs are computed again before the run gives up on them.
 const MOST_RECOVERIES: u32 = 3;
@@ -86,6 +86,9 @@ pub(super) fn run(
     });
     executor.finish()
 }
+
+/// How long to wait before each further attempt at a stage whose failure may be gone a moment later.
+const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(3), Duration::from_secs(15)];
 
 enum Message {
     Event(Event),
@@ -191,8 +194,24 @@ impl<'a> Executor<'a> {
             reporter: Arc::new(NoteKeeper { reporter: Box::new(reporter), notes: Mutex::default() }),
         };
         let sender = self.sender.clone();
+        let cancel = Arc::clone(&self.cancel);
         let work = move || {
-            let result = job.run().map(Box::new);
+            let mut pauses = RETRY_PAUSES.iter();
+            let result = loop {
+                let result = job.run();
+                let (Err(JobError::Stage(StageError::Transient { message, .. })), Some(pause)) =
+                    (&result, pauses.next())
+                else {
+                    break result.map(Box::new);
+                };
+                let (node, error) = (job.node.id.clone(), message.clone());
+                let retry = Event::StageRetry { node, error, pause_s: pause.as_secs_f64() };
+                let _ = sender.send(Message::Event(retry));
+                let until = Instant::now() + *pause;
+                while Instant::now() < until && !cancel.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(20));
+                }
+            };
             // The executor waits for this message; it is gone only if it panicked.
             let _ = sender.send(Message::Ended(node, result));
         };

@@ -66,7 +66,7 @@ impl JobError {
 
     pub(super) fn help(&self) -> Option<String> {
         match self {
-            Self::Stage(StageError::Environment { help, .. }) => help.clone(),
+            Self::Stage(StageError::Environment { help, .. } | StageError::Transient { help, .. }) => help.clone(),
             _ => None,
         }
     }
@@ -81,7 +81,7 @@ pub(super) fn output_error(kind: &str, what: &str) -> JobError {
 
 impl Job<'_> {
     /// Computes the node, unless another run did so in the meantime.
-    pub(super) fn run(self) -> Result<Computed, JobError> {
+    pub(super) fn run(&self) -> Result<Computed, JobError> {
         let meter = Meter::start();
         let cancel = Arc::clone(&self.cancel);
         let cancelled = move || cancel.load(std::sync::atomic::Ordering::Relaxed);
@@ -130,7 +130,7 @@ impl Job<'_> {
             key: self.key,
             kind: stage.kind().name().to_owned(),
             version: stage.kind().version(),
-            parts: self.parts,
+            parts: self.parts.clone(),
             params: stage.params().clone(),
             outputs,
             items,

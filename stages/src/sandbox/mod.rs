@@ -141,9 +141,10 @@ impl From<SandboxError> for StageError {
                 error.to_string(),
                 "run on Linux, in a container that allows seccomp filters if in one",
             ),
-            SandboxError::ForkServer(_) => {
-                Self::environment(error.to_string(), "`tracetune doctor` shows what the sandbox needs")
-            }
+            SandboxError::ForkServer(_) => Self::Transient {
+                message: error.to_string(),
+                help: Some("`tracetune doctor` shows what the sandbox needs".to_owned()),
+            },
         }
     }
 }

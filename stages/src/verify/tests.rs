@@ -11,7 +11,8 @@ pub(crate) fn sandbox() -> Option<&'static Sandbox> {
     SANDBOX
         .get_or_init(|| match Python::find() {
             Ok(python) => {
-                let limits = Limits { cpu_s: 1, ..Limits::default() };
+                // Little memory: filling it must not take a second of CPU time on a busy machine either.
+                let limits = Limits { cpu_s: 1, memory_bytes: 128 << 20, ..Limits::default() };
                 Some(Sandbox::start(&python, limits, 2).expect("the sandbox starts"))
             }
             Err(_) => None,

@@ -101,6 +101,9 @@ impl<'a> Progress<'a> {
                 let text = style::line(Verb::Failed, format_args!("{node}: {error}{help}"));
                 self.print(&text, true);
             }
+            Event::StageRetry { node, error, pause_s } => {
+                self.line(Verb::Note, format_args!("{node}: {error}; again in {}", numbers::seconds(*pause_s)));
+            }
             Event::StageNote { node, text } => self.line(Verb::Note, format_args!("{node}: {text}")),
             Event::RunFinished { .. } => {
                 for (_, bar) in state.running.drain() {
