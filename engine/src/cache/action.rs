@@ -169,7 +169,7 @@ impl Store {
     /// # Errors
     /// The store can't be written.
     pub fn put_action(&self, record: &ActionRecord) -> Result<(), CacheError> {
-        write_json(self, &self.action_path(&record.key), record)
+        write_json(self, Destination::Record(self.action_path(&record.key)), record)
     }
 
     /// Takes an action and its objects over from another store; on one file system they are the same files.
@@ -201,7 +201,7 @@ impl Store {
         if read_json::<Pointer>(&path)?.is_some_and(|known| known == pointer) {
             return Ok(());
         }
-        write_json(self, &path, &pointer)
+        write_json(self, Destination::Pointer(path), &pointer)
     }
 
     fn action_path(&self, key: &ActionKey) -> PathBuf {
@@ -224,8 +224,8 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CacheError> 
     }
 }
 
-fn write_json<T: Serialize>(store: &Store, path: &Path, value: &T) -> Result<(), CacheError> {
+fn write_json<T: Serialize>(store: &Store, destination: Destination, value: &T) -> Result<(), CacheError> {
     let mut text = serde_json::to_vec_pretty(value).expect("a record is plain data");
     text.push(b'\n');
-    store.write_file(Destination::Record(path.to_owned()), &text)
+    store.write_file(destination, &text)
 }

@@ -16,6 +16,9 @@ pub(crate) enum Destination {
     Object,
     /// A record, at a path of the store.
     Record(PathBuf),
+    /// A pointer, at a path of the store. Not synced: one that a power cut destroys can't be read, and counts as one
+    /// that was never written.
+    Pointer(PathBuf),
     /// A run's telemetry, at a path of the store. Not synced: a run that finds everything in the cache should not
     /// wait for the disk, and after a power cut it can be run again to write the same.
     Telemetry(PathBuf),
@@ -42,7 +45,7 @@ impl Store {
         let (path, mode, synced) = match destination {
             Destination::Object => (self.object_path(&digest), 0o444, true),
             Destination::Record(path) => (path, 0o644, true),
-            Destination::Telemetry(path) => (path, 0o644, false),
+            Destination::Pointer(path) | Destination::Telemetry(path) => (path, 0o644, false),
         };
         staged
             .as_file()

@@ -4,6 +4,7 @@
 //! are free. A loop that may stop early runs round by round, because what a round decides must not depend on which
 //! node happened to finish first. For the same reason a reference to a loop's best round waits for the whole loop.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::rounds;
@@ -172,7 +173,7 @@ impl Phase {
     }
 }
 
-/// Where a run is.
+/// Where a run is. What happens to a node costs time for the nodes that wait for it, not for all of them.
 pub(crate) struct State {
     description: Description,
     phases: Vec<Phase>,
@@ -181,6 +182,16 @@ pub(crate) struct State {
     /// Rounds after which each loop has stopped.
     stopped: Vec<Option<usize>>,
     halted: Option<Skip>,
+    /// The nodes that something may change for when a node is settled.
+    dependents: Vec<Vec<NodeIndex>>,
+    /// Waiting nodes that are to be looked at.
+    candidates: BTreeSet<NodeIndex>,
+    /// Nodes in [`Phase::Queued`].
+    queue: BTreeSet<NodeIndex>,
+    /// Nodes that are not settled.
+    unsettled: usize,
+    /// Nodes that are looked up or run.
+    active: usize,
 }
 
 enum Readiness {
@@ -191,12 +202,18 @@ enum Readiness {
 
 impl State {
     pub(crate) fn new(description: Description) -> Self {
+        let count = description.nodes.len();
         Self {
-            phases: vec![Phase::Waiting; description.nodes.len()],
-            values: vec![RoundValues::default(); description.nodes.len()],
+            phases: vec![Phase::Waiting; count],
+            values: vec![RoundValues::default(); count],
             free_threads: description.threads.max(1),
             stopped: vec![None; description.loops.len()],
             halted: None,
+            dependents: description.dependents(),
+            candidates: (0..count).collect(),
+            queue: BTreeSet::new(),
+            unsettled: count,
+            active: 0,
             description,
         }
     }
@@ -206,34 +223,35 @@ impl State {
         match happening {
             Happening::Done(node, values) => {
                 self.values[node] = values;
-                self.leave(node, Phase::Done);
+                self.enter(node, Phase::Done);
             }
-            Happening::Miss(node) => self.leave(node, Phase::Queued),
+            Happening::Miss(node) => self.enter(node, Phase::Queued),
             Happening::Failed(node) => {
-                self.leave(node, Phase::Failed);
-                if !self.description.keep_going {
-                    self.halted.get_or_insert(Skip::Halted(node));
+                self.enter(node, Phase::Failed);
+                if !self.description.keep_going && self.halted.is_none() {
+                    self.halt(Skip::Halted(node));
                 }
             }
             Happening::Cancelled(node) => {
-                self.leave(node, Phase::Cancelled);
-                self.halted = Some(Skip::Interrupted);
+                self.enter(node, Phase::Cancelled);
+                self.halt(Skip::Interrupted);
             }
             Happening::InputLost(node, from) => {
-                self.leave(node, Phase::Waiting);
+                self.enter(node, Phase::Waiting);
                 if self.phases[from] == Phase::Done {
-                    self.phases[from] = Phase::Waiting;
+                    self.enter(from, Phase::Waiting);
                 }
             }
-            Happening::Interrupt => self.halted = Some(Skip::Interrupted),
+            Happening::Interrupt => self.halt(Skip::Interrupted),
         }
-        self.note_stopped_loops();
     }
 
-    /// What is to be done now. Each decision is given once.
+    /// What is to be done now, in the nodes' order. Each decision is given once.
     pub(crate) fn decide(&mut self) -> Vec<Decision> {
         let mut decisions = Vec::new();
-        for node in 0..self.phases.len() {
+        let mut from = 0;
+        while let Some(node) = self.next_to_look_at(from) {
+            from = node + 1;
             match (self.phases[node], self.halted) {
                 (Phase::Waiting, halted) => match (self.readiness(node), halted) {
                     // What can't run for a reason of its own says so rather than that the run ended.
@@ -241,34 +259,40 @@ impl State {
                         decisions.push(self.skip(node, skip));
                     }
                     (Readiness::Ready, None) => {
-                        self.phases[node] = Phase::LookedUp;
+                        self.enter(node, Phase::LookedUp);
                         decisions.push(Decision::Lookup(node));
                     }
-                    (Readiness::Wait, None) => {}
+                    (Readiness::Wait, None) => _ = self.candidates.remove(&node),
                 },
                 (Phase::Queued, Some(skip)) => decisions.push(self.skip(node, skip)),
                 (Phase::Queued, None) => {
                     let threads = self.description.nodes[node].threads.clamp(1, self.description.threads);
                     if threads <= self.free_threads {
-                        self.free_threads -= threads;
-                        self.phases[node] = Phase::Running(threads);
+                        self.enter(node, Phase::Running(threads));
                         decisions.push(Decision::Start(node, threads));
                     }
                 }
-                _ => {}
+                _ => _ = self.candidates.remove(&node),
             }
         }
         decisions
     }
 
+    /// The first node from there on for which there may be something to decide.
+    fn next_to_look_at(&self, from: NodeIndex) -> Option<NodeIndex> {
+        let may_leave_queue = self.free_threads > 0 || self.halted.is_some();
+        let queued = if may_leave_queue { self.queue.range(from..).next() } else { None };
+        self.candidates.range(from..).next().into_iter().chain(queued).min().copied()
+    }
+
     /// Whether nothing is left to do.
     pub(crate) fn is_over(&self) -> bool {
-        self.phases.iter().all(|phase| phase.is_settled())
+        self.unsettled == 0
     }
 
     /// Whether something was started or is looked up, so that something will happen.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.phases.iter().any(|phase| matches!(phase, Phase::LookedUp | Phase::Running(_)))
+        self.active > 0
     }
 
     /// The node that a source means, once that is known.
@@ -277,15 +301,50 @@ impl State {
     }
 
     fn skip(&mut self, node: NodeIndex, skip: Skip) -> Decision {
-        self.leave(node, Phase::Skipped(skip));
+        self.enter(node, Phase::Skipped(skip));
         Decision::Skip(node, skip)
     }
 
-    fn leave(&mut self, node: NodeIndex, phase: Phase) {
-        if let Phase::Running(threads) = self.phases[node] {
-            self.free_threads += threads;
+    /// No further node starts.
+    fn halt(&mut self, skip: Skip) {
+        self.halted = Some(skip);
+        let waiting = (0..self.phases.len()).filter(|&node| self.phases[node] == Phase::Waiting);
+        self.candidates.extend(waiting);
+    }
+
+    /// The one way from phase to phase: keeps the counts and says who is to be looked at.
+    fn enter(&mut self, node: NodeIndex, phase: Phase) {
+        let before = std::mem::replace(&mut self.phases[node], phase);
+        match before {
+            Phase::Running(threads) => {
+                self.free_threads += threads;
+                self.active -= 1;
+            }
+            Phase::LookedUp => self.active -= 1,
+            Phase::Queued => _ = self.queue.remove(&node),
+            Phase::Waiting => _ = self.candidates.remove(&node),
+            _ => self.unsettled += 1,
         }
-        self.phases[node] = phase;
+        match phase {
+            Phase::Running(threads) => {
+                self.free_threads -= threads;
+                self.active += 1;
+            }
+            Phase::LookedUp => self.active += 1,
+            Phase::Queued => _ = self.queue.insert(node),
+            Phase::Waiting => _ = self.candidates.insert(node),
+            _ => {
+                self.unsettled -= 1;
+                self.look_at_dependents(node);
+                self.note_stopped_loop(node);
+            }
+        }
+    }
+
+    fn look_at_dependents(&mut self, node: NodeIndex) {
+        let phases = &self.phases;
+        let waiting = |dependent: &&NodeIndex| phases[**dependent] == Phase::Waiting;
+        self.candidates.extend(self.dependents[node].iter().filter(waiting));
     }
 
     fn readiness(&self, node: NodeIndex) -> Readiness {
@@ -361,15 +420,49 @@ impl State {
         self.description.loops[in_loop].rounds[round].iter().all(|&member| self.phases[member].is_settled())
     }
 
-    fn note_stopped_loops(&mut self) {
-        for (in_loop, description) in self.description.loops.iter().enumerate() {
-            let Some(patience) = description.patience.filter(|_| self.stopped[in_loop].is_none()) else { continue };
-            let value = |round: &Vec<NodeIndex>| round.iter().find_map(|&member| self.values[member].stop);
-            // A round that failed says nothing about the loop.
-            let is_done = |round: &&Vec<NodeIndex>| round.iter().all(|&member| self.phases[member] == Phase::Done);
-            let values: Vec<Option<f64>> = description.rounds.iter().take_while(is_done).map(value).collect();
-            self.stopped[in_loop] = (1..=values.len()).find(|&rounds| rounds::stops_after(&values[..rounds], patience));
+    /// Finds out whether a settled node ends its loop.
+    fn note_stopped_loop(&mut self, node: NodeIndex) {
+        let Some((in_loop, _)) = self.description.nodes[node].place else { return };
+        let description = &self.description.loops[in_loop];
+        let Some(patience) = description.patience.filter(|_| self.stopped[in_loop].is_none()) else { return };
+        let value = |round: &Vec<NodeIndex>| round.iter().find_map(|&member| self.values[member].stop);
+        // A round that failed says nothing about the loop.
+        let is_done = |round: &&Vec<NodeIndex>| round.iter().all(|&member| self.phases[member] == Phase::Done);
+        let values: Vec<Option<f64>> = description.rounds.iter().take_while(is_done).map(value).collect();
+        let stopped = (1..=values.len()).find(|&rounds| rounds::stops_after(&values[..rounds], patience));
+        if let Some(rounds) = stopped {
+            self.stopped[in_loop] = Some(rounds);
+            let later = description.rounds[rounds..].iter().flatten();
+            self.candidates.extend(later.filter(|member| self.phases[**member] == Phase::Waiting));
         }
+    }
+}
+
+impl Description {
+    /// For each node those whose readiness may change when it is settled.
+    fn dependents(&self) -> Vec<Vec<NodeIndex>> {
+        let mut dependents = vec![Vec::new(); self.nodes.len()];
+        for (node, described) in self.nodes.iter().enumerate() {
+            for source in &described.sources {
+                match source {
+                    Source::Node { node: needed, .. } => dependents[*needed].push(node),
+                    Source::Loop { in_loop, nodes, pick, .. } => {
+                        let description = &self.loops[*in_loop];
+                        if *pick == Pick::Last && description.patience.is_none() {
+                            nodes.last().into_iter().for_each(|&needed| dependents[needed].push(node));
+                        } else {
+                            description.rounds.iter().flatten().for_each(|&member| dependents[member].push(node));
+                        }
+                    }
+                }
+            }
+        }
+        for description in self.loops.iter().filter(|description| description.patience.is_some()) {
+            for rounds in description.rounds.windows(2) {
+                rounds[0].iter().for_each(|&member| dependents[member].extend(&rounds[1]));
+            }
+        }
+        dependents
     }
 }
 
