@@ -1,5 +1,5 @@
 //! What the engine costs a row and a stage: a large table of which little changed, and graphs of stages that do nothing.
-//! `cargo bench -p tracetune-engine --bench engine`
+//! `cargo bench -p tracetune-engine --bench engine [-- rows|chain|fan]`
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::collections::BTreeMap;
@@ -117,9 +117,13 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let registry = Registry::new().table::<Lines>().row::<Measure>().table::<Pass>();
+    let chosen = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let is_chosen = |name: &&str| chosen.as_ref().is_none_or(|chosen| chosen == name);
     println!("| what | figure |\n| --- | --- |");
-    rows(&registry)?;
-    for shape in ["chain", "fan"] {
+    if is_chosen(&"rows") {
+        rows(&registry)?;
+    }
+    for shape in ["chain", "fan"].into_iter().filter(is_chosen) {
         for stages in [10, 100, 1000, 10_000] {
             graph(&registry, shape, stages)?;
         }
