@@ -4,6 +4,7 @@ mod cli;
 mod diagnostics;
 mod golden;
 mod purity;
+mod readme;
 mod recovery;
 mod schema;
 #[allow(dead_code, reason = "each test binary uses its part of it")]

@@ -55,7 +55,7 @@ impl stage::Params for Params {
 ///
 /// # Errors
 /// [`StageError::Input`] with the end of its standard error if it can't be started, ends with a status other than 0, or
-/// leaves no readable Parquet file.
+/// leaves no readable Parquet file; [`StageError::Transient`] if it ends with 75 (`EX_TEMPFAIL`): it is tried again.
 pub struct CommandKind;
 
 impl TableStage for CommandKind {

@@ -130,6 +130,7 @@ pub(crate) enum Command {
     Show(commands::show::Args),
     Runs(commands::runs::Args),
     Compare(commands::compare::Args),
+    Query(commands::query::Args),
     Log(commands::log::Args),
     Pin(commands::pin::Args),
     Rm(commands::rm::Args),

@@ -567,6 +567,12 @@ fn the_store_is_looked_after() {
     let would = workspace.run(["gc", "--keep-runs", "1", "--json"]).json();
     assert_eq!((would["dry_run"].as_bool(), would["objects"].as_u64()), (Some(true), Some(0)), "{would}");
     workspace.run(["pin", "--off", &first]);
+    let with_pipeline = workspace.run(["gc", "--keep-runs", "0", "pipeline.toml", "--json"]).json();
+    assert!(
+        with_pipeline["records"].as_u64()
+            < workspace.run(["gc", "--keep-runs", "0", "--json"]).json()["records"].as_u64()
+    );
+    assert_eq!(workspace.run(["gc", "--keep-runs", "0", "--keep-days", "1", "--json"]).json()["objects"], 0);
     assert_eq!(workspace.run(["rm", &first]).code, Some(0));
     assert_eq!(workspace.run(["gc", "--keep-runs", "1", "--yes"]).code, Some(0));
     // What the run that is left needs is there.
@@ -616,4 +622,99 @@ fn an_audit_recomputes_a_sample_and_finds_what_is_not_so() {
     let wrong: Vec<_> = findings.iter().filter(|finding| finding["different"] != serde_json::json!([])).collect();
     assert_eq!(wrong.len(), 1, "{wrong:?}");
     assert_eq!(wrong[0]["node"], "score@3");
+}
+
+#[cfg(feature = "query")]
+#[test]
+fn sql_sees_all_runs_and_every_table() {
+    let workspace = workspace();
+    workspace.run(["run"]);
+    workspace.run(["run", "--set", "guesses=4"]);
+    let query = |sql: &str| workspace.run(["query", sql]);
+    assert_snapshot!(query("select round, value from metrics where metric = 'guesses' order by value, round"), @r"
+    exit code: 0
+    --- stdout
+    row  round  value
+      0      1  160.0
+      1      2  160.0
+      2      3  160.0
+      3      1  320.0
+      4      2  320.0
+      5      3  320.0
+    ");
+    assert_snapshot!(query("select verdict, count(*) as n from \"check@2\" group by verdict order by verdict"), @r"
+    exit code: 0
+    --- stdout
+    row  verdict    n
+      0  fail     125
+      1  pass      35
+    ");
+    assert_snapshot!(query("select count(*) as n from \"score@1.outcomes\" o join \"numbers\" n on o.problem_id = n.problem_id"), @r"
+    exit code: 0
+    --- stdout
+    row   n
+      0  40
+    ");
+    assert_snapshot!(query("select * from chekc"), @r#"
+    exit code: 2
+    --- stderr
+    error: run `[run]` has no stage `chekc`
+    help: did you mean `"check"`?
+    "#);
+    assert_snapshot!(query("select count(* from metrics"), @r#"
+    exit code: 2
+    --- stderr
+    error: SQL error: ParserError("Expected: ), found: from at Line: 1, Column: 16")
+    "#);
+}
+
+#[cfg(not(feature = "query"))]
+#[test]
+fn without_sql_query_says_what_to_do() {
+    let workspace = workspace();
+    workspace.run(["run"]);
+    assert_snapshot!(workspace.run(["query", "select 1"]), @r"
+    exit code: 2
+    --- stderr
+    error: this tracetune was built without SQL
+    help: build it with `--features query`, or ask DuckDB, Polars or pandas: README.md says how
+    ");
+}
+
+/// `node.output` and its digest, of a workspace's newest run.
+fn digests(workspace: &crate::support::Workspace) -> std::collections::BTreeMap<String, String> {
+    let answer = workspace.run(["show", "latest", "--json"]).json();
+    let mut digests = std::collections::BTreeMap::new();
+    for node in answer["run"]["nodes"].as_array().expect("nodes") {
+        for (name, output) in node["outputs"].as_object().expect("outputs") {
+            digests.insert(format!("{}.{name}", node["id"]), output["digest"].to_string());
+        }
+    }
+    digests
+}
+
+#[cfg(unix)]
+#[test]
+fn kills_at_any_moment_change_no_byte() {
+    let undisturbed = workspace();
+    let start = std::time::Instant::now();
+    undisturbed.run(["run", "-q"]);
+    let whole = start.elapsed();
+    let expected = digests(&undisturbed);
+    // Ten stores, ten kills each, the moments spread over a run's length.
+    for store in 0..10u32 {
+        let killed = workspace();
+        for kill in 0..10u32 {
+            let mut child =
+                killed.command(["run", "-q"]).stdout(std::process::Stdio::null()).spawn().expect("it starts");
+            std::thread::sleep(whole * ((store * 37 + kill * 61) % 100) / 100);
+            // It may have ended already.
+            let _ = child.kill();
+            child.wait().expect("its end");
+        }
+        let ran = killed.run(["run", "-q"]);
+        assert_eq!(ran.code, Some(0), "{ran}");
+        assert_eq!(digests(&killed), expected, "store {store}");
+        assert_eq!(killed.run(["cache", "verify"]).code, Some(0));
+    }
 }

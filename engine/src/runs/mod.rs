@@ -2,7 +2,7 @@
 
 mod log;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -243,22 +243,41 @@ pub fn load(store: &Store, id: &str) -> Result<Run, RunsError> {
     }
 }
 
-/// Clears out of the store what the last `keep_runs` runs and the pinned ones don't need. The folders of
-/// all runs stay: they are small. With `dry_run` it only counts.
+/// What [`clear`] leaves alone, beside the pinned runs.
+#[derive(Clone, Debug, Default)]
+pub struct Keep {
+    /// So many of the last runs.
+    pub runs: usize,
+    /// Runs that started since then.
+    pub since: Option<SystemTime>,
+    /// Actions, with their outputs: what a pipeline as it is now finds in the cache.
+    pub actions: HashSet<ActionKey>,
+}
+
+/// Clears out of the store what nothing to be kept needs. The folders of all runs stay: they are small. With `dry_run`
+/// it only counts.
 ///
 /// # Errors
 /// [`CacheError::InUse`] while a run goes on, or a file can't be removed.
-pub fn clear(store: &Store, keep_runs: usize, dry_run: bool) -> Result<Cleared, RunsError> {
+pub fn clear(store: &Store, keep: Keep, dry_run: bool) -> Result<Cleared, RunsError> {
     let runs = list(store)?;
-    let kept = &runs[runs.len().saturating_sub(keep_runs)..];
     let started = |run: &Run| run.record.started.parse::<jiff::Timestamp>().ok().map(SystemTime::from);
+    let first_of_last = runs.len().saturating_sub(keep.runs);
+    let is_young = |run: &Run| keep.since.is_some_and(|since| started(run).is_none_or(|started| started >= since));
+    let kept: Vec<&Run> = runs
+        .iter()
+        .enumerate()
+        .filter(|(index, run)| *index >= first_of_last || is_young(run))
+        .map(|(_, run)| run)
+        .collect();
     // Without a run nothing is a root, and only what nobody wrote just now goes.
-    let since = kept.first().map_or_else(|| Some(SystemTime::now()), started).unwrap_or(SystemTime::UNIX_EPOCH);
+    let since =
+        kept.first().map_or_else(|| Some(SystemTime::now()), |run| started(run)).unwrap_or(SystemTime::UNIX_EPOCH);
     let pinned = runs.iter().filter(|run| run.is_pinned());
-    let needed: Vec<&Run> = kept.iter().chain(pinned).collect();
+    let needed: Vec<&Run> = kept.into_iter().chain(pinned).collect();
     let nodes = || needed.iter().flat_map(|run| &run.record.nodes);
     let roots = Roots {
-        actions: nodes().filter_map(|node| node.key).collect(),
+        actions: keep.actions.into_iter().chain(nodes().filter_map(|node| node.key)).collect(),
         signatures: nodes().filter_map(|node| node.signature).collect(),
         since,
     };

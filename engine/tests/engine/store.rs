@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::support::{Number, Project, Ran};
 use tracetune_engine::cache::{CacheError, Digest};
-use tracetune_engine::runs::{self, RunStatus};
+use tracetune_engine::runs::{self, Keep, RunStatus};
 use tracetune_engine::table::Record;
 
 const TEXT: &str = "[stages.numbers]\nkind = \"numbers\"\nvalues = [1, 2, 3]\n\
@@ -162,10 +162,11 @@ fn clearing_leaves_what_the_last_runs_need() {
     let other = TEXT.replace("[1, 2, 3]", "[4, 5]");
     project.run(&other);
     let store = project.store();
-    let all = runs::clear(&store, 2, true).unwrap();
+    let keep = |runs: usize| Keep { runs, ..Keep::default() };
+    let all = runs::clear(&store, keep(2), true).unwrap();
     assert_eq!((all.records, all.objects), (0, 0));
-    let would = runs::clear(&store, 1, true).unwrap();
-    let cleared = runs::clear(&store, 1, false).unwrap();
+    let would = runs::clear(&store, keep(1), true).unwrap();
+    let cleared = runs::clear(&store, keep(1), false).unwrap();
     assert_eq!(would, cleared);
     // Two tables: `sum` gave both runs the same, and the rows have one signature, so their segments stay.
     assert_eq!(cleared.objects, 2);

@@ -12,11 +12,14 @@ pub(crate) mod kinds;
 pub(crate) mod log;
 pub(crate) mod pin;
 pub(crate) mod plan;
+pub(crate) mod query;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod show;
+#[cfg(feature = "query")]
+mod sql;
 pub(crate) mod why;
 
 use crate::args::Command;
@@ -33,6 +36,7 @@ pub(crate) fn dispatch(command: &Command, session: &Session) -> anyhow::Result<u
         Command::Show(args) => show::show(args, session),
         Command::Runs(args) => runs::runs(args, session),
         Command::Compare(args) => compare::compare(args, session),
+        Command::Query(args) => query::query(args, session),
         Command::Log(args) => log::log(args, session),
         Command::Pin(args) => pin::pin(args, session),
         Command::Rm(args) => rm::rm(args, session),
