@@ -718,3 +718,34 @@ fn kills_at_any_moment_change_no_byte() {
         assert_eq!(killed.run(["cache", "verify"]).code, Some(0));
     }
 }
+
+#[test]
+fn processes_at_once_share_the_work_and_one_takes_over() {
+    let workspace = workspace();
+    let spawn = || {
+        let mut command = workspace.command(["run", "--json", "--set", "rounds.guess.pause_ms=1"]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().expect("it starts")
+    };
+    let mut doomed = spawn();
+    let others = [spawn(), spawn()];
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    let _ = doomed.kill();
+    doomed.wait().expect("its end");
+    let answers = others.map(|child| {
+        let output = child.wait_with_output().expect("its end");
+        assert_eq!(output.status.code(), Some(0));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+    });
+    let computed = |answer: &serde_json::Value, id: &str| {
+        let nodes = answer["nodes"].as_array().expect("nodes");
+        nodes.iter().find(|node| node["id"] == id).expect("the node")["rows_computed"].as_u64().expect("a number")
+    };
+    for id in ["guess@1", "guess@2", "guess@3"] {
+        let sum: u64 = answers.iter().map(|answer| computed(answer, id)).sum();
+        // What the killed one had finished is not done again; nothing is done twice.
+        assert!(sum <= 320, "{id}: {sum} of 320 guesses");
+    }
+    let undisturbed = crate::workspace();
+    undisturbed.run(["run", "-q", "--set", "rounds.guess.pause_ms=1"]);
+    assert_eq!(digests(&workspace), digests(&undisturbed));
+}
