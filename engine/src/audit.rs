@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::cache::{ActionRecord, CacheError, Digest, PartGroup, Store};
+use crate::cache::{ActionRecord, CacheError, Digest, Signature, Store};
 use crate::pipeline::{Node, Pipeline};
-use crate::plan::row_key;
+use crate::plan::row_keys;
 use crate::registry::Work;
 use crate::runs::{Run, RunStatus};
 use crate::schedule::{self, Event, NodeSummary, RunError, RunOptions};
@@ -108,13 +108,13 @@ pub fn audit(
     if run.record.status != RunStatus::Done {
         return Err(AuditError::NotDone(run.record.id.clone()));
     }
-    let mut known: Vec<(&Node, ActionRecord)> = Vec::new();
+    let mut known: Vec<(&Node, ActionRecord, Option<Signature>)> = Vec::new();
     for ran in &run.record.nodes {
         let Some(key) = ran.key else { continue };
         let Some(node) = pipeline.nodes.iter().find(|node| node.id == ran.id) else {
             return Err(AuditError::OtherPipeline { run: run.record.id.clone(), node: ran.id.clone() });
         };
-        known.extend(store.action(&key)?.map(|record| (node, record)));
+        known.extend(store.action(&key)?.map(|record| (node, record, ran.signature)));
     }
     if known.is_empty() {
         return Err(AuditError::Gone(run.record.id.clone()));
@@ -122,10 +122,10 @@ pub fn audit(
     let mut order: Vec<usize> = (0..known.len()).collect();
     order.sort_by_key(|&index| *draw(options.seed, known[index].0.id.as_bytes()).as_bytes());
     let sampled = &order[..options.stages.min(order.len())];
-    for (index, (node, record)) in known.iter().enumerate() {
+    for (index, (node, record, signature)) in known.iter().enumerate() {
         if !sampled.contains(&index) {
             clean.take_over(store, record)?;
-        } else if let Some(signature) = run.node(&node.id).ok().and_then(|node| node.signature) {
+        } else if let Some(signature) = signature {
             prefill(node, record, signature, store, clean, options)?;
         }
     }
@@ -133,7 +133,7 @@ pub fn audit(
     let summary = schedule::run(pipeline, clean, &run_options, cancel, observer)?;
     let mut findings: Vec<Finding> = Vec::new();
     for &index in sampled {
-        let (node, record) = &known[index];
+        let (node, record, _) = &known[index];
         findings.extend(summary.nodes.iter().find(|ran| ran.id == node.id).map(|ran| finding(node, record, ran)));
     }
     findings.sort_by(|a, b| a.node.cmp(&b.node));
@@ -144,7 +144,7 @@ pub fn audit(
 fn prefill(
     node: &Node,
     record: &ActionRecord,
-    signature: crate::cache::Signature,
+    signature: &Signature,
     store: &Store,
     clean: &Store,
     options: &Options,
@@ -152,15 +152,14 @@ fn prefill(
     let (Work::Rows(work), Some(shape)) = (node.stage_kind.work(), node.stage_kind.kind().row()) else {
         return Ok(());
     };
-    let input = record.parts.iter().find(|part| part.group == PartGroup::Input && part.name == shape.port);
-    let Some(table) = input.and_then(|part| part.value.parse::<Digest>().ok()) else { return Ok(()) };
+    let Some(table) = record.input(shape.port) else { return Ok(()) };
     let digests = row_digests(&store.table(&table)?, &shape.reads)?;
     let parts = work.parts();
     let mut items: Vec<(RowKey, i32)> =
-        digests.iter().flat_map(|row| parts.iter().map(|&part| (row_key(&signature, row, part), part))).collect();
+        row_keys(signature, &digests, &parts).zip(parts.iter().copied().cycle()).collect();
     items.sort_unstable_by_key(|(key, _)| *draw(options.seed, &key.0).as_bytes());
     items.dedup();
-    let segments = store.segments(&signature)?;
+    let segments = store.segments(signature)?;
     let kept: Vec<(RowKey, i32)> =
         items.into_iter().skip(options.rows).filter(|(key, _)| segments.contains(key)).collect();
     if kept.is_empty() {
@@ -168,8 +167,8 @@ fn prefill(
     }
     let (keys, parts): (Vec<RowKey>, Vec<i32>) = kept.into_iter().unzip();
     let (added, counts) = segments.gather(&keys, &shape.adds)?;
-    let mut empty = clean.segments(&signature)?;
-    clean.put_segment(&signature, &mut empty, (&keys, &parts, &counts), &added)?;
+    let mut empty = clean.segments(signature)?;
+    clean.put_segment(signature, &mut empty, (&keys, &parts, &counts), &added)?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What NExT's authors measured, for `tracetune compare --paper`.
 
-use tracetune_cli::{Paper, Setup};
+use tracetune_cli::{Here, Paper, Setup};
 
 /// Ni et al. 2024 (arXiv:2404.14662v2), Table 2: MBPP-R's dev split, sampled.
 pub const NEXT: Paper = Paper {
@@ -14,21 +14,21 @@ pub const NEXT: Paper = Paper {
     ],
     gain: ("gain of NExT", &[26.1, 22.4, 18.8, 14.4]),
     setup: &[
-        setup("model", "PaLM 2-L, closed; its base prompted with 3 exemplars", &[("model", "source")]),
+        setup("model", "PaLM 2-L, closed; its base prompted with 3 exemplars", Here::Params(&[("model", "source")])),
         setup(
             "problems",
             "MBPP-R: 10,047 training and 1,468 dev repairs of programs that models wrote",
-            &[("dataset", "source")],
+            Here::Params(&[("dataset", "source")]),
         ),
-        setup("hard set", "the base solves fewer than 10 % of its samples", &[("filter", "hard_below")]),
-        setup("samples", "32 a problem and round", &[("sample", "n")]),
-        setup("temperature", "0.8", &[("sample", "temperature")]),
-        setup("accepted samples", "all that pass", &[("filter", "cap")]),
-        setup("rounds", "10, each from the base; the checkpoint by dev pass@1", &[]),
-        setup("intervals", "none published", &[]),
+        setup("hard set", "the base solves fewer than 10 % of its samples", Here::Params(&[("filter", "hard_below")])),
+        setup("samples", "32 a problem and round", Here::Params(&[("sample", "n")])),
+        setup("temperature", "0.8", Here::Params(&[("sample", "temperature")])),
+        setup("accepted samples", "all that pass", Here::Params(&[("filter", "cap")])),
+        setup("rounds", "10, each from the base; the checkpoint by dev pass@1", Here::Rounds),
+        setup("intervals", "none published", Here::Always("95 %, bootstrap over problems")),
     ],
 };
 
-const fn setup(what: &'static str, there: &'static str, here: &'static [(&'static str, &'static str)]) -> Setup {
+const fn setup(what: &'static str, there: &'static str, here: Here) -> Setup {
     Setup { what, there, here }
 }

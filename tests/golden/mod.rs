@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::purity::digests;
+use crate::support::digests;
 use crate::workspace;
 
 const WRITTEN: &str = include_str!("digests.txt");

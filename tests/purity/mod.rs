@@ -1,29 +1,9 @@
 //! The same bytes at any thread count, at any batch size, and over runs.
 
-use std::collections::BTreeMap;
-
-use crate::support::{Ran, Workspace};
+use crate::support::{Ran, Workspace, digests};
 use crate::workspace;
 
 pub(crate) const LOOP: &str = include_str!("../fixtures/loop.toml");
-
-/// The digest of each output of a workspace's newest run, by `node.output`.
-pub(crate) fn digests(workspace: &Workspace) -> BTreeMap<String, String> {
-    let runs = workspace.path().join(".tracetune/runs");
-    let mut folders: Vec<_> =
-        std::fs::read_dir(runs).expect("a run").map(|entry| entry.expect("a folder").path()).collect();
-    folders.sort();
-    let record = std::fs::read_to_string(folders.last().expect("a run").join("run.json")).expect("run.json");
-    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
-    let mut digests = BTreeMap::new();
-    for node in record["nodes"].as_array().expect("nodes") {
-        let id = node["id"].as_str().expect("an id");
-        for (name, output) in node["outputs"].as_object().expect("outputs by name") {
-            digests.insert(format!("{id}.{name}"), output["digest"].as_str().expect("a digest").to_owned());
-        }
-    }
-    digests
-}
 
 /// What `run --json` says of a node.
 pub(crate) fn node<'a>(answer: &'a serde_json::Value, id: &str) -> &'a serde_json::Value {

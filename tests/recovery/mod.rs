@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::purity::{LOOP, digests, run};
+use crate::purity::{LOOP, run};
+use crate::support::digests;
 use crate::workspace;
 
 #[test]

@@ -1,5 +1,6 @@
 //! A folder to work in, the binary, and what is left out of snapshots.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -54,6 +55,19 @@ impl Workspace {
             |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&self.path().display().to_string(), "[folder]");
         Ran { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
+}
+
+/// The digest of each output of a workspace's newest run, by `node.output`.
+pub(crate) fn digests(workspace: &Workspace) -> BTreeMap<String, String> {
+    let answer = workspace.run(["show", "latest", "--json"]).json();
+    let mut digests = BTreeMap::new();
+    for node in answer["run"]["nodes"].as_array().expect("nodes") {
+        let id = node["id"].as_str().expect("an id");
+        for (name, output) in node["outputs"].as_object().expect("outputs by name") {
+            digests.insert(format!("{id}.{name}"), output["digest"].as_str().expect("a digest").to_owned());
+        }
+    }
+    digests
 }
 
 /// What a process said. Shown, it is ready for a snapshot: see [`redacted`].

@@ -53,8 +53,19 @@ pub struct Setup {
     pub what: &'static str,
     /// How it was there.
     pub there: &'static str,
-    /// Kinds and their parameters that say how it is in a run.
-    pub here: &'static [(&'static str, &'static str)],
+    /// How it is in a run.
+    pub here: Here,
+}
+
+/// What says how a part of the set-up is in a run.
+#[derive(Clone, Copy, Debug)]
+pub enum Here {
+    /// Parameters, each of a kind.
+    Params(&'static [(&'static str, &'static str)]),
+    /// The last round.
+    Rounds,
+    /// It is the same in every run.
+    Always(&'static str),
 }
 
 /// One line of `tracetune doctor`.

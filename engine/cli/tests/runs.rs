@@ -2,6 +2,7 @@
 
 use insta::assert_snapshot;
 
+use crate::support::digests;
 use crate::workspace;
 
 #[test]
@@ -679,18 +680,6 @@ fn without_sql_query_says_what_to_do() {
     error: this tracetune was built without SQL
     help: build it with `--features query`, or ask DuckDB, Polars or pandas: README.md says how
     ");
-}
-
-/// `node.output` and its digest, of a workspace's newest run.
-fn digests(workspace: &crate::support::Workspace) -> std::collections::BTreeMap<String, String> {
-    let answer = workspace.run(["show", "latest", "--json"]).json();
-    let mut digests = std::collections::BTreeMap::new();
-    for node in answer["run"]["nodes"].as_array().expect("nodes") {
-        for (name, output) in node["outputs"].as_object().expect("outputs") {
-            digests.insert(format!("{}.{name}", node["id"]), output["digest"].to_string());
-        }
-    }
-    digests
 }
 
 #[cfg(unix)]

@@ -34,6 +34,14 @@ pub struct ActionRecord {
     pub provenance: Provenance,
 }
 
+impl ActionRecord {
+    /// The content that it had at an input port.
+    pub fn input(&self, port: &str) -> Option<Digest> {
+        let part = self.parts.iter().find(|part| part.group == PartGroup::Input && part.name == port)?;
+        part.value.parse().ok()
+    }
+}
+
 /// One ingredient of a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KeyPart {

@@ -9,14 +9,13 @@ use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use statistics::{Estimate, Tally, holm, mcnemar, mean_rate, paired_difference, pairs};
+pub use statistics::{Estimate, Tally};
+use statistics::{holm, mcnemar, paired_difference, pairs};
 
-use crate::cache::{CacheError, PartGroup, Store};
-use crate::runs::{self, Run, RunNode, RunsError};
-use crate::table::{TableError, read_column};
-
-/// The label of a run's own pipeline.
-const MAIN: &str = "main";
+use crate::cache::{ActionRecord, CacheError, PartGroup, Store};
+use crate::pipeline::MAIN;
+use crate::runs::{self, MetricLine, MetricRow, OutcomeLine, Run, RunNode, RunsError};
+use crate::table::{Record, TableError};
 
 /// A run's variant at a round.
 #[derive(Clone, Debug)]
@@ -27,28 +26,9 @@ pub struct Side {
     pub variant: String,
     /// The round.
     pub round: i32,
-    metrics: Vec<Figure>,
+    metrics: Vec<MetricRow>,
     /// Problems by split.
     outcomes: BTreeMap<String, BTreeMap<String, Tally>>,
-}
-
-/// A metric of a side.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figure {
-    /// E.g. `test`.
-    pub split: String,
-    /// E.g. `pass@1`.
-    pub metric: String,
-    /// The k of pass@k.
-    pub k: Option<i32>,
-    /// The estimate.
-    pub value: f64,
-    /// Lower end of its 95 % interval.
-    pub ci_low: Option<f64>,
-    /// Upper end of its 95 % interval.
-    pub ci_high: Option<f64>,
-    /// Over how many problems.
-    pub n: i64,
 }
 
 /// Sides and how they differ; the first one is the baseline.
@@ -59,7 +39,7 @@ pub struct Comparison {
     /// What they were set to, where they differ.
     pub params: Vec<ParamDifference>,
     /// What came out.
-    pub metrics: Vec<MetricLine>,
+    pub metrics: Vec<ComparedMetric>,
     /// The baseline's problems against each other side's, by split.
     pub flips: Vec<Flips>,
 }
@@ -75,13 +55,13 @@ pub struct ParamDifference {
 
 /// A metric on all sides.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct MetricLine {
+pub struct ComparedMetric {
     /// E.g. `test`.
     pub split: String,
     /// E.g. `pass@1`.
     pub metric: String,
     /// Each side's figure.
-    pub figures: Vec<Option<Figure>>,
+    pub figures: Vec<Option<MetricRow>>,
 }
 
 /// How the problems of a split fare on two sides.
@@ -213,7 +193,7 @@ type Place = (String, i32);
 /// A run's telemetry.
 struct Results {
     run: String,
-    metrics: BTreeMap<Place, Vec<Figure>>,
+    metrics: BTreeMap<Place, Vec<MetricRow>>,
     /// Problems by split.
     outcomes: BTreeMap<Place, BTreeMap<String, BTreeMap<String, Tally>>>,
 }
@@ -225,19 +205,16 @@ impl Results {
             return Err(CompareError::NoResults { run: run.record.id.clone() });
         }
         let mut results = Self { run: run.record.id.clone(), metrics: BTreeMap::new(), outcomes: BTreeMap::new() };
-        for ((variant, round), figure) in figures(&run.metrics()?)? {
-            results.metrics.entry((variant, round)).or_default().push(figure);
+        for line in MetricLine::read(&run.metrics()?).map_err(TableError::from)? {
+            let MetricLine { variant, round, split, metric, k, value, ci_low, ci_high, n, .. } = line;
+            let row = MetricRow { split, metric, k, value, ci_low, ci_high, n };
+            results.metrics.entry((variant, round)).or_default().push(row);
         }
-        let batch = run.outcomes()?;
-        let text = |name: &str| read_column::<String>(&batch, name).map_err(TableError::from);
-        let (variants, splits, problems) = (text("variant")?, text("split")?, text("problem_id")?);
-        let number = |name: &str| read_column::<i32>(&batch, name).map_err(TableError::from);
-        let (rounds, samples, passes) = (number("round")?, number("samples")?, number("passes")?);
-        for row in 0..batch.num_rows() {
-            let splits_of = results.outcomes.entry((variants[row].clone(), rounds[row])).or_default();
-            let tally = splits_of.entry(splits[row].clone()).or_default().entry(problems[row].clone()).or_default();
-            tally.samples += samples[row].unsigned_abs() as u64;
-            tally.passes += passes[row].unsigned_abs() as u64;
+        for line in OutcomeLine::read(&run.outcomes()?).map_err(TableError::from)? {
+            let splits = results.outcomes.entry((line.variant, line.round)).or_default();
+            let tally = splits.entry(line.split).or_default().entry(line.problem_id).or_default();
+            tally.samples += line.samples.unsigned_abs() as u64;
+            tally.passes += line.passes.unsigned_abs() as u64;
         }
         Ok(results)
     }
@@ -271,31 +248,6 @@ impl Results {
     }
 }
 
-/// The lines of `metrics.parquet`.
-fn figures(batch: &RecordBatch) -> Result<Vec<(Place, Figure)>, CompareError> {
-    let text = |name: &str| read_column::<String>(batch, name).map_err(TableError::from);
-    let (variants, splits, metrics) = (text("variant")?, text("split")?, text("metric")?);
-    let rounds = read_column::<i32>(batch, "round").map_err(TableError::from)?;
-    let ks = read_column::<Option<i32>>(batch, "k").map_err(TableError::from)?;
-    let number = |name: &str| read_column::<Option<f64>>(batch, name).map_err(TableError::from);
-    let (lows, highs) = (number("ci_low")?, number("ci_high")?);
-    let values = read_column::<f64>(batch, "value").map_err(TableError::from)?;
-    let counts = read_column::<i64>(batch, "n").map_err(TableError::from)?;
-    let line = |row: usize| {
-        let figure = Figure {
-            split: splits[row].clone(),
-            metric: metrics[row].clone(),
-            k: ks[row],
-            value: values[row],
-            ci_low: lows[row],
-            ci_high: highs[row],
-            n: counts[row],
-        };
-        ((variants[row].clone(), rounds[row]), figure)
-    };
-    Ok((0..batch.num_rows()).map(line).collect())
-}
-
 impl Side {
     /// `RUN:VARIANT@ROUND`.
     pub fn name(&self) -> String {
@@ -317,8 +269,15 @@ impl Side {
         record.nodes.iter().filter(is_own)
     }
 
+    /// What its nodes came to, where the store still says so.
+    fn records(&self, store: &Store) -> Result<Vec<(&RunNode, ActionRecord)>, CacheError> {
+        let record = |node: &RunNode| node.key.map(|key| store.recorded_action(&key)).transpose();
+        let found = self.nodes().map(|node| Ok(record(node)?.flatten().map(|record| (node, record))));
+        found.filter_map(Result::transpose).collect()
+    }
+
     /// The figure of a metric in a split.
-    pub fn figure(&self, split: &str, metric: &str) -> Option<&Figure> {
+    pub fn figure(&self, split: &str, metric: &str) -> Option<&MetricRow> {
         self.metrics.iter().find(|figure| figure.split == split && figure.metric == metric)
     }
 
@@ -335,8 +294,7 @@ impl Side {
     /// The store can't be read.
     pub fn settings_of(&self, store: &Store, kind: &str, param: &str) -> Result<Vec<Value>, CompareError> {
         let mut values = Vec::new();
-        for node in self.nodes().filter(|node| node.kind == kind) {
-            let Some(record) = node.key.map(|key| store.recorded_action(&key)).transpose()?.flatten() else { continue };
+        for (_, record) in self.records(store)?.into_iter().filter(|(node, _)| node.kind == kind) {
             let value = record.params.get(param).cloned();
             values.extend(value.filter(|value| !values.contains(value)));
         }
@@ -397,8 +355,7 @@ const KIND: &str = "kind";
 /// Stage and parameter, and the value, of the last round that has the stage.
 fn settings(store: &Store, side: &Side) -> Result<BTreeMap<(String, String), Value>, CompareError> {
     let mut settings = BTreeMap::new();
-    for node in side.nodes() {
-        let Some(record) = node.key.map(|key| store.recorded_action(&key)).transpose()?.flatten() else { continue };
+    for (node, record) in side.records(store)? {
         let mut set = |name: &str, value: Value| settings.insert((node.stage.clone(), name.to_owned()), value);
         set(KIND, Value::String(format!("{} {}", record.kind, record.version)));
         for (name, value) in record.params.as_object().into_iter().flatten() {
@@ -411,14 +368,14 @@ fn settings(store: &Store, side: &Side) -> Result<BTreeMap<(String, String), Val
     Ok(settings)
 }
 
-fn metric_lines(sides: &[Side]) -> Vec<MetricLine> {
-    let mut lines: Vec<MetricLine> = Vec::new();
+fn metric_lines(sides: &[Side]) -> Vec<ComparedMetric> {
+    let mut lines: Vec<ComparedMetric> = Vec::new();
     for (place, side) in sides.iter().enumerate() {
         for figure in &side.metrics {
             let known = lines.iter().position(|line| line.split == figure.split && line.metric == figure.metric);
             let line = known.unwrap_or_else(|| {
                 let (split, metric) = (figure.split.clone(), figure.metric.clone());
-                lines.push(MetricLine { split, metric, figures: vec![None; sides.len()] });
+                lines.push(ComparedMetric { split, metric, figures: vec![None; sides.len()] });
                 lines.len() - 1
             });
             lines[line].figures[place] = Some(figure.clone());

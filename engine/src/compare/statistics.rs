@@ -39,17 +39,8 @@ const RESAMPLES: usize = 4000;
 
 /// The mean of each problem's difference `b − a`, with an interval by resampling whole problems (Efron and Tibshirani
 /// 1993, ch. 8). `None` without problems.
-pub fn paired_difference(pairs: &[(Tally, Tally)]) -> Option<Estimate> {
-    let differences: Vec<f64> = pairs.iter().map(|(a, b)| b.rate() - a.rate()).collect();
-    bootstrap(&differences)
-}
-
-/// The mean of a rate over problems.
-pub fn mean_rate(tallies: impl Iterator<Item = Tally>) -> Option<Estimate> {
-    bootstrap(&tallies.map(Tally::rate).collect::<Vec<_>>())
-}
-
-fn bootstrap(values: &[f64]) -> Option<Estimate> {
+pub(super) fn paired_difference(pairs: &[(Tally, Tally)]) -> Option<Estimate> {
+    let values: Vec<f64> = pairs.iter().map(|(a, b)| b.rate() - a.rate()).collect();
     if values.is_empty() {
         return None;
     }
@@ -69,7 +60,7 @@ fn bootstrap(values: &[f64]) -> Option<Estimate> {
 
 /// McNemar's exact test (McNemar 1947, doi:10.1007/BF02295996; its exact form is a sign test): the two-sided
 /// probability of discordant pairs at least as uneven as `lost` against `won`, if neither side were better.
-pub fn mcnemar(lost: u64, won: u64) -> f64 {
+pub(super) fn mcnemar(lost: u64, won: u64) -> f64 {
     let (discordant, fewer) = (lost + won, lost.min(won));
     if discordant == 0 {
         return 1.0;
@@ -87,7 +78,7 @@ pub fn mcnemar(lost: u64, won: u64) -> f64 {
 }
 
 /// Holm's step-down adjustment (Holm 1979): p-values that hold for all comparisons together, in the given order.
-pub fn holm(p_values: &[f64]) -> Vec<f64> {
+pub(super) fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
     let mut adjusted = vec![0.0; p_values.len()];
@@ -100,7 +91,7 @@ pub fn holm(p_values: &[f64]) -> Vec<f64> {
 }
 
 /// The problems of both sides, with their tallies.
-pub fn pairs<'a>(a: &'a BTreeMap<String, Tally>, b: &BTreeMap<String, Tally>) -> Vec<(&'a str, (Tally, Tally))> {
+pub(super) fn pairs<'a>(a: &'a BTreeMap<String, Tally>, b: &BTreeMap<String, Tally>) -> Vec<(&'a str, (Tally, Tally))> {
     a.iter().filter_map(|(problem, tally)| Some((problem.as_str(), (*tally, *b.get(problem)?)))).collect()
 }
 

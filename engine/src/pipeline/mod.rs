@@ -36,6 +36,7 @@ pub use parameter::{Parameter, parameters};
 pub use schema::schema;
 pub use source::project_root;
 pub use variants::Choice;
+pub(crate) use variants::MAIN;
 
 use std::path::{Path, PathBuf};
 
@@ -121,7 +122,7 @@ impl Pipeline {
             // What can't be read can't be checked: more messages would only be about the pieces.
             return Err(problems.finish().err().unwrap_or_default());
         }
-        let whole = table.clone();
+        let whole = (!choice.is_plain()).then(|| table.clone());
         let declared = variants::take(&mut table, name, &mut problems);
         let Some(plain) = Unrolled::of(table.clone(), registry, &mut problems).filter(|_| problems.errors() == 0)
         else {
@@ -147,10 +148,9 @@ impl Pipeline {
         let warnings = problems.finish()?;
         let name = plain.name.clone().unwrap_or_else(|| name.to_owned());
         let seed = plain.seed;
-        let resolved = if choice.is_plain() {
-            resolved::text(&plain.table, &name, seed)
-        } else {
-            resolved::with_variants(&whole, &name, seed)
+        let resolved = match &whole {
+            None => resolved::text(&plain.table, &name, seed),
+            Some(whole) => resolved::with_variants(whole, &name, seed),
         };
         let (nodes, loops) = match parts.len() {
             0 => (plain.nodes, plain.loops),

@@ -31,7 +31,7 @@ use super::value::{described, expect_table, integer, plain, wrong_type};
 use crate::diagnostic::{Diagnostic, list, nearest};
 
 /// The label of a pipeline without sweep and ablation.
-pub(super) const MAIN: &str = "main";
+pub(crate) const MAIN: &str = "main";
 /// Most variants of one pipeline.
 const MOST_VARIANTS: usize = 10_000;
 
@@ -129,7 +129,11 @@ impl<'a> Declared<'a> {
     /// # Errors
     /// What is wrong with the choice.
     pub(super) fn chosen(&self, choice: &Choice) -> Result<Vec<Variant<'a>>, Diagnostic> {
-        let any = |variants: &[Variant], names: &[String]| variants.iter().any(|variant| names.contains(&variant.name));
+        let any = |variants: &[Variant], names: &[String]| {
+            variants
+                .iter()
+                .any(|variant| names.iter().flat_map(|name| name.split('/')).any(|part| part == variant.name))
+        };
         let sweep = choice.sweep || !choice.conditions.is_empty() || any(&self.sweep, &choice.only);
         let ablations = choice.ablations || (!choice.only.is_empty() && !sweep) || any(&self.ablations, &choice.only);
         let missing = |what: &str, example: &str| {
@@ -301,7 +305,6 @@ fn read_range<'a>(
             _ => unknown_key(key, key_at, "a range", &["from", "to", "scale"], problems),
         }
     }
-    let number = |value: &toml::Value| value.as_float().or_else(|| value.as_integer().map(|number| number as f64));
     let values = match (from, to) {
         (Some(toml::Value::Integer(from)), Some(toml::Value::Integer(to))) if from <= to && !log => {
             Values::Integers { from, to, at: place }
@@ -453,9 +456,13 @@ fn is_axis(path: &str, axis: &str) -> bool {
     path == axis || path.strip_suffix(axis).is_some_and(|before| before.ends_with('.'))
 }
 
+/// A number's value, whether it is written with a point or without.
+fn number(value: &toml::Value) -> Option<f64> {
+    value.as_float().or_else(|| value.as_integer().map(|number| number as f64))
+}
+
 /// Numbers by their value, other things only as the same or not.
 fn compared(a: &toml::Value, b: &toml::Value) -> Option<Ordering> {
-    let number = |value: &toml::Value| value.as_float().or_else(|| value.as_integer().map(|number| number as f64));
     match (number(a), number(b)) {
         (Some(a), Some(b)) => a.partial_cmp(&b),
         _ if a == b => Some(Ordering::Equal),

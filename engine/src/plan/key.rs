@@ -148,12 +148,21 @@ pub(crate) fn node_key(pipeline: &str, node: &str) -> RecipeKey {
 }
 
 /// The key of one unit of row work.
-pub(crate) fn row_key(signature: &Signature, row: &[u8; 32], part: i32) -> RowKey {
+fn row_key(signature: &Signature, row: &[u8; 32], part: i32) -> RowKey {
     let mut bytes = [0; 32 + 32 + 4];
     bytes[..32].copy_from_slice(&signature.0);
     bytes[32..64].copy_from_slice(row);
     bytes[64..].copy_from_slice(&part.to_le_bytes());
     RowKey(*blake3::hash(&bytes).as_bytes())
+}
+
+/// The keys of a table's row work, row by row, each row's parts together.
+pub(crate) fn row_keys<'a>(
+    signature: &'a Signature,
+    rows: &'a [[u8; 32]],
+    parts: &'a [i32],
+) -> impl Iterator<Item = RowKey> + 'a {
+    rows.iter().flat_map(move |row| parts.iter().map(move |&part| row_key(signature, row, part)))
 }
 
 fn input_parts<'a>(

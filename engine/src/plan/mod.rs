@@ -26,7 +26,7 @@ use serde::Serialize;
 use crate::cache::{ActionKey, ActionRecord, CacheError, Store};
 use crate::pipeline::{NodeIndex, Pick, Pipeline, Source};
 
-pub(crate) use key::{NoKey, Recipe, node_key, recipes, row_key};
+pub(crate) use key::{NoKey, Recipe, node_key, recipes, row_keys};
 pub use reason::{Cause, Why};
 pub use row::{ColumnChange, RowError, RowWhy};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::key::{NoKey, Recipe, node_key, recipes, row_key};
+use super::key::{NoKey, Recipe, node_key, recipes, row_keys};
 use super::{Cause, Estimate, Forecast, Plan, PlannedNode, Why};
 use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, PartGroup, Store};
 use crate::pipeline::{MetricName, Node, NodeIndex, Pick, Pipeline, Source};
@@ -212,8 +212,7 @@ impl<'a> Planner<'a> {
         let Ok(digests) = row_digests(&table, &shape.reads) else { return Ok(None) };
         let segments = self.store.segments(&signature)?;
         let parts = work.parts();
-        let keys = digests.iter().flat_map(|row| parts.iter().map(|&part| row_key(&signature, row, part)));
-        let cached = keys.filter(|key| segments.contains(key)).count() as u64;
+        let cached = row_keys(&signature, &digests, &parts).filter(|key| segments.contains(key)).count() as u64;
         Ok(Some(Estimate { items: (digests.len() * parts.len()) as u64, cached, exact: true }))
     }
 }

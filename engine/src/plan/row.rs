@@ -7,8 +7,8 @@ use arrow::util::display::array_value_to_string;
 use serde::Serialize;
 
 use super::planner::{Planner, diff};
-use super::{Cause, row_key};
-use crate::cache::{CacheError, Digest, PartGroup, Store};
+use super::{Cause, row_keys};
+use crate::cache::{CacheError, Store};
 use crate::pipeline::{NodeIndex, Pipeline};
 use crate::registry::Work;
 use crate::table::{TableError, read_columns, row_digests};
@@ -107,10 +107,10 @@ pub(super) fn why_row(pipeline: &Pipeline, store: &Store, index: NodeIndex, row:
         return Err(RowError::NoRow { node: id(), row, rows: table.num_rows() });
     }
     let signature = recipe.signature(&inputs.digests).expect("a row stage has a signature");
-    let row_digest = row_digests(&table.slice(row, 1), &shape.reads)?[0];
+    let digests = row_digests(&table.slice(row, 1), &shape.reads)?;
     let segments = store.segments(&signature)?;
     let parts = work.parts();
-    let cached = parts.iter().filter(|&&part| segments.contains(&row_key(&signature, &row_digest, part))).count();
+    let cached = row_keys(&signature, &digests, &parts).filter(|key| segments.contains(key)).count();
     let mut why = RowWhy { node: id(), row, parts: parts.len(), cached, causes: Vec::new(), columns: Vec::new() };
     if cached == parts.len() {
         return Ok(why);
@@ -122,8 +122,7 @@ pub(super) fn why_row(pipeline: &Pipeline, store: &Store, index: NodeIndex, row:
     let (_, key_parts) = recipe.action(&inputs.digests);
     let of_all_rows = |cause: &Cause| !matches!(cause, Cause::Input { port, .. } if port == shape.port);
     why.causes.extend(diff(node, &last, &key_parts, &inputs).into_iter().filter(of_all_rows));
-    let before = last.parts.iter().find(|part| part.group == PartGroup::Input && part.name == shape.port);
-    if let Some(before) = before.and_then(|part| part.value.parse::<Digest>().ok()) {
+    if let Some(before) = last.input(shape.port) {
         match store.table(&before) {
             Ok(before) => {
                 if let Ok(before) = read_columns(&before, &shape.reads) {

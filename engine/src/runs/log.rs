@@ -17,29 +17,47 @@ use crate::table::{Record, TableError, table_to_bytes};
 
 crate::record! {
     /// A row of `metrics.parquet`.
-    struct MetricLine {
-        run: String,
-        pipeline: String,
-        variant: String,
-        round: i32,
-        split: String,
-        metric: String,
-        k: Option<i32>,
-        value: f64,
-        ci_low: Option<f64>,
-        ci_high: Option<f64>,
-        n: i64,
+    pub struct MetricLine {
+        /// The run.
+        pub run: String,
+        /// The pipeline's name.
+        pub pipeline: String,
+        /// The label of the stage it is from.
+        pub variant: String,
+        /// Its loop round.
+        pub round: i32,
+        /// As in [`MetricRow`].
+        pub split: String,
+        /// As in [`MetricRow`].
+        pub metric: String,
+        /// As in [`MetricRow`].
+        pub k: Option<i32>,
+        /// As in [`MetricRow`].
+        pub value: f64,
+        /// As in [`MetricRow`].
+        pub ci_low: Option<f64>,
+        /// As in [`MetricRow`].
+        pub ci_high: Option<f64>,
+        /// As in [`MetricRow`].
+        pub n: i64,
     }
 
     /// A row of `outcomes.parquet`.
-    struct OutcomeLine {
-        run: String,
-        variant: String,
-        round: i32,
-        split: String,
-        problem_id: String,
-        samples: i32,
-        passes: i32,
+    pub struct OutcomeLine {
+        /// The run.
+        pub run: String,
+        /// The label of the stage it is from.
+        pub variant: String,
+        /// Its loop round.
+        pub round: i32,
+        /// As in [`OutcomeRow`].
+        pub split: String,
+        /// As in [`OutcomeRow`].
+        pub problem_id: String,
+        /// As in [`OutcomeRow`].
+        pub samples: i32,
+        /// As in [`OutcomeRow`].
+        pub passes: i32,
     }
 
     /// A row of `stages.parquet`.

@@ -14,6 +14,7 @@ use crate::cache::{ActionKey, CacheError, Cleared, Lock, OutputRecord, Roots, Si
 use crate::pipeline::MetricName;
 use crate::table::{Record, read_table_file};
 
+pub use log::{MetricLine, OutcomeLine};
 pub(crate) use log::{NodeLog, RunLog, first_output};
 
 crate::record! {
@@ -349,6 +350,15 @@ impl Run {
                 node: id.to_owned(),
                 known: nodes.iter().map(|node| node.id.clone()).collect(),
             })
+    }
+
+    /// The node and the output that `STAGE` or `STAGE.OUTPUT` means. A variant's name may hold dots:
+    /// `temperature=0.6/samples@1`.
+    pub fn address<'t>(&self, text: &'t str) -> (&'t str, Option<&'t str>) {
+        match text.rsplit_once('.') {
+            Some((node, output)) if self.node(text).is_err() => (node, Some(output)),
+            _ => (text, None),
+        }
     }
 
     /// The record of a node's output; the first one if `output` is `None`.

@@ -8,7 +8,7 @@ use arrow::compute::take_record_batch;
 
 use super::job::{JobError, output_error};
 use crate::cache::{Signature, Store};
-use crate::plan::row_key;
+use crate::plan::row_keys;
 use crate::registry::{RowShape, RowWork};
 use crate::stage::{Context, Inputs, Reporter, RowKey, StageError};
 use crate::table::{TableError, append_columns, read_columns, row_digests};
@@ -44,8 +44,7 @@ pub(super) fn run(
     };
     let parts = work.parts();
     let digests = row_digests(&table, &shape.reads)?;
-    let keys: Vec<RowKey> =
-        digests.iter().flat_map(|row| parts.iter().map(|&part| row_key(signature, row, part))).collect();
+    let keys: Vec<RowKey> = row_keys(signature, &digests, &parts).collect();
 
     let lock = store.lock_segments(signature, &|| cx.cancelled(), waiting)?;
     let mut segments = store.segments(signature)?;

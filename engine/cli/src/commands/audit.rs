@@ -44,10 +44,7 @@ pub(crate) fn audit(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let run = runs::load(&store, &args.run)?;
     let text = run.pipeline_text()?;
     // The text holds everything but which variants were chosen.
-    let parts = &run.record.parts;
-    let holds = |table: &str| !parts.is_empty() && text.lines().any(|line| line.starts_with(table));
-    let variants =
-        Choice { sweep: holds("[sweep]"), ablations: holds("[ablations"), only: parts.clone(), ..Choice::default() };
+    let variants = Choice { only: run.record.parts.clone(), ..Choice::default() };
     let overrides = Overrides { variants, ..Overrides::default() };
     let root = project_root(std::path::Path::new("pipeline.toml"));
     let pipeline = Pipeline::from_text(&text, "pipeline.toml", &root, &session.app.registry, &overrides);

@@ -8,13 +8,16 @@ use arrow::util::display::array_value_to_string;
 use serde_json::json;
 use similar::TextDiff;
 use tracetune_engine::cache::Store;
-use tracetune_engine::compare::{self, CompareError, Comparison, Figure, Flips};
+use tracetune_engine::compare::{self, CompareError, Comparison, Flips};
 use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::runs::MetricRow;
 use tracetune_engine::table::{Record, table_to_bytes};
 
 use super::runs;
+use crate::Here;
 use crate::exit;
 use crate::session::Session;
+use crate::ui::results;
 use crate::ui::table::{Words, cut};
 use crate::ui::{helped, numbers, style};
 
@@ -188,10 +191,10 @@ fn tables(comparison: &Comparison) -> Vec<Captioned> {
     for split in splits {
         let lines = comparison.metrics.iter().filter(|line| line.split == split);
         let rows = lines.map(|line| {
-            let percent = line.figures.iter().flatten().all(is_share);
+            let percent = results::is_share(&line.metric);
             let name = if percent { format!("{} %", line.metric) } else { line.metric.clone() };
             let figure =
-                |figure: &Option<Figure>| figure.as_ref().map(|figure| cell(figure, percent)).unwrap_or_default();
+                |figure: &Option<MetricRow>| figure.as_ref().map(|figure| cell(figure, percent)).unwrap_or_default();
             std::iter::once(name).chain(line.figures.iter().map(figure)).collect()
         });
         let rows = rows.collect();
@@ -207,13 +210,7 @@ fn tables(comparison: &Comparison) -> Vec<Captioned> {
     tables
 }
 
-/// Whether a figure is a rate, to be shown in per cent.
-fn is_share(figure: &Figure) -> bool {
-    let name = figure.metric.as_str();
-    figure.k.is_some() || name.starts_with("pass@") || name.contains("rate") || name.contains("gain")
-}
-
-fn cell(figure: &Figure, percent: bool) -> String {
+fn cell(figure: &MetricRow, percent: bool) -> String {
     let scale = if percent { 100.0 } else { 1.0 };
     match (figure.ci_low, figure.ci_high) {
         (Some(low), Some(high)) => {
@@ -267,7 +264,7 @@ fn beside_the_paper(comparison: &Comparison, store: &Store, args: &Args, session
     let mut ours = Vec::new();
     for side in &comparison.sides {
         for split in side.splits() {
-            let figures: Vec<Option<&Figure>> = columns().map(|metric| side.figure(split, &metric)).collect();
+            let figures: Vec<Option<&MetricRow>> = columns().map(|metric| side.figure(split, &metric)).collect();
             let cells = figures.iter().map(|figure| figure.map_or("-".to_owned(), |figure| cell(figure, true)));
             let name = format!("{} round {}, {split}", side.variant, side.round);
             rows.push(std::iter::once(name).chain(cells).collect());
@@ -286,14 +283,16 @@ fn beside_the_paper(comparison: &Comparison, store: &Store, args: &Args, session
     let mut setup = Vec::new();
     for part in paper.setup {
         let mut values = Vec::new();
-        for (kind, param) in part.here {
-            values.extend(last.settings_of(store, kind, param)?.iter().map(written));
-        }
-        if part.what == "rounds" {
-            values.push(comparison.sides.iter().map(|side| side.round).max().unwrap_or_default().to_string());
-        }
-        if part.what == "intervals" {
-            values.push("95 %, bootstrap over problems".to_owned());
+        match part.here {
+            Here::Params(params) => {
+                for (kind, param) in params {
+                    values.extend(last.settings_of(store, kind, param)?.iter().map(written));
+                }
+            }
+            Here::Rounds => {
+                values.push(comparison.sides.iter().map(|side| side.round).max().unwrap_or_default().to_string());
+            }
+            Here::Always(text) => values.push(text.to_owned()),
         }
         setup.push(vec![part.what.to_owned(), part.there.to_owned(), values.join(", ")]);
     }

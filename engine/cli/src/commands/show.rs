@@ -5,8 +5,8 @@ use arrow::array::RecordBatch;
 use serde_json::json;
 use tracetune_engine::cache::{OutputType, Store};
 use tracetune_engine::diagnostic::{list, nearest};
-use tracetune_engine::runs::{Run, RunsError, StageStatus};
-use tracetune_engine::table::read_column;
+use tracetune_engine::runs::{MetricLine, Run, RunsError, StageStatus};
+use tracetune_engine::table::{Record, read_column};
 
 use crate::exit;
 use crate::session::Session;
@@ -58,25 +58,12 @@ pub(crate) fn show(args: &Args, session: &Session) -> anyhow::Result<u8> {
 /// The figures of a run.
 pub(crate) fn figures(run: &Run) -> anyhow::Result<Vec<Figure>> {
     let batch = run.metrics()?;
-    let read = || -> Result<Vec<Figure>, tracetune_engine::table::RecordError> {
-        let (variants, rounds) = (read_column::<String>(&batch, "variant")?, read_column::<i32>(&batch, "round")?);
-        let (splits, metrics) = (read_column::<String>(&batch, "split")?, read_column::<String>(&batch, "metric")?);
-        let (values, counts) = (read_column::<f64>(&batch, "value")?, read_column::<i64>(&batch, "n")?);
-        let (lows, highs) =
-            (read_column::<Option<f64>>(&batch, "ci_low")?, read_column::<Option<f64>>(&batch, "ci_high")?);
-        let figure = |row: usize| Figure {
-            variant: variants[row].clone(),
-            round: rounds[row],
-            split: splits[row].clone(),
-            metric: metrics[row].clone(),
-            value: values[row],
-            ci_low: lows[row],
-            ci_high: highs[row],
-            n: counts[row],
-        };
-        Ok((0..batch.num_rows()).map(figure).collect())
+    let lines = MetricLine::read(&batch).context("the run's metrics can't be read")?;
+    let figure = |line: MetricLine| {
+        let MetricLine { variant, round, split, metric, value, ci_low, ci_high, n, .. } = line;
+        Figure { variant, round, split, metric, value, ci_low, ci_high, n }
     };
-    read().context("the run's metrics can't be read")
+    Ok(lines.into_iter().map(figure).collect())
 }
 
 fn show_run(run: &Run, session: &Session) -> anyhow::Result<u8> {
@@ -130,11 +117,7 @@ fn show_run(run: &Run, session: &Session) -> anyhow::Result<u8> {
 }
 
 fn show_stage(run: &Run, store: &Store, stage: &str, args: &Args, session: &Session) -> anyhow::Result<u8> {
-    // A variant's name may hold dots: `temperature=0.6/samples@1`.
-    let (node, output) = match stage.rsplit_once('.') {
-        Some((node, output)) if run.node(stage).is_err() => (node, Some(output)),
-        _ => (stage, None),
-    };
+    let (node, output) = run.address(stage);
     let explain = |error: RunsError| match &error {
         RunsError::NoNode { known, .. } => {
             let mut names: Vec<&str> =

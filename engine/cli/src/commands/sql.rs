@@ -78,10 +78,7 @@ fn telemetry(name: &str, store: &Store) -> anyhow::Result<RecordBatch> {
 }
 
 fn stage(run: &Run, name: &str, store: &Store) -> anyhow::Result<RecordBatch> {
-    let (node, output) = match name.rsplit_once('.') {
-        Some((node, output)) if run.node(name).is_err() => (node, Some(output)),
-        _ => (name, None),
-    };
+    let (node, output) = run.address(name);
     let tables = || {
         run.record
             .nodes

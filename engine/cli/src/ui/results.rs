@@ -205,7 +205,7 @@ fn count(n: i64) -> String {
 }
 
 /// Whether a metric is a share of something, by its name.
-fn is_share(metric: &str) -> bool {
+pub(crate) fn is_share(metric: &str) -> bool {
     metric.contains('@') || ["rate", "share", "gain"].iter().any(|word| metric.contains(word))
 }
 
