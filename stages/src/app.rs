@@ -14,6 +14,7 @@ pub fn app() -> App {
         doctor: vec![python, sandbox, cpu, gpu],
         columns: crate::columns::STANDARD.iter().map(|column| (column.name, column.about)).collect(),
         paper: Some(crate::paper::NEXT),
+        tools: crate::tools::all(),
         templates: vec![
             ("quickstart", include_str!("../../pipelines/quickstart.toml")),
             ("next", include_str!("../../pipelines/next.toml")),

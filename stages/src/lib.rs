@@ -17,6 +17,7 @@ pub mod prompt;
 pub mod python;
 pub mod sample;
 pub mod sandbox;
+mod tools;
 pub mod trace;
 pub mod train;
 pub mod verify;

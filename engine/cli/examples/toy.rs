@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         doctor: vec![arithmetic],
         columns,
         paper: None,
+        tools: Vec::new(),
         templates: vec![("guess", TEMPLATE)],
     })
 }

@@ -9,12 +9,14 @@ mod env_vars;
 pub mod exit;
 mod interrupt;
 mod session;
+pub mod tool;
 mod ui;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use serde::Serialize;
+pub use tool::Tool;
 use tracetune_engine::Registry;
 
 /// What a binary brings to the command line.
@@ -27,6 +29,8 @@ pub struct App {
     pub columns: Vec<(&'static str, &'static str)>,
     /// What others measured, for `tracetune compare --paper`.
     pub paper: Option<Paper>,
+    /// Commands of its own.
+    pub tools: Vec<Tool>,
     /// Pipelines for `tracetune init`, by name; the first one is the default.
     pub templates: Vec<(&'static str, &'static str)>,
 }
@@ -95,7 +99,11 @@ pub enum Health {
 
 /// Reads the arguments, does what they ask, and gives the exit code: see [`exit`].
 pub fn main(app: App) -> ExitCode {
-    let cli = args::Cli::parse();
+    let matches = tool::command_line(&app).get_matches();
+    if let Some(code) = tool::run(&app, &matches) {
+        return ExitCode::from(code);
+    }
+    let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     cli.global.color.write_global();
     let ui = ui::Ui::new(&cli.global);
     let session = session::Session { app: &app, ui, global: &cli.global };

@@ -1,11 +1,10 @@
 //! `tracetune completions`
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::args::Cli;
 use crate::exit;
 use crate::session::Session;
+use crate::tool;
 
 /// Print completions for a shell
 #[derive(clap::Args)]
@@ -20,7 +19,7 @@ pub(crate) struct Args {
 /// Prints the script.
 pub(crate) fn completions(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "tracetune", &mut script);
+    clap_complete::generate(args.shell, &mut tool::command_line(session.app), "tracetune", &mut script);
     session.ui.answer(String::from_utf8_lossy(&script).trim_end());
     Ok(exit::DONE)
 }
