@@ -149,9 +149,8 @@ fn prefill(
     clean: &Store,
     options: &Options,
 ) -> Result<(), AuditError> {
-    let (Work::Rows(work), Some(shape)) = (node.stage_kind.work(), node.stage_kind.kind().row()) else {
-        return Ok(());
-    };
+    let Work::Rows(work) = node.stage_kind.work() else { return Ok(()) };
+    let shape = work.shape();
     let Some(table) = record.input(shape.port) else { return Ok(()) };
     let digests = row_digests(&store.table(&table)?, &shape.reads)?;
     let parts = work.parts();
@@ -159,14 +158,14 @@ fn prefill(
         row_keys(signature, &digests, &parts).zip(parts.iter().copied().cycle()).collect();
     items.sort_unstable_by_key(|(key, _)| *draw(options.seed, &key.0).as_bytes());
     items.dedup();
-    let segments = store.segments(signature)?;
+    let mut segments = store.segments(signature)?;
     let kept: Vec<(RowKey, i32)> =
         items.into_iter().skip(options.rows).filter(|(key, _)| segments.contains(key)).collect();
     if kept.is_empty() {
         return Ok(());
     }
     let (keys, parts): (Vec<RowKey>, Vec<i32>) = kept.into_iter().unzip();
-    let (added, counts) = segments.gather(&keys, &shape.adds)?;
+    let (added, counts) = segments.gather(store, &keys, &shape.adds)?;
     let mut empty = clean.segments(signature)?;
     clean.put_segment(signature, &mut empty, (&keys, &parts, &counts), &added)?;
     Ok(())
@@ -184,7 +183,7 @@ fn finding(node: &Node, record: &ActionRecord, ran: &NodeSummary) -> Finding {
     Finding {
         node: node.id.clone(),
         kind: node.stage_kind.kind().name().to_owned(),
-        rows: node.stage_kind.kind().row().map(|_| ran.rows_computed),
+        rows: matches!(node.stage_kind.work(), Work::Rows(_)).then_some(ran.rows_computed),
         different: if is_done { different.collect() } else { Vec::new() },
         error: if is_done { None } else { Some(ran.message.clone().unwrap_or_else(|| "it did not run".to_owned())) },
     }

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use toml::de::ValueDeserializer;
 
 use crate::stage::{
-    Context, Environment, Inputs, Item, Output, Outputs, ParamError, Params, Port, RowKey, RowStage, Setup, StageError,
-    TableStage,
+    Context, Environment, Inputs, Item, Output, Outputs, ParamError, Params, Port, PortType, RowKey, RowStage, Setup,
+    StageError, TableStage,
 };
-use crate::table::Record;
+use crate::table::{Record, append_columns};
 
 /// The kinds that `kind = "…"` may name.
 #[derive(Default, Clone)]
@@ -76,7 +76,7 @@ pub trait Kind: Send + Sync {
 pub struct RowShape {
     /// The port with the rows.
     pub port: &'static str,
-    /// The columns it reads.
+    /// The columns it reads; one of type null is read as what it is.
     pub reads: SchemaRef,
     /// The columns it adds.
     pub adds: SchemaRef,
@@ -121,6 +121,8 @@ pub enum Work<'a> {
 
 /// See [`TableStage::run`].
 pub trait TableWork {
+    /// See [`TableStage::TABLES_AS_FILES`].
+    fn tables_as_files(&self) -> bool;
     /// Computes the outputs.
     ///
     /// # Errors
@@ -129,7 +131,13 @@ pub trait TableWork {
 }
 
 /// See [`RowStage`].
-pub trait RowWork {
+pub trait RowWork: Send + Sync {
+    /// The columns it reads and adds.
+    fn shape(&self) -> RowShape;
+    /// See [`TableStage::TABLES_AS_FILES`], of the other ports.
+    fn tables_as_files(&self) -> bool {
+        false
+    }
     /// Parameters that are not in the row key.
     fn part_params(&self) -> &'static [&'static str];
     /// The parts of each row's work.
@@ -178,12 +186,12 @@ impl<S: RowStage> Kind for RowKind<S> {
         schemars::schema_for!(S::Params)
     }
     fn row(&self) -> Option<RowShape> {
-        Some(RowShape { port: S::ROWS, reads: S::In::schema(), adds: S::Out::schema() })
+        Some(row_shape::<S>())
     }
     fn ports(&self) -> Vec<Port> {
         let rows = Port {
             name: S::ROWS,
-            port_type: crate::stage::PortType::Table(Some(S::In::schema())),
+            port_type: PortType::Table(Some(S::In::schema())),
             optional: false,
             about: "the rows it works on; their other columns are carried along",
         };
@@ -196,6 +204,17 @@ impl<S: RowStage> Kind for RowKind<S> {
         let params = S::Params::deserialize(params)?;
         Ok(Arc::new(BoundRow::<S> { canonical: canonical(&params), params, kind: Self(PhantomData) }))
     }
+}
+
+fn row_shape<S: RowStage>() -> RowShape {
+    RowShape { port: S::ROWS, reads: S::In::schema(), adds: S::Out::schema() }
+}
+
+/// The input's columns and the added ones.
+fn row_outputs(shape: &RowShape, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
+    let carried = inputs.get(shape.port).cloned().flatten();
+    let schema = carried.map(|carried| append_columns(&carried, &shape.adds));
+    vec![Output { name: ROWS_OUTPUT, port_type: PortType::Table(schema) }]
 }
 
 struct BoundRow<S: RowStage> {
@@ -215,9 +234,7 @@ impl<S: RowStage> Stage for BoundRow<S> {
         self.params.validate()
     }
     fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        let carried = inputs.get(S::ROWS).cloned().flatten();
-        let schema = carried.map(|carried| crate::table::append_columns(&carried, &S::Out::schema()));
-        vec![Output { name: ROWS_OUTPUT, port_type: crate::stage::PortType::Table(schema) }]
+        row_outputs(&row_shape::<S>(), inputs)
     }
     fn environment(&self, setup: &Setup) -> Result<Environment, StageError> {
         S::environment(&self.params, setup)
@@ -231,6 +248,9 @@ impl<S: RowStage> Stage for BoundRow<S> {
 }
 
 impl<S: RowStage> RowWork for BoundRow<S> {
+    fn shape(&self) -> RowShape {
+        row_shape::<S>()
+    }
     fn part_params(&self) -> &'static [&'static str] {
         S::PART_PARAMS
     }
@@ -297,13 +317,15 @@ impl<S: TableStage> Kind for TableKind<S> {
     }
     fn parse(&self, params: ValueDeserializer<'_>) -> Result<CheckedStage, toml::de::Error> {
         let params = S::Params::deserialize(params)?;
-        Ok(Arc::new(BoundTable::<S> { canonical: canonical(&params), params, kind: Self(PhantomData) }))
+        let row_form = S::row_form(&params);
+        Ok(Arc::new(BoundTable::<S> { canonical: canonical(&params), params, row_form, kind: Self(PhantomData) }))
     }
 }
 
 struct BoundTable<S: TableStage> {
     kind: TableKind<S>,
     params: S::Params,
+    row_form: Option<Box<dyn RowWork>>,
     canonical: serde_json::Value,
 }
 
@@ -318,13 +340,19 @@ impl<S: TableStage> Stage for BoundTable<S> {
         self.params.validate()
     }
     fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        S::outputs(&self.params, inputs)
+        match &self.row_form {
+            Some(form) => row_outputs(&form.shape(), inputs),
+            None => S::outputs(&self.params, inputs),
+        }
     }
     fn environment(&self, setup: &Setup) -> Result<Environment, StageError> {
         S::environment(&self.params, setup)
     }
     fn work(&self) -> Work<'_> {
-        Work::Table(self)
+        match &self.row_form {
+            Some(form) => Work::Rows(form.as_ref()),
+            None => Work::Table(self),
+        }
     }
     fn max_threads(&self) -> usize {
         S::MAX_THREADS
@@ -332,6 +360,9 @@ impl<S: TableStage> Stage for BoundTable<S> {
 }
 
 impl<S: TableStage> TableWork for BoundTable<S> {
+    fn tables_as_files(&self) -> bool {
+        S::TABLES_AS_FILES
+    }
     fn run(&self, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
         S::run(&self.params, inputs, cx)
     }

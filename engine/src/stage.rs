@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::{KnownFiles, digest_of_file};
+use crate::registry::RowWork;
 use crate::table::Record;
 
 /// Why a stage could not do its work. A hostile or wrong sample is a row with a verdict, never one of these.
@@ -166,6 +167,9 @@ impl<'a> Setup<'a> {
 pub enum Artifact {
     /// A whole table as one batch.
     Table(RecordBatch),
+    /// A table as a Parquet file, for what is larger than memory. As an input (see [`TableStage::TABLES_AS_FILES`])
+    /// it is read-only and belongs to the cache; as an output it is read piece by piece and written anew.
+    File(PathBuf),
     /// A directory; as an input it is read-only and belongs to the cache.
     Directory(PathBuf),
 }
@@ -175,7 +179,7 @@ pub enum Artifact {
 pub struct Inputs(pub BTreeMap<String, Artifact>);
 
 impl Inputs {
-    /// The table at a port; `None` where an optional port is not connected.
+    /// The table at a port; `None` where an optional port is not connected, or the kind takes tables as files.
     pub fn table(&self, port: &str) -> Option<&RecordBatch> {
         match self.0.get(port) {
             Some(Artifact::Table(batch)) => Some(batch),
@@ -258,6 +262,16 @@ pub struct Item<In> {
     pub key: RowKey,
 }
 
+crate::record! {
+    /// What a stage's output `bad` adds to a row of its input.
+    pub(crate) struct BadRow {
+        /// The part of the row's work.
+        pub(crate) _part: i32,
+        /// Why it can't be done.
+        pub(crate) _error: String,
+    }
+}
+
 /// A kind that is a pure function of each row: its output rows are the input's columns with `Out`'s appended (a
 /// column of the same name is replaced), one or more or none a part, in the input's order.
 pub trait RowStage: Send + Sync + 'static {
@@ -336,6 +350,8 @@ pub trait TableStage: Send + Sync + 'static {
     }
     /// Whether `inputs = { port = "stage" }` may name ports of the user's own, all tables.
     const OPEN_PORTS: bool = false;
+    /// Whether it takes tables as [`Artifact::File`].
+    const TABLES_AS_FILES: bool = false;
     /// The most threads that it makes use of: stages that need few run side by side.
     const MAX_THREADS: usize = usize::MAX;
     /// The outputs, the default one first. `inputs` has each connected table's columns, where they are known.
@@ -346,6 +362,10 @@ pub trait TableStage: Send + Sync + 'static {
     /// The machine lacks what the stage needs, or a file can't be read.
     fn environment(_params: &Self::Params, _setup: &Setup) -> Result<Environment, StageError> {
         Ok(Vec::new())
+    }
+    /// What it does instead of [`TableStage::run`] where its parameters make it a function of each row.
+    fn row_form(_params: &Self::Params) -> Option<Box<dyn RowWork>> {
+        None
     }
     /// Computes the outputs: each one that [`TableStage::outputs`] declares.
     ///

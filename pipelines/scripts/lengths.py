@@ -1,4 +1,4 @@
-"""Adds a column `length`: how long each buggy program is, in the unit that the pipeline names."""
+"""Measures each program, in the unit that the pipeline names. Row-wise: a row of output for each row of input."""
 
 import os
 import sys
@@ -11,12 +11,12 @@ except ImportError:
 
 
 def main():
-    table = pq.read_table(os.environ["TRACETUNE_IN_ROWS"])
+    programs = pq.read_table(os.environ["TRACETUNE_IN_ROWS"])["reference"].to_pylist()
     unit = os.environ["UNIT"]
     measure = {"lines": lambda text: text.count("\n"), "characters": len}[unit]
-    lengths = [measure(program) for program in table["buggy"].to_pylist()]
-    pq.write_table(table.append_column("length", pa.array(lengths, pa.int64())), os.environ["TRACETUNE_OUT"])
-    print(f"{len(lengths)} programs, {sum(lengths) / max(1, len(lengths)):.1f} {unit} on average")
+    lengths = [measure(program) for program in programs]
+    pq.write_table(pa.table({"length": pa.array(lengths, pa.int64())}), os.environ["TRACETUNE_OUT"])
+    print(f"{len(lengths)} programs, {sum(lengths) / len(lengths):.1f} {unit} on average")
 
 
 main()

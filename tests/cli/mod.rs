@@ -100,3 +100,37 @@ env = { MODE = "fast" }
     let third = workspace.run(["run", "pipeline.toml", "--json"]).json();
     assert_eq!(crate::purity::node(&third, "copy")["status"], "computed", "{third}");
 }
+
+#[test]
+fn a_row_wise_command_gets_only_the_new_rows() {
+    let workspace = workspace();
+    let text = |count: i32| {
+        format!(
+            r#"
+[pipeline]
+name = "own"
+[stages.problems]
+kind = "dataset"
+source = "builtin:mini-python"
+sizes = {{ dev = {count} }}
+[stages.copy]
+kind = "command"
+run = ["sh", "-c", 'cp "$TRACETUNE_IN_ROWS" "$TRACETUNE_OUT"']
+inputs = {{ rows = "problems" }}
+row_wise = {{ reads = ["problem_id", "tests"], adds = {{ problem_id = "string", tests = "list of string" }} }}
+bad_rows = "10%"
+"#
+        )
+    };
+    for (count, computed) in [(20, 20), (30, 10), (25, 0)] {
+        workspace.write("pipeline.toml", &text(count));
+        let ran = workspace.run(["run", "pipeline.toml", "--json"]).json();
+        let copy = crate::purity::node(&ran, "copy");
+        assert_eq!((&copy["rows"], &copy["rows_computed"]), (&count.into(), &computed.into()), "{ran}");
+    }
+    // A column that there is not is found before anything runs.
+    workspace.write("pipeline.toml", &text(20).replace("[\"problem_id\", \"tests\"]", "[\"problem_id\", \"test\"]"));
+    let checked = workspace.run(["check", "pipeline.toml"]);
+    assert_eq!(checked.code, Some(2), "{checked}");
+    assert!(checked.stderr.contains("`copy` reads column `test`, which `problems` does not have"), "{checked}");
+}

@@ -26,11 +26,11 @@ pub(crate) enum Destination {
 
 impl Store {
     /// Writes a file, all of it or nothing. Gives the digest and the size of what `fill` wrote.
-    pub(super) fn commit(
+    pub(super) fn commit<E: From<CacheError>>(
         &self,
         destination: Destination,
-        fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), CacheError>,
-    ) -> Result<(Digest, u64), CacheError> {
+        fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>,
+    ) -> Result<(Digest, u64), E> {
         self.faults.next().map_err(CacheError::io("write in", &self.root))?;
         let workspace = self.workspace()?;
         let staged = tempfile::Builder::new()

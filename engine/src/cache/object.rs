@@ -4,10 +4,11 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 
 use super::file::{Destination, make_folder};
 use super::{CacheError, Digest, OutputRecord, OutputType, Store};
-use crate::table;
+use crate::table::{self, TableFile, TableWriter};
 
 impl Store {
     pub(super) fn object_path(&self, digest: &Digest) -> PathBuf {
@@ -19,8 +20,25 @@ impl Store {
     /// # Errors
     /// The disk is full, or the store can't be written; nothing is kept then.
     pub fn put_table(&self, batch: &RecordBatch) -> Result<OutputRecord, CacheError> {
-        let (digest, bytes) = self.commit(Destination::Object, |writer| Ok(table::write_table(batch, writer)?))?;
-        let rows = batch.num_rows() as u64;
+        self.put_pieces(&batch.schema(), |writer| Ok(writer.write(batch)?))
+    }
+
+    /// Stores a table whose pieces `fill` writes, in a few megabytes of memory.
+    ///
+    /// # Errors
+    /// As [`Store::put_table`], or what `fill` fails with.
+    pub(crate) fn put_pieces<E: From<CacheError>>(
+        &self,
+        schema: &Schema,
+        fill: impl FnOnce(&mut TableWriter<&mut (dyn Write + Send)>) -> Result<(), E>,
+    ) -> Result<OutputRecord, E> {
+        let mut rows = 0;
+        let (digest, bytes) = self.commit(Destination::Object, |file| {
+            let mut writer = TableWriter::new(schema, file).map_err(CacheError::from)?;
+            fill(&mut writer)?;
+            rows = writer.finish().map_err(CacheError::from)?;
+            Ok::<(), E>(())
+        })?;
         Ok(OutputRecord { digest, output_type: OutputType::Table, rows, bytes, files: Vec::new() })
     }
 
@@ -31,7 +49,7 @@ impl Store {
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, CacheError> {
         let fill =
             |writer: &mut (dyn Write + Send)| writer.write_all(bytes).map_err(CacheError::io("write in", &self.root));
-        Ok(self.commit(Destination::Object, fill)?.0)
+        self.commit(Destination::Object, fill).map(|(digest, _)| digest)
     }
 
     /// Reads a table.
@@ -40,6 +58,24 @@ impl Store {
     /// [`CacheError::Lost`] if the object is missing or damaged.
     pub fn table(&self, digest: &Digest) -> Result<RecordBatch, CacheError> {
         Ok(table::table_from_bytes(self.bytes(digest)?)?)
+    }
+
+    /// Opens a table to be read piece by piece, after its bytes were checked.
+    ///
+    /// # Errors
+    /// [`CacheError::Lost`] if the object is missing or damaged.
+    pub fn table_file(&self, digest: &Digest) -> Result<TableFile, CacheError> {
+        Ok(TableFile::open(self.checked_path(digest)?)?)
+    }
+
+    /// Where an object is, after its bytes were checked.
+    ///
+    /// # Errors
+    /// As [`Store::table_file`].
+    pub(crate) fn checked_path(&self, digest: &Digest) -> Result<PathBuf, CacheError> {
+        let path = self.object_path(digest);
+        let was_there = path.is_file();
+        if self.is_sound(digest)? { Ok(path) } else { Err(CacheError::Lost { digest: *digest, damaged: was_there }) }
     }
 
     /// Reads an object. Bytes that do not have its name's digest are put aside.

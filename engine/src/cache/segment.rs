@@ -5,18 +5,21 @@
 //! has one row, `_count` 0 and the rest null. One small record a segment, below the signature's folder, says that it
 //! is there: nothing is ever rewritten, so any number of processes may add.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, FixedSizeBinaryArray, Int32Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int32Array, RecordBatch, RecordBatchOptions, UInt32Array,
+};
 use arrow::compute::{interleave, take};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use super::{CacheError, Destination, Digest, Signature, Store};
 use crate::stage::RowKey;
-use crate::table::{TableError, columns_from_bytes, normalised, table_from_bytes};
+use crate::table::{RecordError, TableError, columns_from_bytes, normalised};
 
 /// A segment's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,24 +32,78 @@ pub struct Segment {
     pub items: u64,
 }
 
-/// The finished rows under one signature.
+/// The finished rows under one signature: an index in memory, and the contents of the segments used last.
 pub struct Segments {
-    contents: Vec<Content>,
-    places: HashMap<RowKey, Place>,
+    files: Vec<Digest>,
+    places: HashMap<ShortKey, Place, BuildHasherDefault<FirstBytes>>,
+    recent: Recent,
 }
 
-/// Where an item's output rows are.
+/// The first half of a row key: still too long for two keys to share it by chance.
+#[derive(PartialEq, Eq)]
+struct ShortKey([u64; 2]);
+
+impl From<&RowKey> for ShortKey {
+    fn from(key: &RowKey) -> Self {
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| key.0[at + byte]));
+        Self([word(0), word(8)])
+    }
+}
+
+impl std::hash::Hash for ShortKey {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.0[0]);
+    }
+}
+
+/// Keys are hashes already.
+#[derive(Default)]
+struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("short keys are hashed as one number");
+    }
+    fn write_u64(&mut self, word: u64) {
+        self.0 = word;
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Where an item's output rows begin.
+#[derive(Clone, Copy)]
 struct Place {
-    segment: usize,
-    first: usize,
-    rows: u32,
+    segment: u32,
+    first: u32,
 }
 
-enum Content {
-    /// A Parquet file's bytes, checked.
-    Stored(Vec<u8>),
-    /// Computed just now: the added columns, nullable, and placeholders for items without rows.
-    Fresh(RecordBatch),
+/// The contents of segments, `_count` and the added columns: as many as fit, the one used last at the end.
+#[derive(Default)]
+struct Recent {
+    tables: VecDeque<(u32, RecordBatch)>,
+    bytes: usize,
+}
+
+impl Recent {
+    const BYTES: usize = 128 << 20;
+
+    fn get(&mut self, segment: u32) -> Option<RecordBatch> {
+        let at = self.tables.iter().position(|(known, _)| *known == segment)?;
+        let entry = self.tables.remove(at)?;
+        self.tables.push_back(entry.clone());
+        Some(entry.1)
+    }
+
+    fn put(&mut self, segment: u32, table: RecordBatch) {
+        self.bytes += table.get_array_memory_size();
+        self.tables.push_back((segment, table));
+        while self.bytes > Self::BYTES && self.tables.len() > 1 {
+            let oldest = self.tables.pop_front();
+            self.bytes -= oldest.map_or(0, |(_, table)| table.get_array_memory_size());
+        }
+    }
 }
 
 impl Store {
@@ -55,8 +112,11 @@ impl Store {
     /// # Errors
     /// The store can't be read.
     pub fn segments(&self, signature: &Signature) -> Result<Segments, CacheError> {
-        let mut segments = Segments { contents: Vec::new(), places: HashMap::new() };
-        for segment in self.segment_records(signature)? {
+        let records = self.segment_records(signature)?;
+        let items: u64 = records.iter().map(|segment| segment.items).sum();
+        let mut segments = Segments { files: Vec::new(), places: HashMap::default(), recent: Recent::default() };
+        segments.expect(usize::try_from(items).unwrap_or_default());
+        for segment in records {
             let bytes = match self.bytes(&segment.digest) {
                 Ok(bytes) => bytes,
                 Err(CacheError::Lost { .. }) => {
@@ -66,17 +126,10 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             };
-            let index = columns_from_bytes(bytes.clone(), &["_key", "_count"])?;
+            let index = columns_from_bytes(bytes, &["_key", "_count"])?;
             let keys = index.column(0).as_fixed_size_binary();
-            let counts = index.column(1).as_primitive::<Int32Type>();
-            let mut row = 0;
-            while row < index.num_rows() {
-                let key = RowKey(keys.value(row).try_into().expect("keys have 32 bytes"));
-                let rows = counts.value(row).unsigned_abs();
-                segments.places.entry(key).or_insert(Place { segment: segments.contents.len(), first: row, rows });
-                row += rows.max(1) as usize;
-            }
-            segments.contents.push(Content::Stored(bytes));
+            let keys = (0..index.num_rows()).map(|row| RowKey(keys.value(row).try_into().expect("keys have 32 bytes")));
+            segments.add(segment.digest, keys, index.column(1).as_primitive::<Int32Type>());
         }
         Ok(segments)
     }
@@ -117,18 +170,16 @@ impl Store {
         (keys, parts, counts): (&[RowKey], &[i32], &[u32]),
         added: &RecordBatch,
     ) -> Result<Segment, CacheError> {
-        let with_placeholders = with_placeholders(added, counts)?;
-        let table = with_bookkeeping(&with_placeholders, keys, parts, counts)?;
+        let table = with_bookkeeping(&with_placeholders(added, counts)?, keys, parts, counts)?;
         let output = self.put_table(&table)?;
         let segment = Segment { digest: output.digest, bytes: output.bytes, items: keys.len() as u64 };
         let record = serde_json::to_vec(&segment).expect("a record is plain data");
         self.write_file(Destination::Record(self.segment_path(signature, &segment.digest)), &record)?;
-        let mut first = 0;
-        for (&key, &rows) in keys.iter().zip(counts) {
-            segments.places.entry(key).or_insert(Place { segment: segments.contents.len(), first, rows });
-            first += rows.max(1) as usize;
-        }
-        segments.contents.push(Content::Fresh(with_placeholders));
+        let spread_keys = spread(keys, counts);
+        let count_column = table.column_by_name("_count").expect("it was put there").as_primitive::<Int32Type>();
+        let number = segments.add(segment.digest, spread_keys, count_column);
+        let columns: Vec<usize> = (2..table.num_columns()).collect();
+        segments.recent.put(number, table.project(&columns).map_err(TableError::from)?);
         Ok(segment)
     }
 
@@ -138,33 +189,60 @@ impl Store {
 }
 
 impl Segments {
-    /// Whether the item was computed.
-    pub fn contains(&self, key: &RowKey) -> bool {
-        self.places.contains_key(key)
+    /// Makes room for that many items in all.
+    pub fn expect(&mut self, items: usize) {
+        self.places.reserve(items.saturating_sub(self.places.len()));
     }
 
-    /// The output rows of all items, in their order, and how many belong to each. All must be known.
-    ///
-    /// # Errors
-    /// A segment has other columns than `schema`: the kind changed and its version did not.
-    pub fn gather(&self, keys: &[RowKey], schema: &SchemaRef) -> Result<(RecordBatch, Vec<u32>), CacheError> {
-        let places: Vec<&Place> = keys.iter().map(|key| &self.places[key]).collect();
-        let mut used: HashMap<usize, usize> = HashMap::new();
-        let mut tables: Vec<RecordBatch> = Vec::new();
-        for place in &places {
-            if let std::collections::hash_map::Entry::Vacant(entry) = used.entry(place.segment) {
-                entry.insert(tables.len());
-                tables.push(match &self.contents[place.segment] {
-                    Content::Stored(bytes) => table_from_bytes(bytes.clone())?,
-                    Content::Fresh(batch) => batch.clone(),
-                });
+    /// Enters a segment's items, given the columns `_key` and `_count`; gives the segment's number here.
+    fn add(&mut self, digest: Digest, keys: impl Iterator<Item = RowKey>, counts: &Int32Array) -> u32 {
+        let segment = u32::try_from(self.files.len()).expect("there are fewer segments than that");
+        self.files.push(digest);
+        let mut next = 0;
+        for (row, key) in keys.enumerate() {
+            if row == next {
+                let first = u32::try_from(row).expect("a segment has fewer rows than that");
+                self.places.entry(ShortKey::from(&key)).or_insert(Place { segment, first });
+                next += counts.value(row).max(1) as usize;
             }
         }
-        let counts = places.iter().map(|place| place.rows).collect();
-        let rows: Vec<(usize, usize)> = places
-            .iter()
-            .flat_map(|place| (0..place.rows as usize).map(|row| (used[&place.segment], place.first + row)))
-            .collect();
+        segment
+    }
+
+    /// Whether the item was computed.
+    pub fn contains(&self, key: &RowKey) -> bool {
+        self.places.contains_key(&ShortKey::from(key))
+    }
+
+    /// The output rows of the items, in their order, and how many belong to each. All must be known.
+    ///
+    /// # Errors
+    /// A segment is gone by now ([`CacheError::Lost`]), or has other columns than `schema`: the kind changed and its
+    /// version did not.
+    pub fn gather(
+        &mut self,
+        store: &Store,
+        keys: &[RowKey],
+        schema: &SchemaRef,
+    ) -> Result<(RecordBatch, Vec<u32>), CacheError> {
+        let mut used: HashMap<u32, usize> = HashMap::new();
+        let mut tables: Vec<RecordBatch> = Vec::new();
+        let mut counts = Vec::with_capacity(keys.len());
+        let mut rows = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Place { segment, first } = self.places[&ShortKey::from(key)];
+            let table = match used.get(&segment) {
+                Some(&table) => table,
+                None => {
+                    tables.push(self.table(store, segment, schema)?);
+                    used.insert(segment, tables.len() - 1);
+                    tables.len() - 1
+                }
+            };
+            let count = tables[table].column(0).as_primitive::<Int32Type>().value(first as usize).unsigned_abs();
+            counts.push(count);
+            rows.extend((first..first + count).map(|row| (table, row as usize)));
+        }
         if rows.is_empty() {
             return Ok((RecordBatch::new_empty(Arc::clone(schema)), counts));
         }
@@ -172,12 +250,10 @@ impl Segments {
             .fields()
             .iter()
             .map(|field| {
-                let missing = || crate::table::RecordError::MissingColumn(field.name().clone());
-                let arrays: Vec<&dyn arrow::array::Array> = tables
+                let arrays: Vec<&dyn Array> = tables
                     .iter()
-                    .map(|table| table.column_by_name(field.name()).map(AsRef::as_ref).ok_or_else(missing))
-                    .collect::<Result<_, _>>()
-                    .map_err(TableError::from)?;
+                    .map(|table| Ok(column(table, field.name())?.as_ref()))
+                    .collect::<Result<_, TableError>>()?;
                 Ok(interleave(&arrays, &rows).map_err(TableError::from)?)
             })
             .collect::<Result<Vec<ArrayRef>, CacheError>>()?;
@@ -185,6 +261,22 @@ impl Segments {
         let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options);
         Ok((batch.map_err(TableError::from)?, counts))
     }
+
+    /// `_count` and the added columns of a segment.
+    fn table(&mut self, store: &Store, segment: u32, schema: &Schema) -> Result<RecordBatch, CacheError> {
+        if let Some(table) = self.recent.get(segment) {
+            return Ok(table);
+        }
+        let mut columns = vec!["_count"];
+        columns.extend(schema.fields().iter().map(|field| field.name().as_str()));
+        let table = columns_from_bytes(store.bytes(&self.files[segment as usize])?, &columns)?;
+        self.recent.put(segment, table.clone());
+        Ok(table)
+    }
+}
+
+fn column<'a>(table: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, TableError> {
+    table.column_by_name(name).ok_or_else(|| RecordError::MissingColumn(name.to_owned()).into())
 }
 
 /// The table with all columns nullable and a row of nulls for each item without rows.
@@ -207,16 +299,17 @@ fn with_placeholders(added: &RecordBatch, counts: &[u32]) -> Result<RecordBatch,
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
 }
 
+/// Each item's value, once for each of its rows (once for an item without rows).
+fn spread<'a, T: Copy>(values: &'a [T], counts: &'a [u32]) -> impl Iterator<Item = T> + 'a {
+    values.iter().zip(counts).flat_map(|(&value, &count)| std::iter::repeat_n(value, count.max(1) as usize))
+}
+
 fn with_bookkeeping(
     rows: &RecordBatch,
     keys: &[RowKey],
     parts: &[i32],
     counts: &[u32],
 ) -> Result<RecordBatch, TableError> {
-    /// Each item's value, once for each of its rows (once for an item without rows).
-    fn spread<'a, T: Copy>(values: &'a [T], counts: &'a [u32]) -> impl Iterator<Item = T> + 'a {
-        values.iter().zip(counts).flat_map(|(&value, &count)| std::iter::repeat_n(value, count.max(1) as usize))
-    }
     let key_bytes: Vec<u8> = spread(keys, counts).flat_map(|key| key.0).collect();
     let key_array = FixedSizeBinaryArray::try_new(32, key_bytes.into(), None)?;
     let part_array: Int32Array = spread(parts, counts).map(Some).collect();

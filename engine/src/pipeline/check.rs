@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, HashSet};
 
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::NodeIndex;
 use super::definition::Connection;
 use super::document::LoopTable;
 use super::problems::Problems;
 use super::source::Span;
 use super::unroll::{Graph, Origin};
+use super::{BadRows, NodeIndex};
 use crate::Registry;
 use crate::diagnostic::{list, nearest};
-use crate::stage::{Output, PortType};
-use crate::table::readable_as;
+use crate::registry::{Stage, Work};
+use crate::stage::{BadRow, Output, PortType};
+use crate::table::{Record, append_columns, readable_as};
 
 /// Each node's outputs; `None` where they can't be known because of an error elsewhere.
 pub(super) type Outputs = Vec<Option<Vec<Output>>>;
@@ -41,7 +42,7 @@ pub(super) fn check(graph: &Graph, order: &[NodeIndex], registry: &Registry, pro
         let definition = graph.definition(node);
         known &= mismatches.len() == before && graph.nodes[node].inputs.len() == definition.connections.len();
         if let Some(checked) = definition.checked.as_ref().filter(|_| known) {
-            outputs[node] = Some(checked.outputs(&tables));
+            outputs[node] = Some(with_bad_rows(checked.as_ref(), definition.bad_rows, &tables));
         }
     }
     // Told at the end, when it is known what every stage has: one of them may be what was meant.
@@ -50,6 +51,21 @@ pub(super) fn check(graph: &Graph, order: &[NodeIndex], registry: &Registry, pro
         if told.insert((mismatch.connection.at, mismatch.connection.port.clone())) {
             mismatch.tell(graph, &outputs, registry, problems);
         }
+    }
+    outputs
+}
+
+/// What a stage gives, with the rows that failed if some may.
+fn with_bad_rows(
+    stage: &dyn Stage,
+    bad_rows: Option<BadRows>,
+    tables: &BTreeMap<String, Option<SchemaRef>>,
+) -> Vec<Output> {
+    let mut outputs = stage.outputs(tables);
+    if let (Work::Rows(work), Some(_)) = (stage.work(), bad_rows) {
+        let rows = tables.get(work.shape().port).cloned().flatten();
+        let schema = rows.map(|rows| append_columns(&rows, &BadRow::schema()));
+        outputs.push(Output { name: BadRows::OUTPUT, port_type: PortType::Table(schema) });
     }
     outputs
 }

@@ -1,8 +1,11 @@
 //! One stage's table: which keys are ports, which are the engine's, and the rest as the kind's parameters.
 
+use std::sync::Arc;
+
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
+use super::bad_rows::BadRows;
 use super::document::{StageTable, unknown_key};
 use super::parameter::{Parameter, parameters};
 use super::problems::Problems;
@@ -11,7 +14,7 @@ use super::value::{expect_string, expect_table, wrong_type};
 use super::variants::MAIN;
 use crate::Registry;
 use crate::diagnostic::{list, nearest};
-use crate::registry::{CheckedStage, Kind};
+use crate::registry::{CheckedStage, Kind, RowShape, Work};
 use crate::stage::{Port, PortType};
 
 /// A stage as the file defines it, before it is connected.
@@ -20,6 +23,7 @@ pub(super) struct Definition {
     /// Where its name stands.
     pub(super) at: Span,
     pub(super) variant: Vec<String>,
+    pub(super) bad_rows: Option<BadRows>,
     pub(super) connections: Vec<Connection>,
     /// `None` if it has errors: then nothing is known of its outputs.
     pub(super) checked: Option<CheckedStage>,
@@ -45,6 +49,7 @@ pub(super) fn define<'a>(
         name: stage.name.clone(),
         at: stage.at,
         variant: vec![MAIN.to_owned()],
+        bad_rows: None,
         connections: Vec::new(),
         checked: None,
     };
@@ -53,10 +58,14 @@ pub(super) fn define<'a>(
     let ports = kind.ports();
     let known = parameters(kind);
     let mut rest = Table::new();
+    let mut bad_rows_at = None;
     for (key, at, value) in entries(&stage.keys) {
         if key == "kind" {
         } else if key == "variant" {
             definition.variant = variants(value, problems);
+        } else if key == BadRows::KEY {
+            definition.bad_rows = BadRows::read(value, problems);
+            bad_rows_at = Some(at);
         } else if key == "inputs" && kind.open_ports() {
             for (port, _, value) in expect_table(key, value, problems).map(entries).unwrap_or_default() {
                 definition.connect(port, PortType::Table(None), value, problems);
@@ -82,10 +91,26 @@ pub(super) fn define<'a>(
         rest.insert(Spanned::new(seed.span(), "seed".into()), seed.clone());
     }
     definition.checked = parse(stage, kind, rest, problems);
+    let Some(checked) = definition.checked.clone() else { return definition };
+    match (checked.work(), bad_rows_at) {
+        (Work::Rows(work), _) => definition.read_rows(&work.shape()),
+        (Work::Table(_), Some(at)) => {
+            let message = format!("`{}` is for stages that work row by row", BadRows::KEY);
+            problems.error(at, message, format!("kind `{}` works on whole tables", kind.name()));
+        }
+        (Work::Table(_), None) => {}
+    }
     definition
 }
 
 impl Definition {
+    /// A port of the user's own naming has the rows: what is read of them is known now.
+    fn read_rows(&mut self, shape: &RowShape) {
+        for connection in self.connections.iter_mut().filter(|connection| connection.port == shape.port) {
+            connection.port_type = PortType::Table(Some(Arc::clone(&shape.reads)));
+        }
+    }
+
     fn connect(&mut self, port: &str, port_type: PortType, value: &Value, problems: &mut Problems) {
         let Some((reference, at)) = value.get_ref().as_str().map(|text| (text, span(value))) else {
             return wrong_type(port, "the name of a stage", value, problems);
@@ -132,7 +157,7 @@ fn variants(value: &Value, problems: &mut Problems) -> Vec<String> {
 fn unknown(key: &str, at: Span, kind: &dyn Kind, ports: &[Port], parameters: &[Parameter], problems: &mut Problems) {
     let mut known: Vec<&str> = ports.iter().map(|port| port.name).collect();
     known.extend(parameters.iter().map(|parameter| parameter.name.as_str()));
-    known.extend(["kind", "variant"]);
+    known.extend(["kind", "variant", BadRows::KEY]);
     if kind.open_ports() {
         known.push("inputs");
     } else if key == "inputs" {

@@ -43,6 +43,7 @@ pub(super) fn finish(
             stage_kind: checked,
             inputs,
             outputs: outputs[old].clone().unwrap_or_default(),
+            bad_rows: definition.bad_rows,
             in_loop: draft.round.map(|(outer, _)| outer),
         });
     }

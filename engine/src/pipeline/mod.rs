@@ -12,6 +12,7 @@
 //! carried values, then the same round's stages, then the stages outside. From outside a loop, `rounds.train` is the last
 //! round that ran, `rounds.train@2` the second, `rounds.best.train` the one that `select` found best.
 
+mod bad_rows;
 mod check;
 mod combine;
 mod definition;
@@ -31,6 +32,7 @@ mod unroll;
 mod value;
 mod variants;
 
+pub use bad_rows::BadRows;
 pub use check::column_type;
 pub use parameter::{Parameter, parameters};
 pub use schema::schema;
@@ -214,6 +216,8 @@ pub struct Node {
     pub inputs: Vec<Binding>,
     /// Its outputs, the default one first, with their columns where they are known.
     pub outputs: Vec<Output>,
+    /// How many of its rows may fail; `None`: the first one that fails ends the stage.
+    pub bad_rows: Option<BadRows>,
     /// The loop (place in [`Pipeline::loops`]) whose early stop may skip this node.
     pub in_loop: Option<usize>,
 }

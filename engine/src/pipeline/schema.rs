@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::BadRows;
 use super::document::{LOOP_KEYS, PIPELINE_KEYS};
 use crate::Registry;
 use crate::registry::Kind;
@@ -155,6 +156,15 @@ fn stage(kind: &dyn Kind, definitions: &mut Map<String, Json>) -> Json {
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
         }),
     );
+    if kind.row().is_some() || kind.open_ports() {
+        properties.insert(
+            BadRows::KEY.into(),
+            json!({
+                "description": "How many rows may fail (a number, or a share as in \"1%\") before the stage does: they stand in the stage's output `bad`.",
+                "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9.]+ *%$"}],
+            }),
+        );
+    }
     if kind.open_ports() {
         properties.insert(
             "inputs".into(),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value;
 
 use crate::cache::{ActionKey, Digest, KeyPart, PartGroup, RecipeKey, Signature, Store};
-use crate::pipeline::{Node, Pick, Pipeline, Source};
+use crate::pipeline::{BadRows, Node, Pick, Pipeline, Source};
 use crate::registry::{Stage, Work};
 use crate::stage::{Environment, RowKey, Setup, StageError};
 
@@ -81,8 +81,11 @@ fn recipe(
     ];
     parts.extend(params.iter().map(|(name, value)| part(PartGroup::Param, name, value)));
     parts.extend(environment.iter().map(|(name, value)| part(PartGroup::Environment, name, value)));
+    if node.bad_rows.is_some() {
+        parts.push(part(PartGroup::Param, BadRows::KEY, "allowed"));
+    }
     let row = match stage.work() {
-        Work::Rows(work) => stage.kind().row().map(|shape| LeftOut { port: shape.port, params: work.part_params() }),
+        Work::Rows(work) => Some(LeftOut { port: work.shape().port, params: work.part_params() }),
         Work::Table(_) => None,
     };
     let mut with_inputs = parts.clone();
@@ -127,8 +130,10 @@ impl Recipe {
     /// What all row keys of a row stage have in common. `None` for a table stage.
     pub(crate) fn signature(&self, inputs: &BTreeMap<String, Digest>) -> Option<Signature> {
         let left_out = self.row.as_ref()?;
-        let is_left_out =
-            |part: &&KeyPart| part.group == PartGroup::Param && left_out.params.contains(&part.name.as_str());
+        let is_left_out = |part: &&KeyPart| {
+            part.group == PartGroup::Param
+                && (left_out.params.contains(&part.name.as_str()) || part.name == BadRows::KEY)
+        };
         let parts: Vec<KeyPart> = self
             .parts
             .iter()

@@ -199,23 +199,28 @@ impl<'a> Planner<'a> {
         inputs: &BTreeMap<String, Digest>,
     ) -> Result<Option<Estimate>, CacheError> {
         let stage = node.stage_kind.as_ref();
-        let (Work::Rows(work), Some(shape), Some(signature)) =
-            (stage.work(), stage.kind().row(), recipe.signature(inputs))
-        else {
+        let (Work::Rows(work), Some(signature)) = (stage.work(), recipe.signature(inputs)) else {
             return Ok(None);
         };
-        let table = match inputs.get(shape.port).map(|digest| self.store.table(digest)) {
+        let shape = work.shape();
+        let table = match inputs.get(shape.port).map(|digest| self.store.table_file(digest)) {
             Some(Ok(table)) => table,
             Some(Err(CacheError::Lost { .. })) | None => return Ok(None),
             Some(Err(error)) => return Err(error),
         };
-        let Ok(digests) = row_digests(&table, &shape.reads) else { return Ok(None) };
         let segments = self.store.segments(&signature)?;
         let parts = work.parts();
-        let cached = row_keys(&signature, &digests, &parts).filter(|key| segments.contains(key)).count() as u64;
-        Ok(Some(Estimate { items: (digests.len() * parts.len()) as u64, cached, exact: true }))
+        let mut cached = 0;
+        for piece in table.pieces(PIECE_ROWS)? {
+            let Ok(digests) = row_digests(&piece?, &shape.reads) else { return Ok(None) };
+            cached += row_keys(&signature, &digests, &parts).filter(|key| segments.contains(key)).count() as u64;
+        }
+        Ok(Some(Estimate { items: (table.rows() * parts.len()) as u64, cached, exact: true }))
     }
 }
+
+/// Rows that are counted at a time.
+const PIECE_ROWS: usize = 1 << 14;
 
 /// Units of row work, or else the rows of the largest output.
 fn work_of(record: &ActionRecord) -> u64 {
@@ -239,9 +244,10 @@ pub(super) fn diff(node: &Node, last: &ActionRecord, parts: &[KeyPart], inputs: 
         })
     };
     let kind = node.stage_kind.kind().name();
-    // A parameter at its default is not among the parts: its value is in the whole parameters.
-    let shown = |params: &serde_json::Value, name: &str| {
-        params.get(name).map_or_else(|| "unset".to_owned(), serde_json::Value::to_string)
+    // A parameter at its default is not among the parts: its value is in the whole parameters. A key of the engine's is
+    // among the parts alone.
+    let shown = |params: &serde_json::Value, name: &str, part: Option<String>| {
+        params.get(name).map(serde_json::Value::to_string).or(part).unwrap_or_else(|| "unset".to_owned())
     };
     let mut causes = Vec::new();
     for (_, old, new) in changed(PartGroup::Format) {
@@ -254,8 +260,8 @@ pub(super) fn diff(node: &Node, last: &ActionRecord, parts: &[KeyPart], inputs: 
         let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
         causes.push(Cause::KindVersion { kind: kind.to_owned(), old, new });
     }
-    for (name, _, _) in changed(PartGroup::Param) {
-        let (old, new) = (shown(&last.params, &name), shown(node.stage_kind.params(), &name));
+    for (name, old, new) in changed(PartGroup::Param) {
+        let (old, new) = (shown(&last.params, &name, old), shown(node.stage_kind.params(), &name, new));
         causes.push(Cause::Param { name, old, new });
     }
     for (name, old, new) in changed(PartGroup::Environment) {

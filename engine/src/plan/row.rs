@@ -91,9 +91,10 @@ pub(super) fn why_row(pipeline: &Pipeline, store: &Store, index: NodeIndex, row:
     let node = &pipeline.nodes[index];
     let id = || node.id.clone();
     let stage = node.stage_kind.as_ref();
-    let (Work::Rows(work), Some(shape)) = (stage.work(), stage.kind().row()) else {
+    let Work::Rows(work) = stage.work() else {
         return Err(RowError::NotRowwise { node: id(), kind: stage.kind().name().to_owned() });
     };
+    let shape = work.shape();
     let recipe = planner.recipes[index]
         .as_ref()
         .map_err(|no_key| RowError::NoKey { node: id(), error: no_key.error.clone() })?;

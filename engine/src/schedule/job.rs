@@ -9,15 +9,18 @@ use std::sync::atomic::AtomicBool;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::rows::{self, Rows};
+use super::rows::Rows;
 use super::telemetry::Meter;
 use crate::cache::{
-    ActionKey, ActionRecord, CacheError, Cost, KeyPart, OutputRecord, OutputType, Provenance, Signature, Store,
+    ActionKey, ActionRecord, CacheError, Cost, Digest, KeyPart, OutputRecord, OutputType, Provenance, Signature, Store,
 };
-use crate::pipeline::{Node, NodeIndex};
+use crate::pipeline::{BadRows, Node, NodeIndex};
 use crate::registry::{ROWS_OUTPUT, Stage, TableWork, Work};
-use crate::stage::{Artifact, Context, Inputs, Output, Outputs, PortType, Reporter, StageError};
-use crate::table::{TableError, normalised, read_columns};
+use crate::stage::{Artifact, Context, Inputs, Output, PortType, Reporter, StageError};
+use crate::table::{TableError, TableFile, normalised, read_columns};
+
+/// Rows of a file that are in memory at a time.
+const PIECE_ROWS: usize = 1 << 14;
 
 /// A node that is to be computed.
 pub(super) struct Job<'a> {
@@ -60,6 +63,14 @@ pub(super) enum JobError {
 }
 
 impl JobError {
+    /// The same of a piece that begins at a row of a table.
+    pub(super) fn in_piece(self, first: usize) -> Self {
+        match self {
+            Self::Table(error) => Self::Table(error.in_piece(first)),
+            other => other,
+        }
+    }
+
     pub(super) fn is_cancelled(&self) -> bool {
         matches!(self, Self::Stage(StageError::Cancelled) | Self::Cache(CacheError::Cancelled))
     }
@@ -92,7 +103,8 @@ impl Job<'_> {
             let rows_cached = record.items.unwrap_or_default();
             return Ok(Computed { record, was_cached: true, rows_cached, rows_computed: 0, cost });
         }
-        let inputs = self.load_inputs()?;
+        let stage = self.node.stage_kind.as_ref();
+        let inputs = self.load_inputs(stage.work())?;
         let scratch = self.store.scratch()?;
         let checkpoint = self.store.root().join("checkpoints").join(self.key.to_string());
         let cx = Context {
@@ -103,20 +115,22 @@ impl Job<'_> {
             checkpoint: checkpoint.clone(),
             reporter: Arc::<NoteKeeper>::clone(&self.reporter),
         };
-        let stage = self.node.stage_kind.as_ref();
         let work = || match stage.work() {
             Work::Rows(work) => {
+                let shape = work.shape();
+                let table = self.load(shape.port, Store::table_file)?;
                 let rows = Rows {
                     kind: stage.kind().name(),
                     work,
-                    shape: stage.kind().row().expect("a kind that works on rows has their shape"),
+                    shape,
+                    bad_rows: self.node.bad_rows,
                     signature: self.signature.expect("a kind that works on rows has a signature"),
                     store: self.store,
                 };
                 let waiting = || self.reporter.pass_on("waiting for another run that computes the same rows");
-                let output = rows::run(&rows, inputs, &cx, waiting)?;
-                let table = self.store.put_table(&output.table)?;
-                let outputs = BTreeMap::from([(ROWS_OUTPUT.to_owned(), table)]);
+                let output = rows.run(&table, &inputs, &cx, waiting)?;
+                let bad = output.bad.map(|bad| (BadRows::OUTPUT.to_owned(), bad));
+                let outputs = BTreeMap::from_iter([(ROWS_OUTPUT.to_owned(), output.table)].into_iter().chain(bad));
                 Ok((outputs, Some(output.items), output.computed))
             }
             Work::Table(work) => Ok((self.run_table(stage, work, &inputs, &cx)?, None, 0)),
@@ -151,20 +165,33 @@ impl Job<'_> {
         Ok(Computed { record, was_cached: false, rows_cached, rows_computed, cost })
     }
 
-    fn load_inputs(&self) -> Result<Inputs, JobError> {
+    /// What the ports hold, but for the rows of a row stage, which are read piece by piece.
+    fn load_inputs(&self, work: Work) -> Result<Inputs, JobError> {
+        let (as_files, rows) = match work {
+            Work::Table(work) => (work.tables_as_files(), None),
+            Work::Rows(work) => (work.tables_as_files(), Some(work.shape().port)),
+        };
         let mut inputs = Inputs::default();
-        for (port, (from, output)) in &self.inputs {
+        for (port, (_, output)) in self.inputs.iter().filter(|(port, _)| rows != Some(port.as_str())) {
             let artifact = match output.output_type {
-                OutputType::Table => self.store.table(&output.digest).map(Artifact::Table),
-                OutputType::Model => self.store.directory(&output.digest).map(Artifact::Directory),
+                OutputType::Table if as_files => Artifact::File(self.load(port, Store::checked_path)?),
+                OutputType::Table => Artifact::Table(self.load(port, Store::table)?),
+                OutputType::Model => Artifact::Directory(self.load(port, Store::directory)?),
             };
-            let artifact = artifact.map_err(|error| match error {
-                CacheError::Lost { .. } => JobError::InputLost(*from),
-                error => error.into(),
-            })?;
             inputs.0.insert(port.clone(), artifact);
         }
         Ok(inputs)
+    }
+
+    /// What a port holds.
+    fn load<T>(&self, port: &str, read: impl Fn(&Store, &Digest) -> Result<T, CacheError>) -> Result<T, JobError> {
+        let Some((from, output)) = self.inputs.get(port) else {
+            return Err(StageError::input(format!("input `{port}` is not connected")).into());
+        };
+        read(self.store, &output.digest).map_err(|error| match error {
+            CacheError::Lost { .. } => JobError::InputLost(*from),
+            error => error.into(),
+        })
     }
 
     fn run_table(
@@ -174,17 +201,20 @@ impl Job<'_> {
         inputs: &Inputs,
         cx: &Context,
     ) -> Result<BTreeMap<String, OutputRecord>, JobError> {
-        let schemas: BTreeMap<String, Option<SchemaRef>> =
-            inputs.0.keys().map(|port| (port.clone(), inputs.table(port).map(RecordBatch::schema))).collect();
+        let mut schemas: BTreeMap<String, Option<SchemaRef>> = BTreeMap::new();
+        for (port, artifact) in &inputs.0 {
+            let schema = match artifact {
+                Artifact::Table(batch) => Some(batch.schema()),
+                Artifact::File(path) => Some(TableFile::open(path)?.schema()),
+                Artifact::Directory(_) => None,
+            };
+            schemas.insert(port.clone(), schema);
+        }
         let mut given = work.run(inputs, cx)?;
         let kind = stage.kind().name();
         let mut outputs = BTreeMap::new();
         for declared in stage.outputs(&schemas) {
-            let artifact = take_output(kind, &declared, &mut given)?;
-            let record = match artifact {
-                Artifact::Table(batch) => self.store.put_table(&batch)?,
-                Artifact::Directory(folder) => self.store.put_directory(&folder)?,
-            };
+            let record = self.put_output(kind, &declared, given.remove(declared.name))?;
             outputs.insert(declared.name.to_owned(), record);
         }
         match given.keys().next() {
@@ -192,27 +222,44 @@ impl Job<'_> {
             None => Ok(outputs),
         }
     }
+
+    /// Stores an output, if it is what was declared.
+    fn put_output(&self, kind: &str, declared: &Output, given: Option<Artifact>) -> Result<OutputRecord, JobError> {
+        let name = declared.name;
+        let wrong = |what: String| output_error(kind, &format!("gave an output `{name}` {what}"));
+        let checked = |batch: RecordBatch, schema: &Option<SchemaRef>| match schema {
+            Some(schema) => declared_columns(&batch, schema).map_err(&wrong),
+            None => Ok(batch),
+        };
+        match (given, &declared.port_type) {
+            (None, _) => Err(output_error(kind, &format!("did not give its output `{name}`"))),
+            (Some(Artifact::Directory(folder)), PortType::Model) => Ok(self.store.put_directory(&folder)?),
+            (Some(Artifact::Directory(_)), _) => Err(wrong("that is a directory, not a table".to_owned())),
+            (Some(_), PortType::Model) => Err(wrong("that is a table, not a directory".to_owned())),
+            (Some(Artifact::Table(batch)), PortType::Table(schema)) => {
+                Ok(self.store.put_table(&checked(batch, schema)?)?)
+            }
+            (Some(Artifact::File(path)), PortType::Table(schema)) => {
+                let file = TableFile::open(path)?;
+                self.store.put_pieces(schema.as_ref().unwrap_or(&file.schema()), |output| {
+                    for piece in file.pieces(PIECE_ROWS)? {
+                        output.write(&checked(piece?, schema)?)?;
+                    }
+                    Ok(())
+                })
+            }
+        }
+    }
 }
 
-/// Takes a declared output and checks that it is what was declared.
-fn take_output(kind: &str, declared: &Output, given: &mut Outputs) -> Result<Artifact, JobError> {
-    let name = declared.name;
-    let wrong = |what: String| output_error(kind, &format!("gave an output `{name}` {what}"));
-    match (given.remove(name), &declared.port_type) {
-        (None, _) => Err(output_error(kind, &format!("did not give its output `{name}`"))),
-        (Some(Artifact::Directory(folder)), PortType::Model) => Ok(Artifact::Directory(folder)),
-        (Some(Artifact::Table(batch)), PortType::Table(None)) => Ok(Artifact::Table(batch)),
-        (Some(Artifact::Table(batch)), PortType::Table(Some(schema))) => {
-            let known = |name: &str| schema.field_with_name(name).is_ok();
-            if let Some(extra) = batch.schema().fields().iter().find(|field| !known(field.name())) {
-                return Err(wrong(format!("with a column `{}` that it does not declare", extra.name())));
-            }
-            let table = normalised(&batch).and_then(|batch| read_columns(&batch, schema));
-            Ok(Artifact::Table(table.map_err(|error| wrong(format!("that it does not declare so: {error}")))?))
-        }
-        (Some(Artifact::Directory(_)), PortType::Table(_)) => Err(wrong("that is a directory, not a table".to_owned())),
-        (Some(Artifact::Table(_)), PortType::Model) => Err(wrong("that is a table, not a directory".to_owned())),
+/// That a table has the columns that its output declares.
+fn declared_columns(batch: &RecordBatch, declared: &SchemaRef) -> Result<RecordBatch, String> {
+    let known = |name: &str| declared.field_with_name(name).is_ok();
+    if let Some(extra) = batch.schema().fields().iter().find(|field| !known(field.name())) {
+        return Err(format!("with a column `{}` that it does not declare", extra.name()));
     }
+    let table = normalised(batch).and_then(|batch| read_columns(&batch, declared));
+    table.map_err(|error| format!("that it does not declare so: {error}"))
 }
 
 /// Passes a stage's progress and notes on, and keeps the notes for the record.

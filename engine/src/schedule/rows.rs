@@ -1,21 +1,34 @@
-//! Runs a row stage: finds the rows that no segment has, computes them segment by segment, puts the table together.
+//! Runs a row stage: piece by piece of its input, finds the items that no segment has, computes them segment by
+//! segment, and writes the piece's share of the output. Memory holds pieces, and an index of the items.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take_record_batch;
+use arrow::datatypes::SchemaRef;
 
 use super::job::{JobError, output_error};
-use crate::cache::{Signature, Store};
+use crate::cache::{OutputRecord, Segments, Signature, Store};
+use crate::pipeline::BadRows;
 use crate::plan::row_keys;
-use crate::registry::{RowShape, RowWork};
-use crate::stage::{Context, Inputs, Reporter, RowKey, StageError};
-use crate::table::{TableError, append_columns, read_columns, row_digests};
+use crate::registry::{RowSession, RowShape, RowWork};
+use crate::stage::{BadRow, Context, Inputs, Reporter, RowKey, StageError};
+use crate::table::{Record, TableError, TableFile, append_columns, read_columns, row_digests};
+
+/// Items of a piece: what is looked up, and at most computed, at a time.
+const PIECE_ITEMS: usize = 1 << 14;
+
+/// Segments grow with what is done, to this share of it: a long stage has few of them, and what a killed one loses stays
+/// a small part of its work.
+const SHARE_OF_DONE: usize = 64;
 
 /// What a row stage gave.
 pub(super) struct RowsOutput {
-    pub table: RecordBatch,
+    pub table: OutputRecord,
+    /// What failed, if some of it may.
+    pub bad: Option<OutputRecord>,
     /// Units of work: rows and parts.
     pub items: u64,
     pub computed: u64,
@@ -26,66 +39,214 @@ pub(super) struct Rows<'a> {
     pub kind: &'a str,
     pub work: &'a dyn RowWork,
     pub shape: RowShape,
+    pub bad_rows: Option<BadRows>,
     pub signature: Signature,
     pub store: &'a Store,
 }
 
-/// Computes what is missing and gives the whole table: the same bytes whatever was missing. `waiting` is called if
-/// another run is at the same rows.
-pub(super) fn run(
-    Rows { kind, work, shape, signature, store }: &Rows,
-    mut inputs: Inputs,
-    cx: &Context,
-    waiting: impl FnOnce(),
-) -> Result<RowsOutput, JobError> {
-    // The stage must not see the other rows: what it may compute from is in the row key.
-    let Some(crate::stage::Artifact::Table(table)) = inputs.0.remove(shape.port) else {
-        return Err(StageError::input(format!("input `{}` is not connected to a table", shape.port)).into());
-    };
-    let parts = work.parts();
-    let digests = row_digests(&table, &shape.reads)?;
-    let keys: Vec<RowKey> = row_keys(signature, &digests, &parts).collect();
-
-    let lock = store.lock_segments(signature, &|| cx.cancelled(), waiting)?;
-    let mut segments = store.segments(signature)?;
-    let mut seen = HashSet::new();
-    let missing: Vec<usize> =
-        (0..keys.len()).filter(|&item| !segments.contains(&keys[item]) && seen.insert(keys[item])).collect();
-
-    if !missing.is_empty() {
-        let reads = read_columns(&table, &shape.reads)?;
-        let mut session = work.open(&inputs, cx)?;
-        let mut done = 0;
-        for chunk in missing.chunks(work.segment_items()) {
-            if cx.cancelled() {
-                return Err(StageError::Cancelled.into());
+impl Rows<'_> {
+    /// Computes what is missing and stores the whole table: the same bytes whatever was missing. `inputs` are those of
+    /// the other ports: the stage must not see other rows than it is given, what it may compute from is in the row key.
+    /// `waiting` is called if another run is at the same rows.
+    pub(super) fn run(
+        &self,
+        table: &TableFile,
+        inputs: &Inputs,
+        cx: &Context,
+        waiting: impl FnOnce(),
+    ) -> Result<RowsOutput, JobError> {
+        let parts = self.work.parts();
+        let items = table.rows() * parts.len();
+        let _lock = self.store.lock_segments(&self.signature, &|| cx.cancelled(), waiting)?;
+        let mut segments = self.store.segments(&self.signature)?;
+        segments.expect(items);
+        let bad = self.bad_rows.map(|allowed| Bad::new(table, allowed.of(items as u64)));
+        let mut pass = Pass { rows: self, parts, items, inputs, cx, session: None, bad, done: 0, computed: 0 };
+        let schema = append_columns(&table.schema(), &self.shape.adds);
+        let output = self.store.put_pieces(&schema, |output| {
+            let mut first = 0;
+            for piece in table.pieces(PIECE_ITEMS / pass.parts.len().max(1))? {
+                let piece = piece?;
+                let rows = piece.num_rows();
+                let written = pass.piece(piece, first, &mut segments).map_err(|error| error.in_piece(first))?;
+                output.write(&written)?;
+                first += rows;
             }
-            let cx = Context { reporter: Arc::new(Shifted::new(&cx.reporter, done, missing.len())), ..cx.clone() };
-            let chunk_rows: UInt32Array = chunk.iter().map(|item| Some((item / parts.len()) as u32)).collect();
-            let rows = take_record_batch(&reads, &chunk_rows).map_err(TableError::from)?;
-            let chunk_parts: Vec<i32> = chunk.iter().map(|item| parts[item % parts.len()]).collect();
-            let chunk_keys: Vec<RowKey> = chunk.iter().map(|&item| keys[item]).collect();
-            let (added, counts) = session.rows(&rows, &chunk_parts, &chunk_keys, &cx)?;
-            let found: u64 = counts.iter().map(|&count| u64::from(count)).sum();
-            if counts.len() != chunk.len() || found != added.num_rows() as u64 {
-                return Err(output_error(kind, "gave another number of rows than it said"));
-            }
-            let items = (chunk_keys.as_slice(), chunk_parts.as_slice(), counts.as_slice());
-            store.put_segment(signature, &mut segments, items, &added)?;
-            done += chunk.len();
-            cx.progress(chunk.len() as u64, chunk.len() as u64, "");
-        }
+            Ok::<(), JobError>(())
+        })?;
+        let computed = pass.computed as u64;
+        let bad = pass.bad.map(|bad| bad.put(self.store, cx)).transpose()?;
+        Ok(RowsOutput { table: output, bad, items: items as u64, computed })
     }
-    drop(lock);
+}
 
-    let (added, counts) = segments.gather(&keys, &shape.adds)?;
-    let carried_rows: UInt32Array = counts
-        .iter()
-        .enumerate()
-        .flat_map(|(item, &count)| std::iter::repeat_n(Some((item / parts.len()) as u32), count as usize))
-        .collect();
-    let table = assemble(&table, &carried_rows, &added)?;
-    Ok(RowsOutput { table, items: keys.len() as u64, computed: missing.len() as u64 })
+/// One pass over the input.
+struct Pass<'a> {
+    rows: &'a Rows<'a>,
+    parts: Vec<i32>,
+    /// All there are.
+    items: usize,
+    inputs: &'a Inputs,
+    cx: &'a Context,
+    /// Opened for the first item that is to be computed.
+    session: Option<Box<dyn RowSession + 'a>>,
+    /// `None` if no row may fail.
+    bad: Option<Bad>,
+    done: usize,
+    computed: usize,
+}
+
+/// A piece of the input.
+struct Piece {
+    table: RecordBatch,
+    /// The columns that the stage reads.
+    reads: RecordBatch,
+    /// The number of its first row.
+    first: usize,
+    /// Of its items.
+    keys: Vec<RowKey>,
+}
+
+impl Pass<'_> {
+    /// The output rows of a piece of the input.
+    fn piece(&mut self, table: RecordBatch, first: usize, segments: &mut Segments) -> Result<RecordBatch, JobError> {
+        let Rows { shape, signature, store, work, .. } = self.rows;
+        let reads = read_columns(&table, &shape.reads)?;
+        let digests = row_digests(&table, &shape.reads)?;
+        let keys: Vec<RowKey> = row_keys(signature, &digests, &self.parts).collect();
+        let piece = Piece { table, reads, first, keys };
+        let mut seen = HashSet::new();
+        let failed = |key: &RowKey| self.bad.as_ref().is_some_and(|bad| bad.errors.contains_key(key));
+        let missing: Vec<usize> = (0..piece.keys.len())
+            .filter(|&item| {
+                let key = &piece.keys[item];
+                !segments.contains(key) && !failed(key) && seen.insert(*key)
+            })
+            .collect();
+        self.done += piece.keys.len() - missing.len();
+        let mut next = 0;
+        while next < missing.len() {
+            let size = work.segment_items().max(self.computed / SHARE_OF_DONE);
+            let chunk = &missing[next..missing.len().min(next + size)];
+            self.compute(&piece, chunk, segments)?;
+            next += chunk.len();
+        }
+        let parts = &self.parts;
+        if let Some(bad) = &mut self.bad {
+            for item in (0..piece.keys.len()).filter(|&item| !segments.contains(&piece.keys[item])) {
+                bad.leave_out(&piece, item, parts)?;
+            }
+        }
+        let good: Vec<usize> = (0..piece.keys.len()).filter(|&item| segments.contains(&piece.keys[item])).collect();
+        let good_keys: Vec<RowKey> = good.iter().map(|&item| piece.keys[item]).collect();
+        let (added, counts) = segments.gather(store, &good_keys, &shape.adds)?;
+        let row = |item: usize| Some((item / parts.len()) as u32);
+        let carried: UInt32Array =
+            good.iter().zip(counts).flat_map(|(&item, count)| std::iter::repeat_n(row(item), count as usize)).collect();
+        Ok(assemble(&piece.table, &carried, &added)?)
+    }
+
+    /// Computes and stores items of a piece as one segment. If a row is at fault, each half is tried alone: rows are
+    /// pure, so what fails alone fails for what is in it.
+    fn compute(&mut self, piece: &Piece, items: &[usize], segments: &mut Segments) -> Result<(), JobError> {
+        if self.cx.cancelled() {
+            return Err(StageError::Cancelled.into());
+        }
+        let Rows { kind, work, signature, store, .. } = self.rows;
+        let session = match &mut self.session {
+            Some(session) => session,
+            closed => closed.insert(work.open(self.inputs, self.cx)?),
+        };
+        let parts = self.parts.len();
+        let reporter = Arc::new(Shifted::new(&self.cx.reporter, self.done..self.items));
+        let cx = Context { reporter, ..self.cx.clone() };
+        let item_rows: UInt32Array = items.iter().map(|item| Some((item / parts) as u32)).collect();
+        let rows = take_record_batch(&piece.reads, &item_rows).map_err(TableError::from)?;
+        let item_parts: Vec<i32> = items.iter().map(|item| self.parts[item % parts]).collect();
+        let keys: Vec<RowKey> = items.iter().map(|&item| piece.keys[item]).collect();
+        let (added, counts) = match (session.rows(&rows, &item_parts, &keys, &cx), &mut self.bad) {
+            (Ok(computed), _) => computed,
+            (Err(StageError::Input(message)), Some(bad)) => {
+                // Whatever state the failure left behind is no state to go on from.
+                self.session = None;
+                if items.len() == 1 {
+                    self.done += 1;
+                    return bad.enter(keys[0], piece.first + items[0] / parts, message);
+                }
+                let (left, right) = items.split_at(items.len() / 2);
+                self.compute(piece, left, segments)?;
+                return self.compute(piece, right, segments);
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        let found: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+        if counts.len() != items.len() || found != added.num_rows() as u64 {
+            return Err(output_error(kind, "gave another number of rows than it said"));
+        }
+        store.put_segment(signature, segments, (&keys, &item_parts, &counts), &added)?;
+        cx.progress(items.len() as u64, items.len() as u64, "");
+        self.done += items.len();
+        self.computed += items.len();
+        Ok(())
+    }
+}
+
+/// What failed.
+struct Bad {
+    /// How many items may.
+    allowed: u64,
+    errors: HashMap<RowKey, String>,
+    /// The first errors, for people.
+    shown: Vec<String>,
+    schema: SchemaRef,
+    rows: Vec<RecordBatch>,
+}
+
+impl Bad {
+    /// Errors that are shown.
+    const SHOWN: usize = 3;
+
+    fn new(table: &TableFile, allowed: u64) -> Self {
+        let schema = append_columns(&table.schema(), &BadRow::schema());
+        Self { allowed, errors: HashMap::new(), shown: Vec::new(), schema, rows: Vec::new() }
+    }
+
+    /// Enters an item of a row of the table.
+    fn enter(&mut self, key: RowKey, row: usize, error: String) -> Result<(), JobError> {
+        if self.shown.len() < Self::SHOWN {
+            self.shown.push(format!("row {row}: {error}"));
+        }
+        self.errors.insert(key, error);
+        self.check(self.errors.len())
+    }
+
+    /// Keeps the row of an item that failed.
+    fn leave_out(&mut self, piece: &Piece, item: usize, parts: &[i32]) -> Result<(), JobError> {
+        let error = self.errors.get(&piece.keys[item]).cloned().unwrap_or_default();
+        let added = BadRow::write(&[BadRow { _part: parts[item % parts.len()], _error: error }]);
+        let row = UInt32Array::from(vec![(item / parts.len()) as u32]);
+        self.rows.push(assemble(&piece.table, &row, &added.map_err(TableError::from)?)?);
+        self.check(self.rows.len())
+    }
+
+    /// Fails if it is more than may.
+    fn check(&self, count: usize) -> Result<(), JobError> {
+        if count as u64 <= self.allowed {
+            return Ok(());
+        }
+        let shown = self.shown.join("\n");
+        Err(StageError::input(format!("more than {} failed, as `bad_rows` allows\n{shown}", self.allowed)).into())
+    }
+
+    /// Stores the rows, and tells of them.
+    fn put(self, store: &Store, cx: &Context) -> Result<OutputRecord, JobError> {
+        if !self.rows.is_empty() {
+            let are = if self.rows.len() == 1 { "row is" } else { "rows are" };
+            let shown = self.shown.join("\n");
+            cx.note(&format!("{} bad {are} left out: see the output `bad`\n{shown}", self.rows.len()));
+        }
+        store.put_pieces(&self.schema, |output| Ok(self.rows.iter().try_for_each(|row| output.write(row))?))
+    }
 }
 
 /// The input's columns, each row as often as it has output rows, and the added ones.
@@ -100,7 +261,7 @@ fn assemble(table: &RecordBatch, rows: &UInt32Array, added: &RecordBatch) -> Res
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
 
-/// Progress in one segment as progress of the stage.
+/// Progress in one segment as progress of the stage, whose items are done up to the range's start.
 struct Shifted {
     reporter: Arc<dyn Reporter>,
     done: u64,
@@ -108,8 +269,8 @@ struct Shifted {
 }
 
 impl Shifted {
-    fn new(reporter: &Arc<dyn Reporter>, done: usize, total: usize) -> Self {
-        Self { reporter: Arc::clone(reporter), done: done as u64, total: total as u64 }
+    fn new(reporter: &Arc<dyn Reporter>, items: Range<usize>) -> Self {
+        Self { reporter: Arc::clone(reporter), done: items.start as u64, total: items.end as u64 }
     }
 }
 

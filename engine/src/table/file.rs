@@ -8,12 +8,11 @@ use arrow::compute::concat_batches;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::file::reader::ChunkReader;
 
-use super::{TableError, normalised};
+use super::{TableError, TableWriter, normalised};
 
 /// Writes a table. The bytes depend on the rows, their order, the columns' names, their normal types (see
 /// [`normalised`]) and whether they may be null, and on the versions of the `parquet` and `zstd` crates; the golden
@@ -22,21 +21,22 @@ use super::{TableError, normalised};
 /// # Errors
 /// The writer fails, or a column's type can't be stored.
 pub fn write_table(batch: &RecordBatch, writer: impl Write + Send) -> Result<(), TableError> {
-    let batch = normalised(batch)?;
-    let options = ArrowWriterOptions::new().with_properties(properties()).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(writer, batch.schema(), options)?;
-    writer.write(&batch)?;
-    writer.close()?;
+    let mut writer = TableWriter::new(&batch.schema(), writer)?;
+    writer.write(batch)?;
+    writer.finish()?;
     Ok(())
 }
 
+/// Rows of a row group.
+pub(super) const ROW_GROUP: usize = 1 << 16;
+
 /// Whatever could let two writers differ is said here, defaults included.
-fn properties() -> WriterProperties {
+pub(super) fn properties() -> WriterProperties {
     WriterProperties::builder()
         .set_created_by("tracetune".to_owned())
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd")))
-        .set_max_row_group_row_count(Some(1 << 16))
+        .set_max_row_group_row_count(Some(ROW_GROUP))
         .set_max_row_group_bytes(None)
         .set_write_batch_size(1024)
         .set_data_page_size_limit(1 << 20)
@@ -108,6 +108,7 @@ fn read(source: impl ChunkReader + 'static, columns: Option<&[&str]>) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use parquet::arrow::arrow_writer::ArrowWriter;
     use std::sync::Arc;
 
     use arrow::array::{

@@ -2,12 +2,14 @@
 
 mod file;
 mod normal;
+mod pieces;
 mod record;
 mod row_bytes;
 
 pub(crate) use file::columns_from_bytes;
 pub use file::{read_table_file, table_from_bytes, table_to_bytes, write_table};
 pub use normal::normalised;
+pub use pieces::{TableFile, TableWriter};
 pub use record::{Column, Record, RecordError, read_column, readable_as, schema_of};
 pub use row_bytes::{read_columns, row_digests};
 
@@ -44,6 +46,18 @@ pub enum TableError {
         /// Its type.
         data_type: DataType,
     },
+}
+
+impl TableError {
+    /// The same of a piece that begins at a row of the table: rows in messages are the table's.
+    pub(crate) fn in_piece(self, first: usize) -> Self {
+        match self {
+            Self::Record(RecordError::Null { column, row }) => {
+                Self::Record(RecordError::Null { column, row: first + row })
+            }
+            other => other,
+        }
+    }
 }
 
 /// The columns of `carried` followed by those of `added`; an added column replaces a carried one of its name.

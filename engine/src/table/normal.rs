@@ -28,7 +28,7 @@ pub fn normalised(batch: &RecordBatch) -> Result<RecordBatch, TableError> {
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
 }
 
-fn normal_field(field: &Field, name: &str) -> FieldRef {
+pub(super) fn normal_field(field: &Field, name: &str) -> FieldRef {
     Arc::new(Field::new(name, normal_type(field.data_type()), field.is_nullable()))
 }
 

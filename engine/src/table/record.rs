@@ -98,7 +98,7 @@ pub fn read_column<T: Column>(batch: &RecordBatch, name: &str) -> Result<Vec<T>,
     Ok(T::values(&array))
 }
 
-/// Whether a column of type `found` can be read as `expected` without changing what it means.
+/// Whether a column of type `found` can be read as `expected` without changing what it means: null stands for any.
 pub fn readable_as(found: &DataType, expected: &DataType) -> bool {
     fn family(data_type: &DataType) -> u8 {
         match data_type {
@@ -111,7 +111,7 @@ pub fn readable_as(found: &DataType, expected: &DataType) -> bool {
     }
     match (found, expected) {
         (a, b) if a == b => true,
-        (DataType::Null, _) => true,
+        (DataType::Null, _) | (_, DataType::Null) => true,
         (DataType::Dictionary(_, value), b) => readable_as(value, b),
         (
             DataType::List(a) | DataType::LargeList(a) | DataType::ListView(a) | DataType::FixedSizeList(a, _),

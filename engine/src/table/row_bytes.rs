@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StringArray};
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type, Schema, UInt32Type};
+use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type, Schema, UInt32Type};
 
 use super::{RecordError, TableError, readable_as};
 
@@ -25,7 +25,7 @@ pub fn row_digests(batch: &RecordBatch, reads: &Schema) -> Result<Vec<[u8; 32]>,
     let mut header = blake3::Hasher::new();
     write_bytes(FORMAT, |bytes| _ = header.update(bytes));
     let mut columns = Vec::new();
-    for (field, array) in reads.fields().iter().zip(batch.columns()) {
+    for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
         write_bytes(field.name().as_bytes(), |bytes| _ = header.update(bytes));
         write_bytes(type_name(field.data_type()).as_bytes(), |bytes| _ = header.update(bytes));
         columns.push(Values::of(field.name(), array)?);
@@ -43,7 +43,7 @@ pub fn row_digests(batch: &RecordBatch, reads: &Schema) -> Result<Vec<[u8; 32]>,
         .collect())
 }
 
-/// The columns of `reads`, in its order and of its types.
+/// The columns of `reads`, in its order and of its types; one declared as null is read as what it is.
 ///
 /// # Errors
 /// As [`row_digests`].
@@ -55,7 +55,7 @@ pub fn read_columns(batch: &RecordBatch, reads: &Schema) -> Result<RecordBatch, 
             let name = field.name();
             let column = batch.column_by_name(name).ok_or_else(|| RecordError::MissingColumn(name.clone()))?;
             let (found, expected) = (column.data_type(), field.data_type());
-            if found == expected {
+            if found == expected || *expected == DataType::Null {
                 return Ok(Arc::clone(column));
             }
             let wrong =
@@ -76,7 +76,11 @@ pub fn read_columns(batch: &RecordBatch, reads: &Schema) -> Result<RecordBatch, 
         }
     }
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    Ok(RecordBatch::try_new_with_options(Arc::new(reads.clone()), columns, &options)?)
+    let typed = |(field, column): (&FieldRef, &ArrayRef)| {
+        Arc::new(field.as_ref().clone().with_data_type(column.data_type().clone()))
+    };
+    let fields: Vec<FieldRef> = reads.fields().iter().zip(&columns).map(typed).collect();
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
 }
 
 fn write_bytes(bytes: &[u8], mut write: impl FnMut(&[u8])) {

@@ -1,5 +1,6 @@
 //! The engine with toy kinds: whole runs in a temporary folder.
 
+mod bad_rows;
 mod interruption;
 mod loops;
 mod plan;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tracetune_engine::cache::{OutputType, Store};
 use tracetune_engine::pipeline::{Pipeline, project_root};
 use tracetune_engine::plan;
+use tracetune_engine::registry::Work;
 use tracetune_engine::runs::{self, RunStatus, StageStatus};
 use tracetune_engine::schedule::{self, Event, NodeSummary, RunOptions, RunSummary};
 
@@ -168,7 +169,10 @@ fn next_steps(pipeline: &Pipeline, summary: &RunSummary, session: &Session) -> S
     };
     let with_table = summary.nodes.iter().rev().find(|node| {
         node.outputs.values().any(|output| output.output_type == OutputType::Table && output.rows > 0)
-            && pipeline.nodes.iter().any(|known| known.id == node.id && known.stage_kind.kind().row().is_some())
+            && pipeline
+                .nodes
+                .iter()
+                .any(|known| known.id == node.id && matches!(known.stage_kind.work(), Work::Rows(_)))
     });
     let mut next = vec![(format!("tracetune show{store} latest"), "this run's stages and results")];
     if let Some(node) = with_table {
