@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use tracetune_engine::Registry;
 use tracetune_engine::cache::Store;
 use tracetune_engine::pipeline::{Overrides, Pipeline};
+use tracetune_engine::runs;
 use tracetune_engine::schedule::{self, RunOptions};
 use tracetune_engine::stage::{
     Artifact, Context, Inputs, Item, Output, Outputs, Params, PortType, RowStage, StageError, TableStage,
 };
-use tracetune_engine::table::{Record, TableWriter};
+use tracetune_engine::table::{Record, TableWriter, read_column};
 
 tracetune_engine::record! {
     struct Number { id: i64, value: i64 }
@@ -105,9 +106,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let options = RunOptions { threads: 2, ..RunOptions::default() };
         let summary = schedule::run(&pipeline, &store, &options, Arc::new(AtomicBool::new(false)), &|_| {})?;
         let squares = summary.nodes.iter().find(|node| node.id == "squares").ok_or("no such stage")?;
-        let cost = squares.cost;
-        let peak = cost.peak_memory_bytes as f64 / f64::from(1 << 20);
-        println!("| {what} | {:.1} | {peak:.0} | {} |", cost.wall_s, squares.rows_computed);
+        let stages = runs::load(&store, &summary.run_id)?.stages()?;
+        let names = read_column::<String>(&stages, "node")?;
+        let place = names.iter().position(|name| name == "squares").ok_or("no such stage")?;
+        let wall_s = read_column::<f64>(&stages, "wall_s")?[place];
+        let peak = read_column::<i64>(&stages, "peak_memory_bytes")?[place] >> 20;
+        println!("| {what} | {wall_s:.1} | {peak} | {} |", squares.rows_computed);
     }
     Ok(())
 }
