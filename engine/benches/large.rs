@@ -107,7 +107,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let summary = schedule::run(&pipeline, &store, &options, Arc::new(AtomicBool::new(false)), &|_| {})?;
         let squares = summary.nodes.iter().find(|node| node.id == "squares").ok_or("no such stage")?;
         let stages = runs::load(&store, &summary.run_id)?.stages()?;
-        let names = read_column::<String>(&stages, "node")?;
+        let names = read_column::<String>(&stages, "stage")?;
         let place = names.iter().position(|name| name == "squares").ok_or("no such stage")?;
         let wall_s = read_column::<f64>(&stages, "wall_s")?[place];
         let peak = read_column::<i64>(&stages, "peak_memory_bytes")?[place] >> 20;

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::cache::{ActionRecord, CacheError, Digest, Signature, Store};
+use crate::cache::{ActionRecord, CacheError, Digest, Place, Signature, Store};
 use crate::pipeline::{Node, Pipeline};
 use crate::plan::row_keys;
 use crate::registry::Work;
@@ -159,13 +159,15 @@ fn prefill(
     items.sort_unstable_by_key(|(key, _)| *draw(options.seed, &key.0).as_bytes());
     items.dedup();
     let mut segments = store.segments(signature)?;
-    let kept: Vec<(RowKey, i32)> =
-        items.into_iter().skip(options.rows).filter(|(key, _)| segments.contains(key)).collect();
+    let kept = items.into_iter().skip(options.rows).filter_map(|(key, part)| Some((key, part, segments.find(&key)?)));
+    let kept: Vec<(RowKey, i32, Place)> = kept.collect();
     if kept.is_empty() {
         return Ok(());
     }
-    let (keys, parts): (Vec<RowKey>, Vec<i32>) = kept.into_iter().unzip();
-    let (added, counts) = segments.gather(store, &keys, &shape.adds)?;
+    let keys: Vec<RowKey> = kept.iter().map(|(key, ..)| *key).collect();
+    let parts: Vec<i32> = kept.iter().map(|(_, part, _)| *part).collect();
+    let places: Vec<Place> = kept.iter().map(|(.., place)| *place).collect();
+    let (added, counts) = segments.gather(store, &places, &shape.adds)?;
     let mut empty = clean.segments(signature)?;
     clean.put_segment(signature, &mut empty, (&keys, &parts, &counts), &added)?;
     Ok(())

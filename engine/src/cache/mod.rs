@@ -33,7 +33,7 @@ pub use action::{ActionRecord, Cost, FileRecord, KeyPart, OutputRecord, OutputTy
 pub use clear::{Cleared, Roots, Size, Verified};
 pub use digest::{ActionKey, Digest, NotHexadecimal, RecipeKey, Signature};
 pub use lock::Lock;
-pub use segment::{Segment, Segments};
+pub use segment::{Place, Segment, Segments};
 
 pub(crate) use file::Destination;
 use file::{Faults, Workspace};

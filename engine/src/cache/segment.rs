@@ -73,8 +73,8 @@ impl Hasher for FirstBytes {
 }
 
 /// Where an item's output rows begin.
-#[derive(Clone, Copy)]
-struct Place {
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
     segment: u32,
     first: u32,
 }
@@ -209,12 +209,12 @@ impl Segments {
         segment
     }
 
-    /// Whether the item was computed.
-    pub fn contains(&self, key: &RowKey) -> bool {
-        self.places.contains_key(&ShortKey::from(key))
+    /// Where an item's output rows are, if it was computed.
+    pub fn find(&self, key: &RowKey) -> Option<Place> {
+        self.places.get(&ShortKey::from(key)).copied()
     }
 
-    /// The output rows of the items, in their order, and how many belong to each. All must be known.
+    /// The output rows of the items, in their order, and how many belong to each.
     ///
     /// # Errors
     /// A segment is gone by now ([`CacheError::Lost`]), or has other columns than `schema`: the kind changed and its
@@ -222,15 +222,14 @@ impl Segments {
     pub fn gather(
         &mut self,
         store: &Store,
-        keys: &[RowKey],
+        places: &[Place],
         schema: &SchemaRef,
     ) -> Result<(RecordBatch, Vec<u32>), CacheError> {
         let mut used: HashMap<u32, usize> = HashMap::new();
         let mut tables: Vec<RecordBatch> = Vec::new();
-        let mut counts = Vec::with_capacity(keys.len());
-        let mut rows = Vec::with_capacity(keys.len());
-        for key in keys {
-            let Place { segment, first } = self.places[&ShortKey::from(key)];
+        let mut counts = Vec::with_capacity(places.len());
+        let mut rows = Vec::with_capacity(places.len());
+        for &Place { segment, first } in places {
             let table = match used.get(&segment) {
                 Some(&table) => table,
                 None => {

@@ -213,7 +213,7 @@ impl<'a> Planner<'a> {
         let mut cached = 0;
         for piece in table.pieces(PIECE_ROWS)? {
             let Ok(digests) = row_digests(&piece?, &shape.reads) else { return Ok(None) };
-            cached += row_keys(&signature, &digests, &parts).filter(|key| segments.contains(key)).count() as u64;
+            cached += row_keys(&signature, &digests, &parts).filter(|key| segments.find(key).is_some()).count() as u64;
         }
         Ok(Some(Estimate { items: (table.rows() * parts.len()) as u64, cached, exact: true }))
     }

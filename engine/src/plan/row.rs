@@ -111,7 +111,7 @@ pub(super) fn why_row(pipeline: &Pipeline, store: &Store, index: NodeIndex, row:
     let digests = row_digests(&table.slice(row, 1), &shape.reads)?;
     let segments = store.segments(&signature)?;
     let parts = work.parts();
-    let cached = row_keys(&signature, &digests, &parts).filter(|key| segments.contains(key)).count();
+    let cached = row_keys(&signature, &digests, &parts).filter(|key| segments.find(key).is_some()).count();
     let mut why = RowWhy { node: id(), row, parts: parts.len(), cached, causes: Vec::new(), columns: Vec::new() };
     if cached == parts.len() {
         return Ok(why);

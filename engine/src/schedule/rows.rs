@@ -10,7 +10,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 
 use super::job::{JobError, output_error};
-use crate::cache::{OutputRecord, Segments, Signature, Store};
+use crate::cache::{OutputRecord, Place, Segments, Signature, Store};
 use crate::pipeline::BadRows;
 use crate::plan::row_keys;
 use crate::registry::{RowSession, RowShape, RowWork};
@@ -115,14 +115,13 @@ impl Pass<'_> {
         let digests = row_digests(&table, &shape.reads)?;
         let keys: Vec<RowKey> = row_keys(signature, &digests, &self.parts).collect();
         let piece = Piece { table, reads, first, keys };
+        let mut places: Vec<Option<Place>> = piece.keys.iter().map(|key| segments.find(key)).collect();
+        let absent: Vec<usize> = (0..places.len()).filter(|&item| places[item].is_none()).collect();
         let mut seen = HashSet::new();
         let failed = |key: &RowKey| self.bad.as_ref().is_some_and(|bad| bad.errors.contains_key(key));
-        let missing: Vec<usize> = (0..piece.keys.len())
-            .filter(|&item| {
-                let key = &piece.keys[item];
-                !segments.contains(key) && !failed(key) && seen.insert(*key)
-            })
-            .collect();
+        let missing =
+            absent.iter().copied().filter(|&item| !failed(&piece.keys[item]) && seen.insert(piece.keys[item]));
+        let missing: Vec<usize> = missing.collect();
         self.done += piece.keys.len() - missing.len();
         let mut next = 0;
         while next < missing.len() {
@@ -132,17 +131,19 @@ impl Pass<'_> {
             next += chunk.len();
         }
         let parts = &self.parts;
-        if let Some(bad) = &mut self.bad {
-            for item in (0..piece.keys.len()).filter(|&item| !segments.contains(&piece.keys[item])) {
+        for item in absent {
+            places[item] = segments.find(&piece.keys[item]);
+            if let (None, Some(bad)) = (places[item], &mut self.bad) {
                 bad.leave_out(&piece, item, parts)?;
             }
         }
-        let good: Vec<usize> = (0..piece.keys.len()).filter(|&item| segments.contains(&piece.keys[item])).collect();
-        let good_keys: Vec<RowKey> = good.iter().map(|&item| piece.keys[item]).collect();
-        let (added, counts) = segments.gather(store, &good_keys, &shape.adds)?;
-        let row = |item: usize| Some((item / parts.len()) as u32);
-        let carried: UInt32Array =
-            good.iter().zip(counts).flat_map(|(&item, count)| std::iter::repeat_n(row(item), count as usize)).collect();
+        let good: Vec<Place> = places.iter().copied().flatten().collect();
+        let (added, counts) = segments.gather(store, &good, &shape.adds)?;
+        let good_items = places.iter().enumerate().filter(|(_, place)| place.is_some());
+        let carried: UInt32Array = good_items
+            .zip(counts)
+            .flat_map(|((item, _), count)| std::iter::repeat_n(Some((item / parts.len()) as u32), count as usize))
+            .collect();
         Ok(assemble(&piece.table, &carried, &added)?)
     }
 
