@@ -1,5 +1,7 @@
 //! `bad_rows`: how many rows of a stage may fail before the stage does.
 
+use std::fmt;
+
 use serde::Serialize;
 use toml::de::DeValue;
 
@@ -15,6 +17,16 @@ pub enum BadRows {
     Count(u64),
     /// This share of them, from 0 to 1.
     Share(f64),
+}
+
+/// As in the file.
+impl fmt::Display for BadRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Share(share) => write!(f, "{}%", share * 100.0),
+        }
+    }
 }
 
 impl BadRows {

@@ -128,7 +128,7 @@ fn identities(nodes: &[Node], loops: &[Loop], deciding: Option<&[Identity]>) -> 
         let mut hasher = Hasher::new("node");
         hasher.text(&node.id).text(node.stage_kind.kind().name()).text(&node.stage_kind.params().to_string());
         node.variant.iter().for_each(|label| _ = hasher.text("label").text(label));
-        node.bad_rows.iter().for_each(|bad_rows| _ = hasher.text("bad rows").text(&format!("{bad_rows:?}")));
+        node.bad_rows.iter().for_each(|bad_rows| _ = hasher.text("bad rows").text(&bad_rows.to_string()));
         if let (Some(index), Some(deciding)) = (node.in_loop, deciding)
             && decides(&loops[index])
         {

@@ -81,8 +81,8 @@ fn recipe(
     ];
     parts.extend(params.iter().map(|(name, value)| part(PartGroup::Param, name, value)));
     parts.extend(environment.iter().map(|(name, value)| part(PartGroup::Environment, name, value)));
-    if node.bad_rows.is_some() {
-        parts.push(part(PartGroup::Param, BadRows::KEY, "allowed"));
+    if let Some(bad_rows) = node.bad_rows {
+        parts.push(part(PartGroup::Param, BadRows::KEY, &bad_rows.to_string()));
     }
     let row = match stage.work() {
         Work::Rows(work) => Some(LeftOut { port: work.shape().port, params: work.part_params() }),

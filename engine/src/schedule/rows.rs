@@ -29,7 +29,7 @@ pub(super) struct RowsOutput {
     pub table: OutputRecord,
     /// What failed, if some of it may.
     pub bad: Option<OutputRecord>,
-    /// Units of work: rows and parts.
+    /// Units of work that are in the table: rows and parts.
     pub items: u64,
     pub computed: u64,
 }
@@ -76,7 +76,8 @@ impl Rows<'_> {
         })?;
         let computed = pass.computed as u64;
         let bad = pass.bad.map(|bad| bad.put(self.store, cx)).transpose()?;
-        Ok(RowsOutput { table: output, bad, items: items as u64, computed })
+        let items = items as u64 - bad.as_ref().map_or(0, |bad| bad.rows);
+        Ok(RowsOutput { table: output, bad, items, computed })
     }
 }
 
