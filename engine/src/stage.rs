@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cache::{KnownFiles, digest_of_file};
+use crate::cache::{KnownFiles, digest_of_path};
 use crate::registry::RowWork;
 use crate::table::Record;
 
@@ -146,8 +146,8 @@ impl<'a> Setup<'a> {
     pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.join(path)
     }
-    /// The blake3 digest of a file, in hexadecimal, for keys. A large file that did not change since it was last
-    /// read is not read again.
+    /// The blake3 digest of a file, in hexadecimal, for keys; of a folder, over the names and bytes of its files. A folder
+    /// or a large file that did not change since it was last read is not read again.
     ///
     /// # Errors
     /// The file can't be read; the message names it.
@@ -155,7 +155,7 @@ impl<'a> Setup<'a> {
         let path = self.resolve(path);
         let digest = match self.known {
             Some(known) => known.digest(&path),
-            None => digest_of_file(&path),
+            None => digest_of_path(&path),
         };
         let digest = digest.map_err(|error| StageError::Input(format!("can't read `{}`: {error}", path.display())))?;
         Ok(digest.to_string())

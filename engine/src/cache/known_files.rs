@@ -1,16 +1,18 @@
-//! Digests of large files outside the store, so that a run does not read gigabytes to learn that nothing changed.
+//! Digests of files and folders outside the store, so that a run does not read gigabytes to learn that nothing changed.
 //!
-//! A file is known by its path and by what the file system says of it: device, inode, size, times of the last change
-//! of its content and of its entry. Small files are read each time, which is as quick.
+//! They are known by their path and by what the file system says of them: of each file the device, inode, size, times of
+//! the last change of its content and of its entry. Small files alone are read each time, which is as quick.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{CacheError, Destination, Digest, Store};
@@ -21,71 +23,126 @@ const SMALLEST_BYTES: u64 = 1 << 20;
 /// A file may change twice within the file system's time step: one that was changed just now is not trusted.
 const YOUNGEST: Duration = Duration::from_secs(2);
 
-/// What is known of files, and what was learnt since it was loaded.
+/// What is known of files and folders, and what was learnt since it was loaded.
 #[derive(Debug, Default)]
 pub(crate) struct KnownFiles {
-    files: Mutex<Files>,
+    known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
-struct Files {
+struct Known {
     by_path: BTreeMap<PathBuf, KnownFile>,
     learnt: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct KnownFile {
-    identity: Identity,
+    /// Over what the file system said.
+    identity: Digest,
     digest: Digest,
 }
 
-/// What the file system says of a file; seconds and nanoseconds since the epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+/// The files at a path: one, or those of a folder and its folders, sorted by their path from it.
+struct Files {
+    folder: bool,
+    files: Vec<(PathBuf, Metadata)>,
 }
 
-impl Identity {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+impl Files {
+    fn at(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::metadata(path)?;
+        if !metadata.is_dir() {
+            return Ok(Self { folder: false, files: vec![(path.to_owned(), metadata)] });
         }
+        let (mut files, mut folders) = (Vec::new(), vec![path.to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    folders.push(entry.path());
+                    continue;
+                }
+                let metadata = std::fs::metadata(entry.path())?;
+                if metadata.is_dir() {
+                    let message = format!("`{}` is a link to a folder", entry.path().display());
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+                }
+                files.push((entry.path(), metadata));
+            }
+        }
+        files.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(Self { folder: true, files })
+    }
+
+    /// Changes whenever the file system says that a file did.
+    fn identity(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        for (path, metadata) in &self.files {
+            hasher.update(path.as_os_str().as_bytes());
+            for number in [metadata.dev(), metadata.ino(), metadata.len()] {
+                hasher.update(&number.to_le_bytes());
+            }
+            for time in [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()] {
+                hasher.update(&time.to_le_bytes());
+            }
+        }
+        hasher.finalize().into()
+    }
+
+    /// Over the bytes of the file; for a folder, over its files' paths and digests.
+    fn digest(&self, path: &Path) -> io::Result<Digest> {
+        if !self.folder {
+            return digest_of_one(path);
+        }
+        let digests: Vec<Digest> =
+            self.files.par_iter().map(|(file, _)| digest_of_one(file)).collect::<io::Result<_>>()?;
+        let mut hasher = blake3::Hasher::new();
+        for ((file, _), digest) in self.files.iter().zip(digests) {
+            let name = file.strip_prefix(path).unwrap_or(file).as_os_str().as_bytes();
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name).update(&digest.0);
+        }
+        Ok(hasher.finalize().into())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.iter().map(|(_, metadata)| metadata.len()).sum()
+    }
+
+    fn are_old(&self) -> bool {
+        let now = SystemTime::now();
+        let age = |metadata: &Metadata| metadata.modified().ok().and_then(|modified| now.duration_since(modified).ok());
+        self.files.iter().all(|(_, metadata)| age(metadata).is_some_and(|age| age > YOUNGEST))
     }
 }
 
-/// Reads a file and hashes it.
-pub(crate) fn digest_of_file(path: &Path) -> io::Result<Digest> {
+fn digest_of_one(path: &Path) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_mmap_rayon(path)?;
     Ok(hasher.finalize().into())
 }
 
+/// Reads a file, or all files of a folder, and hashes them.
+pub(crate) fn digest_of_path(path: &Path) -> io::Result<Digest> {
+    Files::at(path)?.digest(path)
+}
+
 impl KnownFiles {
-    /// The file's digest, read only if it is not known.
+    /// The digest of a file or a folder, read only if it is not known.
     pub(crate) fn digest(&self, path: &Path) -> io::Result<Digest> {
-        let metadata = std::fs::metadata(path)?;
-        if metadata.len() < SMALLEST_BYTES {
-            return digest_of_file(path);
+        let files = Files::at(path)?;
+        if !files.folder && files.bytes() < SMALLEST_BYTES {
+            return files.digest(path);
         }
-        let identity = Identity::of(&metadata);
-        let known = self.files.lock().ok().and_then(|files| files.by_path.get(path).cloned());
+        let identity = files.identity();
+        let known = self.known.lock().ok().and_then(|known| known.by_path.get(path).cloned());
         if let Some(known) = known.filter(|known| known.identity == identity) {
             return Ok(known.digest);
         }
-        let digest = digest_of_file(path)?;
-        let is_old = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        let is_same = Identity::of(&std::fs::metadata(path)?) == identity;
-        if let (true, true, Ok(mut files)) = (is_same, is_old.is_some_and(|age| age > YOUNGEST), self.files.lock()) {
-            files.by_path.insert(path.to_owned(), KnownFile { identity, digest });
-            files.learnt = true;
+        let digest = files.digest(path)?;
+        let is_same = Files::at(path)?.identity() == identity;
+        if let (true, true, Ok(mut known)) = (is_same, files.are_old(), self.known.lock()) {
+            known.by_path.insert(path.to_owned(), KnownFile { identity, digest });
+            known.learnt = true;
         }
         Ok(digest)
     }
@@ -96,7 +153,7 @@ impl Store {
     pub(crate) fn known_files(&self) -> KnownFiles {
         let text = std::fs::read(self.known_files_path()).unwrap_or_default();
         let by_path = serde_json::from_slice(&text).unwrap_or_default();
-        KnownFiles { files: Mutex::new(Files { by_path, learnt: false }) }
+        KnownFiles { known: Mutex::new(Known { by_path, learnt: false }) }
     }
 
     /// Keeps what was learnt.
@@ -104,12 +161,12 @@ impl Store {
     /// # Errors
     /// The store can't be written.
     pub(crate) fn keep_known_files(&self, known: &KnownFiles) -> Result<(), CacheError> {
-        let Ok(files) = known.files.lock() else { return Ok(()) };
-        if !files.learnt {
+        let Ok(known) = known.known.lock() else { return Ok(()) };
+        if !known.learnt {
             return Ok(());
         }
         // A path that is not UTF-8 can't be written down: then nothing is remembered.
-        let Ok(text) = serde_json::to_vec_pretty(&files.by_path) else { return Ok(()) };
+        let Ok(text) = serde_json::to_vec_pretty(&known.by_path) else { return Ok(()) };
         self.write_file(Destination::Telemetry(self.known_files_path()), &text)
     }
 
@@ -140,7 +197,7 @@ mod tests {
         }
         assert_eq!(digests[0], digests[1]);
         assert_ne!(digests[1], digests[2], "size and time of change are the same, the entry's time is not");
-        assert_eq!(digests[2], digest_of_file(&path).unwrap());
+        assert_eq!(digests[2], digest_of_path(&path).unwrap());
     }
 
     #[test]
@@ -150,8 +207,28 @@ mod tests {
         std::fs::write(&path, vec![1; SMALLEST_BYTES as usize]).unwrap();
         let known = KnownFiles::default();
         let told = Digest([7; 32]);
-        let identity = Identity::of(&std::fs::metadata(&path).unwrap());
-        known.files.lock().unwrap().by_path.insert(path.clone(), KnownFile { identity, digest: told });
+        let identity = Files::at(&path).unwrap().identity();
+        known.known.lock().unwrap().by_path.insert(path.clone(), KnownFile { identity, digest: told });
         assert_eq!(known.digest(&path).unwrap(), told);
+    }
+
+    #[test]
+    fn a_folder_is_the_names_and_bytes_of_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+            KnownFiles::default().digest(folder.path()).unwrap()
+        };
+        let before = file("a/b", "1");
+        let more = file("c", "2");
+        assert_ne!(before, more);
+        assert_ne!(more, file("c", "3"));
+        assert_eq!(more, file("c", "2"));
+        std::fs::rename(folder.path().join("a/b"), folder.path().join("a/d")).unwrap();
+        assert_ne!(more, digest_of_path(folder.path()).unwrap());
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("a/round")).unwrap();
+        assert!(digest_of_path(folder.path()).unwrap_err().to_string().ends_with("is a link to a folder"));
     }
 }

@@ -37,7 +37,7 @@ pub use segment::{Place, Segment, Segments};
 
 pub(crate) use file::Destination;
 use file::{Faults, Workspace};
-pub(crate) use known_files::{KnownFiles, digest_of_file};
+pub(crate) use known_files::{KnownFiles, digest_of_path};
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]

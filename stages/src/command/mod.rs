@@ -21,7 +21,7 @@ use tracetune_engine::stage::{
 pub struct Params {
     /// The program and its arguments, started directly, in the project's root; no shell.
     run: Vec<String>,
-    /// Files, from the project's root, whose bytes are part of the key: scripts, configuration.
+    /// Files and folders, from the project's root, whose bytes are part of the key: scripts, configuration, data.
     #[serde(default)]
     files: Vec<String>,
     /// All the environment that the program gets, beside PATH and the variables of its ports; part of the key.
