@@ -157,7 +157,10 @@ fn variants(value: &Value, problems: &mut Problems) -> Vec<String> {
 fn unknown(key: &str, at: Span, kind: &dyn Kind, ports: &[Port], parameters: &[Parameter], problems: &mut Problems) {
     let mut known: Vec<&str> = ports.iter().map(|port| port.name).collect();
     known.extend(parameters.iter().map(|parameter| parameter.name.as_str()));
-    known.extend(["kind", "variant", BadRows::KEY]);
+    known.extend(["kind", "variant"]);
+    if kind.row().is_some() || kind.open_ports() {
+        known.push(BadRows::KEY);
+    }
     if kind.open_ports() {
         known.push("inputs");
     } else if key == "inputs" {

@@ -1,12 +1,14 @@
 //! `tracetune show`
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use arrow::array::RecordBatch;
 use serde_json::json;
 use tracetune_engine::cache::{OutputType, Store};
 use tracetune_engine::diagnostic::{list, nearest};
 use tracetune_engine::runs::{MetricLine, Run, RunsError, StageStatus};
-use tracetune_engine::table::{Record, read_column};
+use tracetune_engine::table::{Record, read_column, table_to_bytes};
 
 use crate::exit;
 use crate::session::Session;
@@ -24,7 +26,8 @@ use crate::ui::{helped, numbers, style};
   tracetune show latest train.curve       another output of a stage
   tracetune show latest verdicts --columns problem_id,fix,verdict
   tracetune show latest verdicts --row 3  one row: prompt, trace, fix in full
-  tracetune show latest verdicts --problem mini-0042")]
+  tracetune show latest verdicts --problem mini-0042
+  tracetune show latest verdicts --out verdicts.parquet")]
 pub(crate) struct Args {
     /// A run's id, the beginning of one, or `latest`
     #[arg(default_value = "latest")]
@@ -43,6 +46,9 @@ pub(crate) struct Args {
     /// How many rows to show
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
+    /// Write the rows to a Parquet file instead
+    #[arg(long, value_name = "FILE", requires = "stage", conflicts_with = "row")]
+    out: Option<PathBuf>,
 }
 
 /// Prints what was asked for. JSON: `{run, folder, metrics}`, or `{stage, columns, total, rows}`.
@@ -155,6 +161,11 @@ fn show_stage(run: &Run, store: &Store, stage: &str, args: &Args, session: &Sess
     };
     let batch = if args.columns.is_empty() { batch } else { with_columns(&batch, &args.columns)? };
     let id = run.node(node).map(|node| node.id.clone()).unwrap_or_else(|_| node.to_owned());
+    if let Some(path) = &args.out {
+        fs_err::write(path, table_to_bytes(&batch)?).context("the rows were not written")?;
+        session.ui.story(format_args!("{}: {}", path.display(), numbers::counted(batch.num_rows() as u64, "row")));
+        return Ok(exit::DONE);
+    }
     if let Some(row) = args.row {
         if row >= batch.num_rows() {
             let help = format!("it has {}, counted from 0", numbers::counted(batch.num_rows() as u64, "row"));
