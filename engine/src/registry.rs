@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::Deserialize;
 use toml::de::ValueDeserializer;
 
+use crate::pipeline::{self, Parameter};
 use crate::stage::{
     Context, Environment, Inputs, Item, Output, Outputs, ParamError, Params, Port, PortType, RowKey, RowStage, Setup,
     StageError, TableStage,
@@ -19,6 +20,8 @@ use crate::table::{Record, append_columns};
 #[derive(Default, Clone)]
 pub struct Registry {
     kinds: BTreeMap<&'static str, Arc<dyn Kind>>,
+    /// Read from the kinds' schemas once: a pipeline may have thousands of stages of a kind.
+    parameters: BTreeMap<&'static str, OnceLock<Vec<Parameter>>>,
 }
 
 impl Registry {
@@ -29,18 +32,26 @@ impl Registry {
     /// Adds a row kind.
     #[must_use]
     pub fn row<S: RowStage>(mut self) -> Self {
-        self.kinds.insert(S::KIND, Arc::new(RowKind::<S>(PhantomData)));
+        self.add(Arc::new(RowKind::<S>(PhantomData)));
         self
     }
     /// Adds a table kind.
     #[must_use]
     pub fn table<S: TableStage>(mut self) -> Self {
-        self.kinds.insert(S::KIND, Arc::new(TableKind::<S>(PhantomData)));
+        self.add(Arc::new(TableKind::<S>(PhantomData)));
         self
+    }
+    fn add(&mut self, kind: Arc<dyn Kind>) {
+        self.parameters.insert(kind.name(), OnceLock::new());
+        self.kinds.insert(kind.name(), kind);
     }
     /// The kind of that name.
     pub fn get(&self, kind: &str) -> Option<&Arc<dyn Kind>> {
         self.kinds.get(kind)
+    }
+    /// The parameters of a kind.
+    pub(crate) fn parameters(&self, kind: &dyn Kind) -> &[Parameter] {
+        self.parameters.get(kind.name()).map_or(&[], |parameters| parameters.get_or_init(|| pipeline::parameters(kind)))
     }
     /// All kinds by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Kind>> {

@@ -7,7 +7,7 @@ use toml::de::{DeValue, ValueDeserializer};
 
 use super::bad_rows::BadRows;
 use super::document::{StageTable, unknown_key};
-use super::parameter::{Parameter, parameters};
+use super::parameter::Parameter;
 use super::problems::Problems;
 use super::source::{Span, Table, Value, entries, span};
 use super::value::{expect_string, expect_table, wrong_type};
@@ -56,7 +56,7 @@ pub(super) fn define<'a>(
     let before = problems.errors();
     let Some(kind) = kind_of(stage, registry, problems) else { return definition };
     let ports = kind.ports();
-    let known = parameters(kind);
+    let known = registry.parameters(kind);
     let mut rest = Table::new();
     let mut bad_rows_at = None;
     for (key, at, value) in entries(&stage.keys) {
@@ -79,10 +79,10 @@ pub(super) fn define<'a>(
             }
             rest.insert(Spanned::new(at.start..at.end, key.to_owned().into()), value.clone());
         } else {
-            unknown(key, at, kind, &ports, &known, problems);
+            unknown(key, at, kind, &ports, known, problems);
         }
     }
-    missing(stage, &definition, kind, &ports, &known, problems);
+    missing(stage, &definition, kind, &ports, known, problems);
     definition.connections.sort_by(|a, b| a.port.cmp(&b.port));
     if problems.errors() > before {
         return definition;

@@ -71,6 +71,8 @@ fn path_of(port: &str, artifact: &Artifact, folder: &Path) -> Result<PathBuf, St
 fn wait(mut child: Child, cx: &Context) -> Result<ExitStatus, StageError> {
     let group = Pid::from_raw(child.id() as i32);
     let end_group = || group.map(|group| kill_process_group(group, Signal::KILL));
+    // Short programs are not kept waiting, long ones are not asked all the time.
+    let mut pause = Duration::from_micros(200);
     loop {
         if let Some(status) = child.try_wait()? {
             end_group();
@@ -81,7 +83,8 @@ fn wait(mut child: Child, cx: &Context) -> Result<ExitStatus, StageError> {
             child.wait()?;
             return Err(StageError::Cancelled);
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(pause);
+        pause = (pause * 3 / 2).min(Duration::from_millis(20));
     }
 }
 
