@@ -17,6 +17,7 @@ pub mod prompt;
 pub mod python;
 pub mod sample;
 pub mod sandbox;
+pub mod suite;
 mod tools;
 pub mod trace;
 pub mod train;
@@ -29,6 +30,7 @@ use tracetune_engine::Registry;
 pub fn registry() -> Registry {
     Registry::new()
         .table::<dataset::Dataset>()
+        .row::<suite::Thin>()
         .row::<mutate::Mutate>()
         .row::<trace::Trace>()
         .table::<model::ModelKind>()

@@ -56,6 +56,9 @@ const RUNNERS: &[(&str, &str)] = &[
     ("trace", include_str!("../trace/tracer.py")),
     ("mutate", include_str!("../mutate/mutate.py")),
     ("humaneval", include_str!("../dataset/humaneval.py")),
+    ("asserts", include_str!("../suite/asserts.py")),
+    ("evalplus", include_str!("../dataset/evalplus.py")),
+    ("quixbugs", include_str!("../dataset/quixbugs.py")),
 ];
 
 /// What a candidate may use.
