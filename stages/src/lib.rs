@@ -18,6 +18,7 @@ pub mod python;
 pub mod sample;
 pub mod sandbox;
 pub mod suite;
+pub mod tally;
 mod tools;
 pub mod trace;
 pub mod train;
@@ -31,7 +32,11 @@ pub fn registry() -> Registry {
     Registry::new()
         .table::<dataset::Dataset>()
         .row::<suite::Thin>()
+        .row::<suite::Adequacy>()
+        .row::<suite::Differential>()
         .row::<mutate::Mutate>()
+        .table::<mutate::Collect>()
+        .table::<tally::Tally>()
         .row::<trace::Trace>()
         .table::<model::ModelKind>()
         .row::<sample::Sample>()

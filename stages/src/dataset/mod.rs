@@ -278,4 +278,4 @@ fn project(table: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Recor
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

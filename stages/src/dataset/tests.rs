@@ -13,7 +13,7 @@ impl Reporter for Silent {
     fn note(&self, _: &str) {}
 }
 
-fn context(root: &Path) -> Context {
+pub(crate) fn context(root: &Path) -> Context {
     Context {
         cancel: Arc::new(AtomicBool::new(false)),
         threads: 2,
