@@ -39,7 +39,8 @@ def is_metadata(node):
 
 def is_call(node):
     """HumanEvalPack calls `check` itself."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "check"
+    called = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(called, ast.Call) and getattr(called.func, "id", "") == "check"
 
 
 def run(job, send):

@@ -32,7 +32,10 @@ impl Source<'_> {
             Some(Value::String(text)) => Ok(text.replace("\r\n", "\n")),
             Some(Value::Number(number)) => Ok(number.to_string()),
             Some(_) => Err(self.wrong(field, "is not a text")),
-            None => Err(self.wrong(field, "is missing")),
+            None => {
+                let names: Vec<&str> = self.object.keys().map(String::as_str).collect();
+                Err(self.wrong(field, &format!("is missing; the row has {}", names.join(", "))))
+            }
         }
     }
 

@@ -159,7 +159,8 @@ impl stage::Params for Params {
         }
         let standard = ProblemRow::schema();
         if let Some(column) = self.fields.keys().find(|column| standard.field_with_name(column).is_err()) {
-            let help = "columns: problem_id, split, instruction, reference, entry_point, setup, tests, buggy, mutation, rationale, fix";
+            let columns: Vec<&str> = standard.fields().iter().map(|field| field.name().as_str()).collect();
+            let help = &format!("columns: {}", columns.join(", "));
             return wrong("fields", format!("there is no column `{column}`"), help);
         }
         if let Some(thinning) = &self.tests {

@@ -1,5 +1,5 @@
-//! QuixBugs (Lin et al. 2017, doi:10.1145/3135932.3135941): a folder with `python_programs`, `correct_python_programs` and
-//! `json_testcases`, in which a program has one file of its name each.
+//! QuixBugs (Lin et al. 2017, doi:10.1145/3135932.3135941): a folder with `python_programs`, `correct_python_programs`
+//! and `json_testcases`, in which a program has one file of its name each.
 
 use std::path::{Path, PathBuf};
 

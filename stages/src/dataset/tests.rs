@@ -175,6 +175,19 @@ fn fields_are_mapped() {
 }
 
 #[test]
+fn parquet_is_read_by_the_same_field_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let (problems, _) = fixture("mbpp.jsonl", "mbpp");
+    let bytes = tracetune_engine::table::table_to_bytes(&ProblemRow::write(&problems).unwrap()).unwrap();
+    std::fs::write(folder.path().join("own.parquet"), bytes).unwrap();
+    let again = import(folder.path(), serde_json::json!({"source": "own.parquet", "fields": {"buggy": "reference"}}));
+    assert_eq!(again.unwrap()[1], ProblemRow { buggy: problems[1].reference.clone(), ..problems[1].clone() });
+    let error = import(folder.path(), serde_json::json!({"source": "own.parquet", "fields": {"tests": "asserts"}}));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("own.parquet`, row 1, field `asserts`"), "{error}");
+}
+
+#[test]
 fn tests_are_thinned_on_request() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/dataset/fixtures");
     let json = serde_json::json!({"source": "sanitized-mbpp.json", "layout": "mbpp", "tests": {"keep": 1}});

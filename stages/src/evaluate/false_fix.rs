@@ -1,14 +1,14 @@
 //! False fixes: programs that pass the tests they were checked with and fail more of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracetune_engine::stage::StageError;
 
 use super::{Params, VerifiedRow, row};
 use crate::metrics::MetricRow;
 
-/// Of the samples that pass, the share that fail `full` (`false fix rate`); of those that fail `full`, the share that
-/// pass (`wrong accepted`). Each is a mean over samples with an interval clustered by problem.
+/// Of the samples that pass, the share that fail `full` (`false fix rate`); of those of `full` that fail, the share that
+/// pass here (`wrong accepted`; what `rows` lacks was not accepted). Each is a mean over samples with an interval clustered by problem.
 ///
 /// # Errors
 /// A sample is not among those of `full`.
@@ -18,27 +18,26 @@ pub(super) fn rates(
     rows: &[VerifiedRow],
     full: &[VerifiedRow],
 ) -> Result<Vec<MetricRow>, StageError> {
-    let passed: BTreeMap<_, bool> = full.iter().map(|row| (key(row), row.verdict == "pass")).collect();
-    let mut accepted = (Vec::new(), Vec::new());
-    let mut wrong = (Vec::new(), Vec::new());
-    for row in rows.iter().filter(|row| row.split == split && !row.fix.is_empty()) {
-        let Some(&right) = passed.get(&key(row)) else {
+    let right: BTreeMap<_, bool> = full.iter().map(|row| (key(row), row.verdict == "pass")).collect();
+    let here = |row: &&VerifiedRow| row.split == split && !row.fix.is_empty();
+    let accepted: Vec<&VerifiedRow> = rows.iter().filter(here).filter(|row| row.verdict == "pass").collect();
+    let known: BTreeSet<_> = accepted.iter().map(|row| key(row)).collect();
+    let mut passes = (Vec::new(), Vec::new());
+    for row in accepted {
+        let Some(&right) = right.get(&key(row)) else {
             return Err(StageError::input(format!(
                 "sample {} of `{}` is not among those of the port `full`: connect the same samples, verified against more tests",
                 row.sample, row.problem_id
             )));
         };
-        let accept = row.verdict == "pass";
-        for (keep, value, side) in [(accept, !right, &mut accepted), (!right, accept, &mut wrong)] {
-            if keep {
-                side.0.push(f64::from(value));
-                side.1.push(row.problem_id.as_str());
-            }
-        }
+        passes.0.push(f64::from(!right));
+        passes.1.push(row.problem_id.as_str());
     }
+    let wrong = full.iter().filter(here).filter(|row| row.verdict != "pass");
+    let wrong = wrong.map(|row| (f64::from(known.contains(&key(row))), row.problem_id.as_str())).unzip();
     let rate =
         |metric, (values, problems): &(Vec<f64>, Vec<&str>)| self::row(params, split, metric, None, values, problems);
-    Ok([rate("false fix rate", &accepted), rate("wrong accepted", &wrong)].into_iter().flatten().collect())
+    Ok([rate("false fix rate", &passes), rate("wrong accepted", &wrong)].into_iter().flatten().collect())
 }
 
 /// What makes a sample the same one.

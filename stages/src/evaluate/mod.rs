@@ -46,7 +46,7 @@ pub struct Params {
     pub condition: Option<String>,
     /// Whether pass@1 is also given by kind of bug.
     pub by_mutation: bool,
-    /// Only the paired gain over the baseline, none of the rates.
+    /// Only what is against the ports `baseline` and `full`, none of the rates.
     pub only_gain: bool,
     /// Bootstrap draws behind each interval.
     #[schemars(range(min = 100))]

@@ -1,4 +1,4 @@
-"""Small edits of expressions, each on the source text of one node: the kinds of bug that are on unless told otherwise."""
+"""Small edits of expressions, on the source text of one node: the kinds of bug that are on unless told otherwise."""
 
 import ast
 

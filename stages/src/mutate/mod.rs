@@ -129,6 +129,10 @@ impl RowStage for Mutate {
     type Out = BugRow;
     type Session = Sandbox;
 
+    fn segment_items(params: &Params) -> usize {
+        (512 / params.per_problem).max(8)
+    }
+
     fn environment(_: &Params, _: &Setup) -> Result<Environment, StageError> {
         Ok(Python::find()?.environment())
     }

@@ -4,23 +4,25 @@ import ast
 
 Edits = shared[b"edits"]["Edits"]
 FUNCTIONS = {
-    "any": ["all"], "all": ["any"], "sum": ["max", "len"], "len": ["sum", "max"], "sorted": ["list"], "reversed": ["list"],
-    "set": ["list"], "list": ["set"], "tuple": ["list"], "abs": ["int"], "round": ["int"], "int": ["round"],
-    "float": ["int"], "divmod": ["pow"], "isinstance": ["issubclass"], "enumerate": ["zip"], "filter": ["map"],
+    "any": ["all"], "all": ["any"], "sum": ["max", "len"], "len": ["sum", "max"], "sorted": ["list"],
+    "reversed": ["list"], "set": ["list"], "list": ["set"], "tuple": ["list"], "abs": ["int"], "round": ["int"],
+    "int": ["round"], "float": ["int"], "divmod": ["pow"], "enumerate": ["zip"], "filter": ["map"],
+    "isinstance": ["issubclass"],
 }  # fmt: skip
 METHODS = {
-    "append": ["extend"], "extend": ["append"], "upper": ["lower", "title"], "lower": ["upper"], "strip": ["lstrip", "rstrip"],
-    "lstrip": ["strip", "rstrip"], "rstrip": ["strip", "lstrip"], "startswith": ["endswith"], "endswith": ["startswith"],
-    "find": ["rfind", "count"], "rfind": ["find"], "index": ["count"], "count": ["index", "find"], "keys": ["values", "items"],
-    "values": ["keys"], "items": ["keys"], "union": ["intersection"], "intersection": ["union", "difference"],
-    "difference": ["intersection", "union"], "add": ["discard"], "isalpha": ["isalnum", "isdigit"], "isdigit": ["isalnum"],
-    "isalnum": ["isalpha"], "isupper": ["islower"], "islower": ["isupper"], "floor": ["ceil"], "ceil": ["floor"],
-    "search": ["match", "fullmatch"], "match": ["search"], "findall": ["split"], "insert": ["append"], "split": ["splitlines"],
-    "heappush": ["heappop"], "nlargest": ["nsmallest"], "nsmallest": ["nlargest"], "sqrt": ["floor"], "sin": ["cos"],
-    "cos": ["sin"], "combinations": ["permutations"], "permutations": ["combinations"], "bisect_left": ["bisect_right"],
-    "bisect_right": ["bisect_left"], "bisect": ["bisect_left"], "capitalize": ["title"], "replace": ["strip"],
+    "append": ["extend"], "extend": ["append"], "insert": ["append"], "add": ["discard"], "upper": ["lower", "title"],
+    "lower": ["upper"], "capitalize": ["title"], "strip": ["lstrip", "rstrip"], "lstrip": ["strip", "rstrip"],
+    "rstrip": ["strip", "lstrip"], "replace": ["strip"], "startswith": ["endswith"], "endswith": ["startswith"],
+    "find": ["rfind", "count"], "rfind": ["find"], "index": ["count"], "count": ["index", "find"], "split": ["splitlines"],
+    "keys": ["values", "items"], "values": ["keys"], "items": ["keys"], "union": ["intersection"],
+    "intersection": ["union", "difference"], "difference": ["intersection", "union"], "isalpha": ["isalnum", "isdigit"],
+    "isdigit": ["isalnum"], "isalnum": ["isalpha"], "isupper": ["islower"], "islower": ["isupper"], "floor": ["ceil"],
+    "ceil": ["floor"], "sqrt": ["floor"], "sin": ["cos"], "cos": ["sin"], "search": ["match", "fullmatch"],
+    "match": ["search"], "findall": ["split"], "heappush": ["heappop"], "nlargest": ["nsmallest"],
+    "nsmallest": ["nlargest"], "combinations": ["permutations"], "permutations": ["combinations"],
+    "bisect": ["bisect_left"], "bisect_left": ["bisect_right"], "bisect_right": ["bisect_left"],
 }  # fmt: skip
-CONVERSIONS = ("int", "float", "str", "list", "set", "tuple", "sorted", "abs", "round", "len", "sum", "bool", "reversed")
+CONVERSIONS = {"int", "float", "bool", "str", "list", "set", "tuple", "sorted", "reversed", "abs", "round", "len", "sum"}
 LOOPS, LEAVES = (ast.For, ast.While), (ast.Return, ast.Break, ast.Continue, ast.Raise)
 SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.Break, ast.Continue, ast.Return)
 
@@ -76,7 +78,8 @@ class StructureEdits(Edits):
     def arguments(self, node):
         for first, second in zip(node.args, node.args[1:]):
             (start, middle), (then, end) = self.span(first), self.span(second)
-            self.add("argument", start, end, self.text(second) + self.data[middle:then].decode() + self.text(first))
+            between = self.data[middle:then].decode()
+            self.add("argument", start, end, self.text(second) + between + self.text(first))
         if len(node.args) > 1 and not node.keywords:
             self.add("argument", self.span(node.args[-2])[1], self.span(node.args[-1])[1], "")
         parts = [*node.args, *node.keywords]

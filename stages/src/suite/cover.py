@@ -1,6 +1,6 @@
 """Which lines of a trusted program's functions its tests run; the job is (program, setup, code of a test, ...).
 
-A frame comes back: (lines, how many can run, how many do). The `def` line itself counts only where the body stands on it.
+A frame comes back: (lines, how many can run, how many do). A `def` line counts only where the body stands on it.
 """
 
 import sys

@@ -1,9 +1,9 @@
 """Finds inputs like those of the visible tests, and asks a trusted program what they give.
 
-The job is (reference, setup, entry_point, seed, problem_id, more, test, ...); a frame (test, text) a new test comes back.
-An input starts from the arguments of one visible call, some taken from another, and is varied by type. What all visible
-calls keep to is kept: whole numbers and the numbers in lists that are not negative, lists that are sorted or without
-repeats, arguments that are another's length.
+The job is (reference, setup, entry_point, seed, problem_id, more, test, ...); a frame (test, text) a new test comes
+back. An input starts from the arguments of one visible call, some taken from another, and is varied by type. What all
+visible calls keep to is kept: numbers, and those in lists, that are not negative; lists that are sorted or without
+repeats; arguments that are another's length.
 """
 
 import ast
@@ -59,15 +59,16 @@ def vary(value, shape, random):
     if kind is int or kind is float:
         numbers = [number for number in shape.values if type(number) is kind] or [value]
         low, high = min(numbers), max(numbers)
-        choices = [value + 1, value - 1, -value, value * 2, kind(0), kind(1), low + random.below(int(min(high - low, 10**9)) + 3), high + 1]
+        between = low + random.below(int(min(high - low, 10**9)) + 3)
+        choices = [value + 1, value - 1, -value, value * 2, kind(0), kind(1), between, high + 1]
         number = choices[random.below(len(choices))]
         return number if shape.least is None else max(abs(number), kind(shape.least))
     if kind is str:
         letters = shape.letters or ["a"]
         at = random.below(len(value) + 1)
         letter = letters[random.below(len(letters))]
-        choices = [value[:at] + letter + value[at:], value[:at] + value[at + 1 :], value[:at] + letter + value[at + 1 :],
-                   value[::-1], value[:at], shape.values[random.below(len(shape.values))]]  # fmt: skip
+        before, after, another = value[:at], value[at + 1 :], shape.values[random.below(len(shape.values))]
+        choices = [before + letter + value[at:], before + after, before + letter + after, value[::-1], before, another]
         return str(choices[random.below(len(choices))])
     if kind in (list, tuple, set, frozenset):
         return vary_items(kind, sorted(value, key=repr) if kind in (set, frozenset) else list(value), shape, random)
@@ -98,17 +99,17 @@ def vary_items(kind, items, shape, random):
     return kind(items)
 
 
+def is_length(value, other):
+    return type(value) is int and isinstance(other, (list, tuple, str)) and value == len(other)
+
+
 def inputs(examples, random):
     """Endless lists of arguments."""
     count = len(examples[0])
     examples = [example for example in examples if len(example) == count]
     shapes = [Shape(list(values)) for values in zip(*examples)]
-    sizes = [
-        (place, other)
-        for place in range(count)
-        for other in range(count)
-        if all(type(e[place]) is int and isinstance(e[other], (list, tuple, str)) and e[place] == len(e[other]) for e in examples)
-    ]
+    pairs = itertools.permutations(range(count), 2)
+    sizes = [(place, other) for place, other in pairs if all(is_length(e[place], e[other]) for e in examples)]
     while True:
         arguments = list(examples[random.below(len(examples))])
         if random.below(3) == 0:
