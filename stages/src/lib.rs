@@ -17,6 +17,8 @@ pub mod prompt;
 pub mod python;
 pub mod sample;
 pub mod sandbox;
+pub mod suite;
+pub mod tally;
 mod tools;
 pub mod trace;
 pub mod train;
@@ -29,7 +31,12 @@ use tracetune_engine::Registry;
 pub fn registry() -> Registry {
     Registry::new()
         .table::<dataset::Dataset>()
+        .row::<suite::Thin>()
+        .row::<suite::Adequacy>()
+        .row::<suite::Differential>()
         .row::<mutate::Mutate>()
+        .table::<mutate::Collect>()
+        .table::<tally::Tally>()
         .row::<trace::Trace>()
         .table::<model::ModelKind>()
         .row::<sample::Sample>()

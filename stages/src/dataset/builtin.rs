@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use serde::Deserialize;
-use tracetune_engine::stage::{Context, StageError};
+use tracetune_engine::stage::StageError;
 
 use super::ProblemRow;
 use crate::python::Python;
@@ -39,11 +39,7 @@ struct Line {
 ///
 /// # Errors
 /// There is no Python, or the generator refuses: more problems than a split has.
-pub(super) fn problems(
-    corpus: u64,
-    sizes: &BTreeMap<String, usize>,
-    _: &Context,
-) -> Result<Vec<ProblemRow>, StageError> {
+pub(super) fn problems(corpus: u64, sizes: &BTreeMap<String, usize>) -> Result<Vec<ProblemRow>, StageError> {
     let request = serde_json::json!({ "seed": corpus, "splits": sizes }).to_string();
     let mut child = Python::find()?
         .command()
@@ -70,12 +66,12 @@ pub(super) fn problems(
                 instruction: line.instruction,
                 reference: line.reference,
                 entry_point: line.entry_point,
-                setup: String::new(),
                 tests: line.tests,
                 buggy: line.buggy,
                 mutation: line.mutation,
                 rationale: line.rationale,
                 fix: line.fix,
+                ..ProblemRow::default()
             })
         })
         .collect()

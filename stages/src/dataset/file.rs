@@ -10,24 +10,34 @@ use serde_json::{Map, Value};
 use tracetune_engine::stage::StageError;
 use tracetune_engine::table::read_table_file;
 
-/// Reads all rows of a file; the ending of its name says what it is.
+/// A row of a file.
+pub(super) struct Row {
+    /// Its place, from 1: its line in JSON lines.
+    pub(super) number: usize,
+    /// Its fields.
+    pub(super) object: Map<String, Value>,
+}
+
+/// Reads all rows of a file; the ending of its name says what it is. A row that is no JSON object is an error of its
+/// own.
 ///
 /// # Errors
-/// [`StageError::Input`] naming the file, and the row that is no JSON object.
-pub(super) fn rows(path: &Path) -> Result<Vec<Map<String, Value>>, StageError> {
+/// [`StageError::Input`] naming the file.
+pub(super) fn rows(path: &Path) -> Result<Vec<Result<Row, StageError>>, StageError> {
     let shown = path.display();
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     match ending {
         "parquet" => {
             let table = read_table_file(path).map_err(|error| StageError::input(error.to_string()))?;
-            parquet(&table).map_err(|error| StageError::input(format!("`{shown}`: {error}")))
+            let objects = parquet(&table).map_err(|error| StageError::input(format!("`{shown}`: {error}")))?;
+            Ok(objects.into_iter().enumerate().map(|(row, object)| Ok(Row { number: row + 1, object })).collect())
         }
         "json" => {
             let values: Vec<Value> = serde_json::from_str(&text(path)?)
                 .map_err(|error| StageError::input(format!("`{shown}` is no JSON array of objects: {error}")))?;
-            values.into_iter().enumerate().map(|(row, value)| object(path, row + 1, value)).collect()
+            Ok(values.into_iter().enumerate().map(|(row, value)| object(path, row + 1, value)).collect())
         }
-        "jsonl" | "ndjson" => text(path)?
+        "jsonl" | "ndjson" => Ok(text(path)?
             .lines()
             .enumerate()
             .filter(|(_, line)| !line.trim().is_empty())
@@ -36,22 +46,22 @@ pub(super) fn rows(path: &Path) -> Result<Vec<Map<String, Value>>, StageError> {
                     .map_err(|error| StageError::input(format!("`{shown}`, line {}: not JSON: {error}", row + 1)))?;
                 object(path, row + 1, value)
             })
-            .collect(),
+            .collect()),
         _ => Err(StageError::input(format!(
             "`{shown}`: files of rows end in `.jsonl`, `.json` or `.parquet`, not in `.{ending}`"
         ))),
     }
 }
 
-fn text(path: &Path) -> Result<String, StageError> {
+pub(super) fn text(path: &Path) -> Result<String, StageError> {
     std::fs::read_to_string(path)
         .map_err(|error| StageError::input(format!("can't read `{}`: {error}", path.display())))
 }
 
-fn object(path: &Path, row: usize, value: Value) -> Result<Map<String, Value>, StageError> {
+fn object(path: &Path, number: usize, value: Value) -> Result<Row, StageError> {
     match value {
-        Value::Object(object) => Ok(object),
-        _ => Err(StageError::input(format!("`{}`, row {row}: not a JSON object", path.display()))),
+        Value::Object(object) => Ok(Row { number, object }),
+        _ => Err(StageError::input(format!("`{}`, row {number}: not a JSON object", path.display()))),
     }
 }
 

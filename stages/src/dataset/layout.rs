@@ -5,33 +5,41 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tracetune_engine::stage::{Context, StageError};
 
-use super::{Layout, Params, ProblemRow};
-use crate::python::Python;
-use crate::sandbox::{Limits, Sandbox};
+use super::file::Row;
+use super::{Import, Layout, Params, ProblemRow, evalplus, file, humaneval, quixbugs};
 
 /// One row with its place, for errors.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     path: &'a Path,
     /// 1-based.
     row: usize,
     object: &'a Map<String, Value>,
 }
 
+/// What is wrong with a row, or with one field of it.
+pub(super) fn wrong(path: &Path, row: usize, field: &str, message: &str) -> StageError {
+    let field = if field.is_empty() { String::new() } else { format!(", field `{field}`") };
+    StageError::input(format!("`{}`, row {row}{field}: {message}", path.display()))
+}
+
 impl Source<'_> {
-    fn wrong(&self, field: &str, message: &str) -> StageError {
-        StageError::input(format!("`{}`, row {}, field `{field}`: {message}", self.path.display(), self.row))
+    pub(super) fn wrong(&self, field: &str, message: &str) -> StageError {
+        wrong(self.path, self.row, field, message)
     }
 
-    fn text(&self, field: &str) -> Result<String, StageError> {
+    pub(super) fn text(&self, field: &str) -> Result<String, StageError> {
         match self.object.get(field) {
             Some(Value::String(text)) => Ok(text.replace("\r\n", "\n")),
             Some(Value::Number(number)) => Ok(number.to_string()),
             Some(_) => Err(self.wrong(field, "is not a text")),
-            None => Err(self.wrong(field, "is missing")),
+            None => {
+                let names: Vec<&str> = self.object.keys().map(String::as_str).collect();
+                Err(self.wrong(field, &format!("is missing; the row has {}", names.join(", "))))
+            }
         }
     }
 
-    fn optional(&self, field: &str) -> Result<String, StageError> {
+    pub(super) fn optional(&self, field: &str) -> Result<String, StageError> {
         if matches!(self.object.get(field), None | Some(Value::Null)) { Ok(String::new()) } else { self.text(field) }
     }
 
@@ -44,23 +52,30 @@ impl Source<'_> {
     }
 }
 
-/// The problems of all rows.
+/// The problems of the file or folder at `path`.
 ///
 /// # Errors
-/// The first row that is not what the layout says, with its file, number and field.
-pub(super) fn problems(
-    params: &Params,
-    path: &Path,
-    rows: Vec<Map<String, Value>>,
-    cx: &Context,
-) -> Result<Vec<ProblemRow>, StageError> {
-    let sources: Vec<Source> =
-        rows.iter().enumerate().map(|(row, object)| Source { path, row: row + 1, object }).collect();
+/// The first row that is not what the layout says, with its file, number and field; none if such rows are skipped.
+pub(super) fn problems(params: &Params, path: &Path, cx: &Context) -> Result<Import, StageError> {
+    let mut import = Import::new(params.skip_broken);
     match params.layout {
-        Layout::Fields => sources.iter().map(|source| by_fields(params, source)).collect(),
-        Layout::Mbpp => sources.iter().map(mbpp).collect(),
-        Layout::HumanEval => human_eval(&sources, cx),
+        Layout::EvalPlus => evalplus::problems(&mut import, path, cx)?,
+        Layout::QuixBugs => quixbugs::problems(&mut import, path, cx)?,
+        layout => {
+            let mut rows = Vec::new();
+            for row in file::rows(path)? {
+                rows.extend(import.sound(row)?);
+            }
+            let sources: Vec<Source> =
+                rows.iter().map(|Row { number, object }| Source { path, row: *number, object }).collect();
+            match layout {
+                Layout::HumanEval | Layout::HumanEvalPack => humaneval::problems(&mut import, layout, &sources, cx)?,
+                Layout::Mbpp => import.extend(&sources, mbpp)?,
+                _ => import.extend(&sources, |source| by_fields(params, source))?,
+            }
+        }
     }
+    Ok(import)
 }
 
 fn by_fields(params: &Params, source: &Source) -> Result<ProblemRow, StageError> {
@@ -88,71 +103,32 @@ fn by_fields(params: &Params, source: &Source) -> Result<ProblemRow, StageError>
 fn mbpp(source: &Source) -> Result<ProblemRow, StageError> {
     let number = source.text("task_id")?;
     let task: u32 = number.parse().map_err(|_| source.wrong("task_id", "is not a number"))?;
-    let split = match task {
-        0..=10 => "prompt",
-        11..=510 => "test",
-        511..=600 => "dev",
-        _ => "train",
-    };
     let sanitized = source.object.contains_key("test_imports");
     let reference = end_with_newline(source.text("code")?);
     let tests = source.texts("test_list")?;
     Ok(ProblemRow {
         problem_id: format!("mbpp/{task}"),
-        split: split.to_owned(),
+        split: mbpp_split(task).to_owned(),
         instruction: source.text(if sanitized { "prompt" } else { "text" })?,
         entry_point: function_under_test(&reference, &tests),
         reference,
         setup: if sanitized { source.texts("test_imports")?.join("\n") } else { source.optional("test_setup_code")? },
         tests,
-        buggy: String::new(),
-        mutation: String::new(),
-        rationale: String::new(),
-        fix: String::new(),
+        ..ProblemRow::default()
     })
 }
 
-/// HumanEval's tests are Python functions; the sandbox takes them apart.
-fn human_eval(sources: &[Source], cx: &Context) -> Result<Vec<ProblemRow>, StageError> {
-    let sandbox = Sandbox::start(&Python::find()?, Limits::default(), cx.threads)?;
-    let jobs: Vec<(String, String)> = sources
-        .iter()
-        .map(|source| Ok((source.text("test")?, source.text("entry_point")?)))
-        .collect::<Result<_, StageError>>()?;
-    let replies = sandbox.map(&jobs, &|| cx.cancelled(), &|_| {}, |worker, (test, entry_point)| {
-        worker.call("humaneval", &[test.as_bytes(), entry_point.as_bytes()])
-    })?;
-    sources
-        .iter()
-        .zip(replies)
-        .map(|(source, reply)| {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let (setup, tests) = match reply.frames.first().map(Vec::as_slice) {
-                Some([tag, setup, tests @ ..]) if tag == b"tests" => {
-                    (text(setup), tests.iter().map(|test| text(test)).collect())
-                }
-                Some([tag, reason]) if tag == b"bad" => return Err(source.wrong("test", &text(reason))),
-                _ => return Err(source.wrong("test", "can't be read as Python")),
-            };
-            let prompt = source.text("prompt")?;
-            Ok(ProblemRow {
-                problem_id: source.text("task_id")?,
-                split: "test".to_owned(),
-                reference: end_with_newline(format!("{prompt}{}", source.text("canonical_solution")?)),
-                instruction: prompt,
-                entry_point: source.text("entry_point")?,
-                setup,
-                tests,
-                buggy: String::new(),
-                mutation: String::new(),
-                rationale: String::new(),
-                fix: String::new(),
-            })
-        })
-        .collect()
+/// MBPP's published splits, by task number.
+pub(super) fn mbpp_split(task: u32) -> &'static str {
+    match task {
+        0..=10 => "prompt",
+        11..=510 => "test",
+        511..=600 => "dev",
+        _ => "train",
+    }
 }
 
-fn end_with_newline(mut program: String) -> String {
+pub(super) fn end_with_newline(mut program: String) -> String {
     if !program.ends_with('\n') {
         program.push('\n');
     }

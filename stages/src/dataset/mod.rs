@@ -1,8 +1,12 @@
 //! Kind `dataset`: imports problems.
 
 mod builtin;
+mod evalplus;
 mod file;
+mod humaneval;
+mod import;
 mod layout;
+mod quixbugs;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,9 +22,13 @@ use tracetune_engine::stage::{
 use tracetune_engine::table::{Record, RecordError};
 
 use crate::python::Python;
+use crate::suite::Thinning;
+use import::Import;
+pub use import::SkippedRow;
 
 record! {
     /// A problem with all columns that a source may bring.
+    #[derive(Default)]
     pub struct ProblemRow {
         /// Names it.
         pub problem_id: String,
@@ -54,9 +62,9 @@ const ALWAYS: usize = 7;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// `builtin:mini-python`, or a file: `.jsonl`, `.json` (an array of objects) or `.parquet`.
+    /// `builtin:mini-python`, or a file: `.jsonl`, `.json` (an array of objects) or `.parquet`; for QuixBugs its folder.
     source: String,
-    /// How the file's fields are named: `mbpp`, `humaneval`, or `fields`.
+    /// How the file's fields are named: `mbpp`, `humaneval`, `humanevalpack`, `evalplus`, `quixbugs`, or `fields`.
     #[serde(default)]
     layout: Layout,
     /// For the layout `fields`: standard column = the file's field. A column left out has the field of its own name;
@@ -73,6 +81,12 @@ pub struct Params {
     /// Keeps the first so many problems; 0 keeps all.
     #[serde(default)]
     limit: usize,
+    /// Thins each problem's tests, e.g. `{ keep = 1 }`.
+    #[serde(default)]
+    tests: Option<Thinning>,
+    /// Leaves out rows that are broken, and lists them in the output `skipped`, instead of ending at the first.
+    #[serde(default)]
+    skip_broken: bool,
     /// For `builtin:mini-python`: problems a split, of `pretrain`, `seed`, `train`, `dev` and `test`.
     #[serde(default)]
     sizes: BTreeMap<String, usize>,
@@ -97,6 +111,15 @@ pub enum Layout {
     Mbpp,
     /// HumanEval (Chen et al. 2021, arXiv:2107.03374): each assert of `check` becomes a test; the split is `test`.
     HumanEval,
+    /// HumanEvalPack (Muennighoff et al. 2023, arXiv:2308.07124), the rows in Python: as HumanEval, with the bugs of
+    /// HumanEvalFix; the kind of bug is their `bug_type`.
+    HumanEvalPack,
+    /// HumanEval+ or MBPP+ (Liu et al. 2023, arXiv:2305.01210) as EvalPlus publishes them, JSON lines: the tests are
+    /// what the canonical solution gives for the inputs, the base ones first.
+    EvalPlus,
+    /// QuixBugs (Lin et al. 2017, doi:10.1145/3135932.3135941): a folder with `python_programs`,
+    /// `correct_python_programs` and `json_testcases`; the split is `test`.
+    QuixBugs,
 }
 
 const BUILTIN: &str = "builtin:mini-python";
@@ -109,7 +132,12 @@ impl Params {
     /// The columns it gives: those that every source has, and what this one has beside.
     fn schema(&self) -> SchemaRef {
         let full = ProblemRow::schema();
-        let extra = |name: &String| self.is_builtin() || self.fields.contains_key(name);
+        let repair = matches!(self.layout, Layout::HumanEvalPack | Layout::QuixBugs);
+        let extra = |name: &String| {
+            self.is_builtin()
+                || self.fields.contains_key(name)
+                || (repair && ["buggy", "mutation"].contains(&name.as_str()))
+        };
         let fields = full.fields().iter().enumerate().filter(|(place, field)| *place < ALWAYS || extra(field.name()));
         std::sync::Arc::new(Schema::new(fields.map(|(_, field)| field.clone()).collect::<Vec<_>>()))
     }
@@ -131,8 +159,12 @@ impl stage::Params for Params {
         }
         let standard = ProblemRow::schema();
         if let Some(column) = self.fields.keys().find(|column| standard.field_with_name(column).is_err()) {
-            let help = "columns: problem_id, split, instruction, reference, entry_point, setup, tests, buggy, mutation, rationale, fix";
+            let columns: Vec<&str> = standard.fields().iter().map(|field| field.name().as_str()).collect();
+            let help = &format!("columns: {}", columns.join(", "));
             return wrong("fields", format!("there is no column `{column}`"), help);
+        }
+        if let Some(thinning) = &self.tests {
+            thinning.check("tests")?;
         }
         let total: f64 = self.splits.values().sum();
         if !self.splits.is_empty() && ((total - 1.0).abs() > 1e-6 || self.splits.values().any(|share| *share < 0.0)) {
@@ -151,11 +183,15 @@ pub struct Dataset;
 impl TableStage for Dataset {
     const KIND: &'static str = "dataset";
     const VERSION: u32 = 1;
-    const ABOUT: &'static str = "imports problems: the built-in corpus, MBPP, HumanEval, JSONL or Parquet";
+    const ABOUT: &'static str =
+        "imports problems: built-in, MBPP, HumanEval, HumanEvalFix, EvalPlus, QuixBugs, JSONL or Parquet";
     type Params = Params;
 
     fn outputs(params: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "problems", port_type: PortType::Table(Some(params.schema())) }]
+        vec![
+            Output { name: "problems", port_type: PortType::Table(Some(params.schema())) },
+            Output { name: "skipped", port_type: PortType::Table(Some(SkippedRow::schema())) },
+        ]
     }
 
     fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
@@ -164,19 +200,29 @@ impl TableStage for Dataset {
             Python::find()?;
             return Ok(vec![("generator mini-python".to_owned(), generator)]);
         }
-        let mut environment = vec![("file".to_owned(), setup.digest_file(&params.source)?)];
-        if params.layout == Layout::HumanEval {
+        let mut environment = Vec::new();
+        if params.layout == Layout::QuixBugs {
+            let folder = setup.resolve(&params.source);
+            for path in quixbugs::files(&folder)? {
+                let name = path.strip_prefix(&folder).unwrap_or(&path).display();
+                environment.push((format!("file {name}"), setup.digest_file(&path)?));
+            }
+        } else {
+            environment.push(("file".to_owned(), setup.digest_file(&params.source)?));
+        }
+        if !matches!(params.layout, Layout::Fields | Layout::Mbpp) {
             environment.extend(Python::find()?.environment());
         }
         Ok(environment)
     }
 
     fn run(params: &Params, _: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
-        let mut problems = if params.is_builtin() {
-            builtin::problems(params.corpus, &params.sizes, cx)?
+        let Import { mut problems, skipped, .. } = if params.is_builtin() {
+            Import::of(builtin::problems(params.corpus, &params.sizes)?)
         } else {
-            let path = cx.root.join(&params.source);
-            layout::problems(params, &path, file::rows(&path)?, cx)?
+            let import = layout::problems(params, &cx.root.join(&params.source), cx)?;
+            import.tell(cx);
+            import
         };
         if !params.splits.is_empty() {
             for problem in &mut problems {
@@ -189,9 +235,15 @@ impl TableStage for Dataset {
         if params.limit > 0 {
             problems.truncate(params.limit);
         }
+        if let Some(thinning) = &params.tests {
+            for problem in &mut problems {
+                problem.tests = thinning.kept(&problem.tests);
+            }
+        }
         unique(&problems, Path::new(&params.source))?;
         let table = project(&ProblemRow::write(&problems)?, &params.schema())?;
-        Ok(Outputs::from([("problems", Artifact::Table(table))]))
+        let skipped = Artifact::Table(SkippedRow::write(&skipped)?);
+        Ok(Outputs::from([("problems", Artifact::Table(table)), ("skipped", skipped)]))
     }
 }
 
@@ -227,4 +279,4 @@ fn project(table: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Recor
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,7 @@
 //! Kind `evaluate`: pass@k with intervals.
 
+mod false_fix;
+
 use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
@@ -44,7 +46,7 @@ pub struct Params {
     pub condition: Option<String>,
     /// Whether pass@1 is also given by kind of bug.
     pub by_mutation: bool,
-    /// Only the paired gain over the baseline, none of the rates.
+    /// Only what is against the ports `baseline` and `full`, none of the rates.
     pub only_gain: bool,
     /// Bootstrap draws behind each interval.
     #[schemars(range(min = 100))]
@@ -94,6 +96,8 @@ impl tracetune_engine::stage::Params for Params {
 /// Fix rates of verified samples: pass@k by the unbiased estimator, greedy pass@1, each with a 95 % bootstrap
 /// interval clustered by problem; against `baseline`, the paired difference.
 ///
+/// Against `full`, the false-fix rate: of the samples that pass, the share that fail more tests.
+///
 /// Chen et al. 2021 (arXiv:2107.03374) for pass@k. A task is a problem with one bug; the mean is over tasks.
 pub struct Evaluate;
 
@@ -113,6 +117,12 @@ impl TableStage for Evaluate {
                 optional: true,
                 about: "verified samples of another model on the same tasks; adds the paired gain",
             },
+            Port {
+                name: "full",
+                port_type: verified(),
+                optional: true,
+                about: "the same samples verified against more tests; adds how many of the passes are false",
+            },
         ]
     }
 
@@ -125,7 +135,9 @@ impl TableStage for Evaluate {
 
     fn run(params: &Params, inputs: &Inputs, _: &Context) -> Result<Outputs, StageError> {
         let rows = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
-        let tasks = tasks(&VerifiedRow::read(rows)?);
+        let rows = VerifiedRow::read(rows)?;
+        let tasks = tasks(&rows);
+        let full = inputs.table("full").map(VerifiedRow::read).transpose()?;
         let baseline = match inputs.table("baseline") {
             Some(rows) => Some(self::tasks(&VerifiedRow::read(rows)?)),
             None => None,
@@ -141,6 +153,9 @@ impl TableStage for Evaluate {
             }
             if let Some(baseline) = &baseline {
                 metrics.extend(gains(params, split, &here, baseline)?);
+            }
+            if let Some(full) = &full {
+                metrics.extend(false_fix::rates(params, split, &rows, full)?);
             }
         }
         // The samples behind a gain are told of where their rates are.
@@ -295,7 +310,7 @@ fn gains(params: &Params, split: &str, tasks: &[&Task], baseline: &[Task]) -> Re
 mod tests {
     use super::*;
 
-    fn verified(problem: &str, sample: i32, verdict: &str) -> VerifiedRow {
+    pub(super) fn verified(problem: &str, sample: i32, verdict: &str) -> VerifiedRow {
         VerifiedRow {
             problem_id: problem.to_owned(),
             split: "test".to_owned(),

@@ -34,6 +34,19 @@ record! {
         /// The verdict on the fix.
         pub verdict: String,
     }
+    /// What the kind `adequacy` says of a problem's tests.
+    pub struct MeasuredRow {
+        /// The problem.
+        pub problem_id: String,
+        /// Mutants of its reference.
+        pub mutants: i32,
+        /// Of them, those that the tests notice.
+        pub killed: i32,
+        /// Lines of its reference.
+        pub lines: i32,
+        /// Of them, those that the tests run.
+        pub covered: i32,
+    }
 }
 
 /// What may stand under `kind = "filter"`.
@@ -45,6 +58,12 @@ pub struct Params {
     /// Keeps only hard tasks: those whose pass rate in the port `base` is below this (NExT: 0.1); 1 keeps all.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub hard_below: f64,
+    /// Share of mutants that a problem's tests must notice, by the port `adequacy`; 0 asks for nothing.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_killed: f64,
+    /// Share of lines that they must run.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_covered: f64,
     /// Samples kept a task at the most, chosen by the seed; 0 keeps all.
     pub cap: usize,
     /// What counts as the same sample of a task, of which one is kept.
@@ -66,15 +85,29 @@ pub enum Distinct {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { verdict: "pass".to_owned(), hard_below: 1.0, cap: 4, distinct: Distinct::Completion, seed: 0 }
+        Self {
+            verdict: "pass".to_owned(),
+            hard_below: 1.0,
+            min_killed: 0.0,
+            min_covered: 0.0,
+            cap: 4,
+            distinct: Distinct::Completion,
+            seed: 0,
+        }
     }
 }
 
 impl tracetune_engine::stage::Params for Params {
     fn validate(&self) -> Result<(), ParamError> {
-        if !(0.0..=1.0).contains(&self.hard_below) {
-            let help = Some("it is a pass rate, e.g. 0.1".to_owned());
-            return Err(ParamError { param: "hard_below", message: "must be between 0 and 1".to_owned(), help });
+        for (param, share, help) in [
+            ("hard_below", self.hard_below, "it is a pass rate, e.g. 0.1"),
+            ("min_killed", self.min_killed, "it is a share of mutants, e.g. 0.8"),
+            ("min_covered", self.min_covered, "it is a share of lines, e.g. 1.0"),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                let message = "must be between 0 and 1".to_owned();
+                return Err(ParamError { param, message, help: Some(help.to_owned()) });
+            }
         }
         Ok(())
     }
@@ -83,7 +116,8 @@ impl tracetune_engine::stage::Params for Params {
 /// Keeps the samples that are worth training on, and says of each other one why it was dropped.
 ///
 /// NExT (Ni et al. 2024, arXiv:2404.14662), Algorithm 1 lines 1 and 7; the cap is ReST-EM's (Singh et al. 2023,
-/// arXiv:2312.06585). Reasons, in the order in which they are looked for: `easy`, the verdict, `duplicate`, `cap`.
+/// arXiv:2312.06585). Reasons, in the order in which they are looked for: `weak tests`, `easy`, the verdict,
+/// `duplicate`, `cap`. Tests that `adequacy` says nothing of count as weak where a minimum is asked for.
 pub struct Filter;
 
 impl TableStage for Filter {
@@ -105,6 +139,12 @@ impl TableStage for Filter {
                 port_type: PortType::Table(Some(VerifiedRow::schema())),
                 optional: true,
                 about: "the base model's verified samples on the same tasks, for `hard_below`",
+            },
+            Port {
+                name: "adequacy",
+                port_type: PortType::Table(Some(MeasuredRow::schema())),
+                optional: true,
+                about: "what the kind `adequacy` says of the problems, for `min_killed` and `min_covered`",
             },
         ]
     }
@@ -128,7 +168,14 @@ impl TableStage for Filter {
                 "`hard_below` needs the base model's results: connect the port `base` to its verified samples",
             ));
         }
-        let reasons = reasons(params, &rows, base.as_deref());
+        let measured = inputs.table("adequacy").map(MeasuredRow::read).transpose()?;
+        if measured.is_none() && (params.min_killed > 0.0 || params.min_covered > 0.0) {
+            return Err(StageError::input(
+                "`min_killed` and `min_covered` need to know the tests: connect the port `adequacy` to a stage of that kind",
+            ));
+        }
+        let strong = measured.map(|problems| strong(params, problems));
+        let reasons = reasons(params, &rows, strong.as_ref(), base.as_deref());
         let pick = |keep: bool| -> Vec<u32> {
             (0..rows.len()).filter(|&row| reasons[row].is_none() == keep).map(|row| row as u32).collect()
         };
@@ -153,8 +200,23 @@ fn with_reason(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(schema.fields().iter().cloned().chain([reason]).collect::<Vec<_>>()))
 }
 
+/// The problems whose tests can tell enough.
+fn strong(params: &Params, problems: Vec<MeasuredRow>) -> BTreeSet<String> {
+    let enough = |part: i32, whole: i32, least: f64| f64::from(part) >= least * f64::from(whole.max(1));
+    let strong = |problem: &MeasuredRow| {
+        enough(problem.killed, problem.mutants, params.min_killed)
+            && enough(problem.covered, problem.lines, params.min_covered)
+    };
+    problems.into_iter().filter(strong).map(|problem| problem.problem_id).collect()
+}
+
 /// Why each row is dropped; `None` where it is kept.
-fn reasons(params: &Params, rows: &[JudgedRow], base: Option<&[Task]>) -> Vec<Option<String>> {
+fn reasons(
+    params: &Params,
+    rows: &[JudgedRow],
+    strong: Option<&BTreeSet<String>>,
+    base: Option<&[Task]>,
+) -> Vec<Option<String>> {
     let too_easy = |task: &&Task| task.passes as f64 >= params.hard_below * task.samples as f64;
     let judged = base.filter(|_| params.hard_below < 1.0).unwrap_or_default();
     let easy: BTreeSet<(&str, &str)> =
@@ -167,7 +229,9 @@ fn reasons(params: &Params, rows: &[JudgedRow], base: Option<&[Task]>) -> Vec<Op
                 Distinct::Completion => &row.completion,
                 Distinct::Fix => &row.fix,
             };
-            if easy.contains(&(row.problem_id.as_str(), row.buggy.as_str())) {
+            if strong.is_some_and(|strong| !strong.contains(&row.problem_id)) {
+                Some("weak tests".to_owned())
+            } else if easy.contains(&(row.problem_id.as_str(), row.buggy.as_str())) {
                 Some("easy".to_owned())
             } else if row.verdict != params.verdict {
                 Some(row.verdict.clone())
@@ -252,9 +316,26 @@ mod tests {
         let rows = [row("a", "x", "pass"), row("a", "x", "pass"), row("a", "y", "fail"), row("b", "z", "pass")];
         let params = Params { hard_below: 0.1, ..Params::default() };
         let base = [outcome("a", 0), outcome("b", 1)];
-        let reasons = reasons(&params, &rows, Some(&base));
+        let reasons = reasons(&params, &rows, None, Some(&base));
         let texts: Vec<&str> = reasons.iter().map(|reason| reason.as_deref().unwrap_or("kept")).collect();
         assert_eq!(texts, ["kept", "duplicate", "fail", "easy"]);
+    }
+
+    #[test]
+    fn weak_tests_drop_their_problems_samples() {
+        let problem = |name: &str, killed, covered| MeasuredRow {
+            problem_id: name.to_owned(),
+            mutants: 10,
+            killed,
+            lines: 4,
+            covered,
+        };
+        let params = Params { min_killed: 0.8, min_covered: 1.0, ..Params::default() };
+        let strong = strong(&params, vec![problem("a", 8, 4), problem("b", 7, 4), problem("c", 9, 3)]);
+        let rows = ["a", "b", "c", "d"].map(|name| row(name, "x", "pass"));
+        let reasons = reasons(&params, &rows, Some(&strong), None);
+        let weak: Vec<bool> = reasons.iter().map(|reason| reason.as_deref() == Some("weak tests")).collect();
+        assert_eq!(weak, [false, true, true, true]);
     }
 
     #[test]
@@ -262,7 +343,7 @@ mod tests {
         let rows: Vec<JudgedRow> = (0..20).map(|i| row("a", &format!("c{i}"), "pass")).collect();
         let params = Params { cap: 3, seed: 4, ..Params::default() };
         let kept = |rows: &[JudgedRow], params: &Params| -> Vec<String> {
-            let reasons = reasons(params, rows, None);
+            let reasons = reasons(params, rows, None, None);
             (0..rows.len()).filter(|&i| reasons[i].is_none()).map(|i| rows[i].completion.clone()).collect()
         };
         let mut more = rows.clone();

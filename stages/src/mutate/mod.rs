@@ -1,4 +1,8 @@
-//! Kind `mutate`: makes buggy programs from correct ones.
+//! Kind `mutate`: makes buggy programs from correct ones. Kind `collect`: gathers a model's own failing programs.
+
+mod collect;
+
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,11 +10,16 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
 use crate::python::Python;
-use crate::sandbox::{Limits, Sandbox, SandboxError, Worker};
+use crate::sandbox::{Frame, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::{Job, Outcome, Tests, check, check_limits};
 
-/// The kinds of bug.
+pub use collect::Collect;
+
+/// The kinds of bug that are on unless told otherwise: edits of expressions.
 pub const KINDS: &[&str] = &["operator", "comparison", "constant", "variable", "range", "condition", "init", "return"];
+
+/// Further kinds, on where asked for: edits of calls, statements and control flow.
+pub const MORE_KINDS: &[&str] = &["call", "argument", "statement", "loop", "branch", "slice", "type", "assignment"];
 
 /// Mutants that are tried at the most for each bug wanted.
 const TRIES: usize = 8;
@@ -43,8 +52,12 @@ pub struct Params {
     /// Different bugs a problem, as far as there are so many.
     #[schemars(range(min = 1, max = 1000))]
     pub per_problem: usize,
-    /// Kinds of bug, taken in turn: operator, comparison, constant, variable, range, condition, init, return.
+    /// Kinds of bug, taken in turn: operator, comparison, constant, variable, range, condition, init, return (these
+    /// are on unless told otherwise), call, argument, statement, loop, branch, slice, type, assignment.
     pub kinds: Vec<String>,
+    /// How often a kind is tried beside the others, which have 1: `{ call = 2, variable = 0.5, init = 0 }`. A kind
+    /// named here is on whether or not it stands in `kinds`; 0 turns it off.
+    pub frequencies: BTreeMap<String, f64>,
     /// CPU time of one check, in seconds.
     #[schemars(range(min = 1, max = 3600))]
     pub cpu_limit_s: u32,
@@ -59,19 +72,40 @@ impl Default for Params {
     fn default() -> Self {
         let Limits { cpu_s, memory_bytes, .. } = Limits::default();
         let kinds = KINDS.iter().map(|kind| (*kind).to_owned()).collect();
-        Self { per_problem: 1, kinds, cpu_limit_s: cpu_s, memory_bytes, seed: 0 }
+        Self { per_problem: 1, kinds, frequencies: BTreeMap::new(), cpu_limit_s: cpu_s, memory_bytes, seed: 0 }
+    }
+}
+
+impl Params {
+    /// The kinds that are on, with their frequencies.
+    fn weights(&self) -> BTreeMap<&str, f64> {
+        let named = self.frequencies.iter().map(|(kind, weight)| (kind.as_str(), *weight));
+        let mut weights: BTreeMap<&str, f64> =
+            self.kinds.iter().map(|kind| (kind.as_str(), 1.0)).chain(named).collect();
+        weights.retain(|_, weight| *weight > 0.0);
+        weights
     }
 }
 
 impl stage::Params for Params {
     fn validate(&self) -> Result<(), ParamError> {
-        let unknown = self.kinds.iter().find(|kind| !KINDS.contains(&kind.as_str()));
-        if let Some(kind) = unknown {
-            let message = format!("there is no kind of bug `{kind}`");
-            return Err(ParamError { param: "kinds", message, help: Some(format!("kinds: {}", KINDS.join(", "))) });
+        let unknown = |kind: &&String| !KINDS.iter().chain(MORE_KINDS).any(|known| known == kind);
+        let named =
+            [("kinds", self.kinds.iter().find(unknown)), ("frequencies", self.frequencies.keys().find(unknown))];
+        for (param, kind) in named {
+            if let Some(kind) = kind {
+                let message = format!("there is no kind of bug `{kind}`");
+                let help = Some(format!("kinds: {}, {}", KINDS.join(", "), MORE_KINDS.join(", ")));
+                return Err(ParamError { param, message, help });
+            }
         }
-        if self.kinds.is_empty() || self.per_problem == 0 {
-            let param = if self.kinds.is_empty() { "kinds" } else { "per_problem" };
+        if let Some((kind, weight)) = self.frequencies.iter().find(|(_, weight)| !(0.0..=1e6).contains(*weight)) {
+            let message = format!("`{kind}` has the frequency {weight}");
+            let help = Some("a number from 0 (off), beside 1 for the others".to_owned());
+            return Err(ParamError { param: "frequencies", message, help });
+        }
+        if self.weights().is_empty() || self.per_problem == 0 {
+            let param = if self.per_problem == 0 { "per_problem" } else { "kinds" };
             let message = "makes no bug".to_owned();
             return Err(ParamError { param, message, help: Some("leave it out for the default".to_owned()) });
         }
@@ -94,6 +128,10 @@ impl RowStage for Mutate {
     type In = CorrectRow;
     type Out = BugRow;
     type Session = Sandbox;
+
+    fn segment_items(params: &Params) -> usize {
+        (512 / params.per_problem).max(8)
+    }
 
     fn environment(_: &Params, _: &Setup) -> Result<Environment, StageError> {
         Ok(Python::find()?.environment())
@@ -124,33 +162,55 @@ impl RowStage for Mutate {
 
 /// The first mutants that some test notices.
 fn bugs(worker: &mut Worker, params: &Params, row: &CorrectRow, tests: &Tests) -> Result<Vec<BugRow>, SandboxError> {
-    let verdict = |worker: &mut Worker, source: &str| -> Result<Outcome, SandboxError> {
-        let job = Job { source: source.to_owned(), setup: row.setup.clone(), tests: row.tests.clone() };
-        Ok(check(worker, &job, tests)?.outcome)
-    };
-    // The interpreter reads these line ends alike; edits count lines by `\n` alone.
-    let reference = row.reference.replace("\r\n", "\n").replace('\r', "\n");
-    if verdict(worker, &reference)? != Outcome::Pass {
+    let reference = normal(&row.reference);
+    if row.verdict_on(worker, &reference, tests)? != Outcome::Pass {
         return Ok(Vec::new());
     }
-    let kinds = params.kinds.join(",");
-    let (seed, most) = (params.seed.to_string(), (params.per_problem * TRIES).to_string());
-    let fields = [&reference, &seed, &row.problem_id, &kinds, &most].map(|field| field.as_bytes());
-    let reply = worker.call("mutate", &fields)?;
     let mut bugs = Vec::new();
-    for frame in &reply.frames {
-        let [tag, kind, _line, _before, _after, source] = frame.as_slice() else { continue };
-        if tag != b"mutant" || bugs.len() == params.per_problem {
-            continue;
+    let most = params.per_problem * TRIES;
+    for (mutation, buggy) in mutants(worker, &reference, &row.problem_id, &params.weights(), params.seed, most)? {
+        if bugs.len() == params.per_problem {
+            break;
         }
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let source = text(source);
         // A mutant that hangs or bursts is no repair task: its trace says nothing.
-        if matches!(verdict(worker, &source)?, Outcome::Fail | Outcome::Error) {
-            bugs.push(BugRow { buggy: source, mutation: text(kind) });
+        if matches!(row.verdict_on(worker, &buggy, tests)?, Outcome::Fail | Outcome::Error) {
+            bugs.push(BugRow { buggy, mutation });
         }
     }
     Ok(bugs)
+}
+
+/// The interpreter reads these line ends alike; edits count lines by `\n` alone.
+pub(crate) fn normal(program: &str) -> String {
+    program.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// Different mutants of a program that compile, at most `most`, with their kinds; the seed and the problem choose them.
+pub(crate) fn mutants(
+    worker: &mut Worker,
+    reference: &str,
+    problem_id: &str,
+    weights: &BTreeMap<&str, f64>,
+    seed: u64,
+    most: usize,
+) -> Result<Vec<(String, String)>, SandboxError> {
+    let kinds: Vec<String> = weights.iter().map(|(kind, weight)| format!("{kind}={weight}")).collect();
+    let (kinds, seed, most) = (kinds.join(","), seed.to_string(), most.to_string());
+    let reply = worker.call("mutate", &[reference, &seed, problem_id, &kinds, &most].map(str::as_bytes))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mutant = |frame: &Frame| match frame.as_slice() {
+        [tag, kind, source] if tag == b"mutant" => Some((text(kind), text(source))),
+        _ => None,
+    };
+    Ok(reply.frames.iter().filter_map(mutant).collect())
+}
+
+impl CorrectRow {
+    /// How a program fares against the row's tests.
+    pub(crate) fn verdict_on(&self, worker: &mut Worker, source: &str, tests: &Tests) -> Result<Outcome, SandboxError> {
+        let job = Job { source: source.to_owned(), setup: self.setup.clone(), tests: self.tests.clone() };
+        Ok(check(worker, &job, tests)?.outcome)
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,54 @@ fn each_kind_breaks_something_and_keeps_the_rest() {
     assert_eq!(distinct.len(), bugs.len());
 }
 
+const SHAPES: &str = "def f(xs, key='a'):
+    found, total = [], 0
+    for x in xs:
+        if x < 0:
+            continue
+        elif x > 8:
+            break
+        total += x
+        found.append(x)
+    while total > 9:
+        total = total - 3
+    found = sorted(found, reverse=True)
+    return str(max(total, 1)) + str(found[0]) + str(found[1:3]) + key.upper()
+";
+const SHAPES_TESTS: &[&str] = &["assert f([3, 1, -1, 2, 9, 7]) == '63[2, 1]A'", "assert f([5, 6], 'b') == '86[5]B'"];
+
+#[test]
+fn further_kinds_break_something_where_they_are_asked_for() {
+    let frequencies: BTreeMap<String, f64> = MORE_KINDS.iter().map(|kind| ((*kind).to_owned(), 1.0)).collect();
+    let params = Params { per_problem: 90, kinds: Vec::new(), frequencies, ..Params::default() };
+    let bugs = broken(&row(SHAPES, SHAPES_TESTS), &params);
+    let kinds: std::collections::BTreeSet<&str> = bugs.iter().map(|bug| bug.mutation.as_str()).collect();
+    assert_eq!(kinds, MORE_KINDS.iter().copied().collect());
+}
+
+#[test]
+fn a_kind_is_tried_as_often_as_its_frequency_says() {
+    let frequencies =
+        [("variable", 4.0), ("constant", 2.0), ("range", 0.0)].map(|(kind, times)| (kind.to_owned(), times));
+    let kinds = ["operator", "range"].map(str::to_owned).to_vec();
+    let params = Params { kinds, frequencies: BTreeMap::from(frequencies), ..Params::default() };
+    let Some(sandbox) = crate::verify::tests::sandbox() else { return };
+    let tried =
+        sandbox.map(&[()], &|| false, &|_| {}, |worker, ()| mutants(worker, COUNT, "p", &params.weights(), 1, 14));
+    let tried = tried.unwrap().remove(0);
+    let count = |wanted: &str| tried.iter().filter(|(kind, _)| kind == wanted).count();
+    assert_eq!(["variable", "constant", "operator", "range"].map(count), [8, 4, 2, 0]);
+}
+
+#[test]
+fn a_wrong_frequency_is_refused() {
+    use tracetune_engine::stage::Params as _;
+    for (kind, frequency, part) in [("lop", 1.0, "no kind of bug `lop`"), ("loop", -1.0, "frequency -1")] {
+        let params = Params { frequencies: BTreeMap::from([(kind.to_owned(), frequency)]), ..Params::default() };
+        assert!(params.validate().unwrap_err().message.contains(part));
+    }
+}
+
 #[test]
 fn the_seed_and_the_problem_choose() {
     let params = |seed| Params { per_problem: 5, seed, ..Params::default() };

@@ -54,8 +54,15 @@ const RUNNERS: &[(&str, &str)] = &[
     ("prepare", include_str!("../verify/prepare.py")),
     ("render", include_str!("../trace/render.py")),
     ("trace", include_str!("../trace/tracer.py")),
+    ("edits", include_str!("../mutate/edits.py")),
+    ("structure", include_str!("../mutate/structure.py")),
     ("mutate", include_str!("../mutate/mutate.py")),
     ("humaneval", include_str!("../dataset/humaneval.py")),
+    ("asserts", include_str!("../suite/asserts.py")),
+    ("cover", include_str!("../suite/cover.py")),
+    ("differential", include_str!("../suite/differential.py")),
+    ("evalplus", include_str!("../dataset/evalplus.py")),
+    ("quixbugs", include_str!("../dataset/quixbugs.py")),
 ];
 
 /// What a candidate may use.

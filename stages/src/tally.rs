@@ -1,0 +1,172 @@
+//! Kind `tally`: how rows are spread over the values of a column, as metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracetune_engine::record;
+use tracetune_engine::stage::{
+    self, Artifact, Context, Inputs, Output, Outputs, ParamError, Port, PortType, StageError, TableStage,
+};
+use tracetune_engine::table::Record;
+
+use crate::metrics::{MetricRow, clustered_bootstrap, plain};
+
+/// Bootstrap draws behind each interval.
+const RESAMPLES: usize = 1000;
+
+record! {
+    /// Where a row belongs.
+    pub struct PlacedRow {
+        /// Its problem.
+        pub problem_id: String,
+        /// Its split.
+        pub split: String,
+    }
+}
+
+/// What may stand under `kind = "tally"`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Params {
+    /// The column whose values are counted; empty for none.
+    pub by: String,
+    /// Columns of numbers whose means are given.
+    pub means: Vec<String>,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self { by: "mutation".to_owned(), means: Vec::new() }
+    }
+}
+
+impl stage::Params for Params {
+    fn validate(&self) -> Result<(), ParamError> {
+        Ok(())
+    }
+}
+
+/// Counts rows and problems of each split, and gives each value's share of the rows with a 95 % bootstrap interval
+/// clustered by problem; likewise the means of columns.
+///
+/// # Errors
+/// [`StageError::Input`] if the table lacks a column, or has it in a type that can't be counted.
+pub struct Tally;
+
+impl TableStage for Tally {
+    const KIND: &'static str = "tally";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "how rows are spread over a column's values, e.g. bugs over their kinds";
+    type Params = Params;
+
+    fn ports() -> Vec<Port> {
+        let placed = PortType::Table(Some(PlacedRow::schema()));
+        vec![Port { name: "rows", port_type: placed, optional: false, about: "the rows to count" }]
+    }
+
+    fn outputs(_: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
+        vec![Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) }]
+    }
+
+    fn run(params: &Params, inputs: &Inputs, _: &Context) -> Result<Outputs, StageError> {
+        let table = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
+        let rows = PlacedRow::read(table)?;
+        let texts = if params.by.is_empty() { Vec::new() } else { texts(table, &params.by)? };
+        let means = params.means.iter().map(|name| Ok((name.as_str(), numbers(table, name)?)));
+        let means = means.collect::<Result<Vec<_>, StageError>>()?;
+        let metrics = metrics(&rows, &texts, &means);
+        Ok(Outputs::from([("metrics", Artifact::Table(MetricRow::write(&metrics)?))]))
+    }
+}
+
+/// A column in another type, as far as it can be.
+fn column(table: &RecordBatch, name: &str, wanted: &DataType) -> Result<ArrayRef, StageError> {
+    let schema = table.schema();
+    let column = table.column_by_name(name).ok_or_else(|| {
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        StageError::input(format!("there is no column `{name}`; the table has {}", names.join(", ")))
+    })?;
+    cast(column, wanted)
+        .map_err(|_| StageError::input(format!("column `{name}` holds {}, not {wanted}", column.data_type())))
+}
+
+fn texts(table: &RecordBatch, name: &str) -> Result<Vec<String>, StageError> {
+    let column = column(table, name, &DataType::Utf8)?;
+    Ok(column.as_string::<i32>().iter().map(|text| text.unwrap_or("null").to_owned()).collect())
+}
+
+fn numbers(table: &RecordBatch, name: &str) -> Result<Vec<f64>, StageError> {
+    let column = column(table, name, &DataType::Float64)?;
+    if column.null_count() > 0 {
+        return Err(StageError::input(format!("column `{name}` holds what is no number")));
+    }
+    Ok(column.as_primitive::<Float64Type>().values().to_vec())
+}
+
+fn metrics(rows: &[PlacedRow], texts: &[String], means: &[(&str, Vec<f64>)]) -> Vec<MetricRow> {
+    let mut metrics = Vec::new();
+    for split in rows.iter().map(|row| row.split.as_str()).collect::<BTreeSet<_>>() {
+        let here: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].split == split).collect();
+        let problems: Vec<&str> = here.iter().map(|&row| rows[row].problem_id.as_str()).collect();
+        let mean = |metric: &str, values: &[f64]| {
+            clustered_bootstrap(values, &problems, RESAMPLES, 1).map(|mean| MetricRow {
+                ci_low: Some(mean.low),
+                ci_high: Some(mean.high),
+                ..plain(split, metric, mean.mean, here.len())
+            })
+        };
+        metrics.push(plain(split, "rows", here.len() as f64, here.len()));
+        let distinct = problems.iter().collect::<BTreeSet<_>>().len();
+        metrics.push(plain(split, "problems", distinct as f64, here.len()));
+        if !texts.is_empty() {
+            for value in here.iter().map(|&row| texts[row].as_str()).collect::<BTreeSet<_>>() {
+                let is: Vec<f64> = here.iter().map(|&row| f64::from(texts[row] == value)).collect();
+                metrics.extend(mean(&format!("share of {value}"), &is));
+            }
+        }
+        for (name, numbers) in means {
+            metrics.extend(mean(&format!("mean {name}"), &here.iter().map(|&row| numbers[row]).collect::<Vec<_>>()));
+        }
+    }
+    metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_in_each_split() {
+        let row = |problem: usize, split: &str| PlacedRow { problem_id: problem.to_string(), split: split.to_owned() };
+        let rows = [row(1, "dev"), row(1, "dev"), row(2, "dev"), row(2, "dev"), row(3, "train")];
+        let values = ["a", "a", "b", "a", "c"].map(str::to_owned);
+        let metrics = metrics(&rows, &values, &[("killed", vec![1.0, 2.0, 3.0, 4.0, 9.0])]);
+        let found: Vec<_> = metrics.iter().map(|row| (row.split.as_str(), row.metric.as_str(), row.value)).collect();
+        assert_eq!(
+            found,
+            [
+                ("dev", "rows", 4.0),
+                ("dev", "problems", 2.0),
+                ("dev", "share of a", 0.75),
+                ("dev", "share of b", 0.25),
+                ("dev", "mean killed", 2.5),
+                ("train", "rows", 1.0),
+                ("train", "problems", 1.0),
+                ("train", "share of c", 1.0),
+                ("train", "mean killed", 9.0)
+            ]
+        );
+        assert_eq!((metrics[2].ci_low, metrics[2].ci_high), (Some(0.5), Some(1.0)));
+    }
+
+    #[test]
+    fn a_column_that_is_not_there_is_named_with_those_that_are() {
+        let table = PlacedRow::write(&[]).unwrap();
+        let error = texts(&table, "mutatoin").unwrap_err().to_string();
+        assert!(error.contains("`mutatoin`") && error.contains("problem_id, split"), "{error}");
+    }
+}
