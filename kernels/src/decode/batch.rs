@@ -5,14 +5,11 @@ use super::sampling::Sampler;
 use super::stop::Stops;
 use super::{Completion, Draw, Finish, Request, Sampling};
 use crate::Result;
-use crate::model::{LayerActivations, Model, Network, layer_forward, sized};
+use crate::model::{LayerActivations, Model, Network, documents_forward, embed, layer_forward, sized};
 use crate::ops::attention::Scratch;
-use crate::ops::embedding::Embedding;
 use crate::ops::matmul::MatMul;
 use crate::ops::paged_attention::{Cached, PagedAttention};
-use crate::ops::rmsnorm::RmsNorm;
-use crate::ops::rope::Rope;
-use crate::ops::swiglu::SwiGlu;
+use std::ops::Range;
 
 /// Sequences that a thread steps together; a request with more draws is taken alone.
 const ROWS: usize = 96;
@@ -50,7 +47,7 @@ pub(crate) struct Worker<'a> {
     groups: Vec<Group>,
     waiting: Option<usize>,
     sampler: Sampler,
-    prefill: LayerActivations,
+    layer: LayerActivations,
     attention: Scratch,
     buffers: Buffers,
 }
@@ -61,13 +58,23 @@ struct Buffers {
     positions: Vec<u32>,
     stream: Vec<f32>,
     normed: Vec<f32>,
-    rstd: Vec<f32>,
-    qkv: Vec<f32>,
-    attended: Vec<f32>,
-    gate_up: Vec<f32>,
-    gated: Vec<f32>,
+    stats: Vec<f32>,
     scores: Vec<f32>,
     logits: Vec<f32>,
+}
+
+impl Buffers {
+    /// The logits (N, V) after some rows of the residual stream.
+    fn logits(&mut self, job: Job, rows: Range<usize>) -> &[f32] {
+        let Job { model, network, .. } = job;
+        let (channels, count) = (network.channels, rows.len());
+        let x = &self.stream[rows.start * channels..rows.end * channels];
+        let normed = sized(&mut self.normed, count * channels);
+        network.norm(normed, sized(&mut self.stats, 2 * count), x, model.weights(), &model.layout.norm);
+        let logits = sized(&mut self.logits, count * network.vocabulary);
+        network.cpu.linear(logits, normed, &network.head, count, false);
+        logits
+    }
 }
 
 impl<'a> Worker<'a> {
@@ -78,7 +85,7 @@ impl<'a> Worker<'a> {
             groups: Vec::new(),
             waiting: None,
             sampler: Sampler::default(),
-            prefill: LayerActivations::default(),
+            layer: LayerActivations::default(),
             attention: Scratch::default(),
             buffers: Buffers::default(),
         }
@@ -112,33 +119,28 @@ impl<'a> Worker<'a> {
     fn admit(&mut self, index: usize) -> Result<()> {
         let Job { model, network, requests, .. } = self.job;
         let Request { prompt, draws } = &requests[index];
-        let Network { cpu, channels, heads, vocabulary, .. } = *network;
+        let Network { channels, heads, .. } = *network;
         let mut group = Group { index, prompt: Vec::new(), open: Vec::new(), done: vec![None; draws.len()] };
         if draws.is_empty() {
             self.groups.push(group);
             return Ok(());
         }
         self.pages.grow(&mut group.prompt, prompt.len());
-        let Buffers { stream, normed, rstd, logits, positions, .. } = &mut self.buffers;
+        let Buffers { stream, positions, .. } = &mut self.buffers;
         positions.clear();
         positions.extend(0..prompt.len() as u32);
         let x = sized(stream, prompt.len() * channels);
-        cpu.embedding(x, &model.weights[model.layout.embedding.clone()], prompt, channels);
+        embed(network, model.weights(), prompt, positions, x);
         #[expect(clippy::single_range_in_vec_init, reason = "one document")]
         let documents = [0..prompt.len()];
-        for (layer, ranges) in model.layout.layers.iter().enumerate() {
-            let norms = [&model.weights[ranges.attention_norm.clone()], &model.weights[ranges.mlp_norm.clone()]];
+        for layer in 0..network.layers.len() {
             let row = (&positions[..], &documents[..]);
-            layer_forward(network, layer, norms, x, row, &mut self.prefill, &mut self.attention);
-            for (position, qkv) in self.prefill.qkv.chunks_exact(heads.stride()).take(prompt.len()).enumerate() {
+            documents_forward(network, model.weights(), layer, x, row, &mut self.layer, &mut self.attention);
+            for (position, qkv) in self.layer.qkv.chunks_exact(heads.stride()).take(prompt.len()).enumerate() {
                 store(network, layer, &mut group.prompt, position, qkv);
             }
         }
-        let (last, normed) = (&x[(prompt.len() - 1) * channels..], sized(normed, channels));
-        let norm = &model.weights[model.layout.norm.clone()];
-        cpu.rmsnorm(normed, sized(rstd, 1), last, norm, network.epsilon);
-        let logits = sized(logits, vocabulary);
-        cpu.linear(logits, normed, &network.head, 1, false);
+        let logits = self.buffers.logits(self.job, prompt.len() - 1..prompt.len());
         for (nth, draw) in draws.iter().enumerate() {
             let mut sequence = Sequence { nth, draw: *draw, pages: Vec::new(), tokens: Vec::new(), logprob: 0.0 };
             match advance(self.job, &mut self.sampler, logits, prompt.len(), &mut sequence)? {
@@ -153,9 +155,8 @@ impl<'a> Worker<'a> {
     /// One token for every open sequence.
     fn step(&mut self) -> Result<()> {
         let Job { model, network, requests, .. } = self.job;
-        let Network { cpu, channels, heads, width, vocabulary, epsilon, .. } = *network;
-        let Buffers { tokens, positions, stream, normed, rstd, qkv, attended, gate_up, gated, scores, logits } =
-            &mut self.buffers;
+        let Network { cpu, channels, heads, vocabulary, .. } = *network;
+        let Buffers { tokens, positions, stream, scores, .. } = &mut self.buffers;
         tokens.clear();
         positions.clear();
         for group in &mut self.groups {
@@ -170,36 +171,28 @@ impl<'a> Worker<'a> {
         }
         let rows = tokens.len();
         let x = sized(stream, rows * channels);
-        let (normed, rstd) = (sized(normed, rows * channels), sized(rstd, rows));
-        let (qkv, attended) = (sized(qkv, rows * heads.stride()), sized(attended, rows * heads.width()));
-        let (gate_up, gated) = (sized(gate_up, rows * 2 * width), sized(gated, rows * width));
-        cpu.embedding(x, &model.weights[model.layout.embedding.clone()], tokens, channels);
-        for (index, (layer, ranges)) in network.layers.iter().zip(&model.layout.layers).enumerate() {
-            cpu.rmsnorm(normed, rstd, x, &model.weights[ranges.attention_norm.clone()], epsilon);
-            cpu.linear(qkv, normed, &layer.qkv, rows, false);
-            cpu.rope(qkv, positions, &network.rotations, heads.query + heads.key_value, heads.stride());
-            let mut row = 0;
-            for group in &mut self.groups {
-                let here = &qkv[row * heads.stride()..];
-                for (sequence, qkv) in group.open.iter_mut().zip(here.chunks_exact(heads.stride())) {
-                    store(network, index, &mut sequence.pages, sequence.tokens.len() - 1, qkv);
+        embed(network, model.weights(), tokens, positions, x);
+        for index in 0..network.layers.len() {
+            let groups = &mut self.groups;
+            let attend = |attended: &mut [f32], _: &mut Vec<f32>, qkv: &[f32]| {
+                let mut row = 0;
+                for group in groups {
+                    let here = &qkv[row * heads.stride()..];
+                    for (sequence, qkv) in group.open.iter_mut().zip(here.chunks_exact(heads.stride())) {
+                        store(network, index, &mut sequence.pages, sequence.tokens.len() - 1, qkv);
+                    }
+                    let prompt = Cached { pages: &group.prompt[..], length: requests[group.index].prompt.len() };
+                    let own = group.open.iter().map(|s| Cached { pages: &s.pages[..], length: s.tokens.len() });
+                    let own: Vec<_> = own.collect();
+                    let (out, offset) = (&mut attended[row * heads.width()..], layer_offset(network, index));
+                    let window = network.layers[index].window;
+                    cpu.paged_attention(out, here, &prompt, &own, offset, heads, window, scores);
+                    row += group.open.len();
                 }
-                let prompt = Cached { pages: &group.prompt[..], length: requests[group.index].prompt.len() };
-                let own = group.open.iter().map(|s| Cached { pages: &s.pages[..], length: s.tokens.len() });
-                let own: Vec<_> = own.collect();
-                let out = &mut attended[row * heads.width()..];
-                cpu.paged_attention(out, here, &prompt, &own, layer_offset(network, index), heads, scores);
-                row += group.open.len();
-            }
-            cpu.linear(x, attended, &layer.output, rows, true);
-            cpu.rmsnorm(normed, rstd, x, &model.weights[ranges.mlp_norm.clone()], epsilon);
-            cpu.linear(gate_up, normed, &layer.gate_up, rows, false);
-            cpu.swiglu(gated, gate_up, width);
-            cpu.linear(x, gated, &layer.down, rows, true);
+            };
+            layer_forward(network, model.weights(), index, x, positions, &mut self.layer, attend);
         }
-        cpu.rmsnorm(normed, rstd, x, &model.weights[model.layout.norm.clone()], epsilon);
-        let logits = sized(logits, rows * vocabulary);
-        cpu.linear(logits, normed, &network.head, rows, false);
+        let logits = self.buffers.logits(self.job, 0..rows);
 
         let mut logits = logits.chunks_exact(vocabulary);
         for Group { index, open, done, .. } in &mut self.groups {

@@ -100,9 +100,9 @@ pub fn generate(
     check(model, requests, sampling)?;
     let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(0);
     let positions = longest.saturating_add(sampling.max_tokens).min(model.config.max_position_embeddings);
-    let mut network = Network::new(&model.config, Cpu::new(), positions);
+    let mut network = Network::new(&model.config, Cpu::new(), positions)?;
     let pool = pool(threads)?;
-    pool.install(|| network.pack(&model.layout, &model.weights, false));
+    pool.install(|| network.pack(model.weights(), false));
     let stop = stop::Stops::new(model, sampling)?;
     let job = batch::Job { model, network: &network, requests, sampling, stop: &stop };
 

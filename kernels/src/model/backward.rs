@@ -1,12 +1,12 @@
 //! The network backward over one row of documents: the loss at the places that count, and its gradient.
 
 use super::forward::{Activations, LOGIT_ROWS, Row, row_forward, sized};
-use super::{Layout, Network};
+use super::{Network, Weights};
 use crate::ops::attention::Attention;
 use crate::ops::classifier::Classifier;
 use crate::ops::embedding::Embedding;
+use crate::ops::gelu::Gelu;
 use crate::ops::matmul::MatMul;
-use crate::ops::rmsnorm::RmsNorm;
 use crate::ops::rope::Rope;
 use crate::ops::swiglu::SwiGlu;
 
@@ -17,9 +17,10 @@ pub(crate) struct Buffers {
     chosen: Vec<f32>,
     normed: Vec<f32>,
     gated: Vec<f32>,
-    gate_up: Vec<f32>,
+    up: Vec<f32>,
     attended: Vec<f32>,
     qkv: Vec<f32>,
+    raw: Vec<f32>,
 }
 
 /// A sum of gradients, laid out as the weights are, and of losses.
@@ -41,18 +42,18 @@ impl Gradient {
 /// Adds one row's gradient, each target weighing `scale`, into `gradient`.
 pub(crate) fn row_gradient(
     network: &Network,
-    layout: &Layout,
-    weights: &[f32],
+    weights: Weights,
     row: &Row,
     scale: f32,
     kept: &mut Activations,
     gradient: &mut Gradient,
 ) {
-    row_forward(network, layout, weights, row, kept);
-    let Network { cpu, channels, vocabulary, .. } = *network;
-    let count = row.places.len();
-    let Activations { layers, chosen, rstd, normed, logits, losses, attention, panels, backward, .. } = kept;
-    let Buffers { stream, chosen: dchosen, normed: dnormed, gated, gate_up, attended, qkv } = backward;
+    row_forward(network, weights, row, kept);
+    let Network { cpu, heads, channels, width, vocabulary, .. } = *network;
+    let (layout, count, tokens) = (weights.layout, row.places.len(), row.tokens.len());
+    let Activations { layers, chosen, chosen_stats, normed, logits, losses, attention, panels, backward, .. } = kept;
+    let Buffers { stream, chosen: dchosen, normed: dnormed, gated, up, attended, qkv, raw } = backward;
+    let grad = &mut gradient.values[..];
 
     // The head, a block of rows at a time: the logits become their own gradient.
     let dnormed_at = sized(dnormed, count * channels);
@@ -65,76 +66,116 @@ pub(crate) fn row_gradient(
         cpu.linear(logits, &normed[part.clone()], &network.head, rows, false);
         cpu.classifier(logits, losses, &row.targets[first..first + rows], vocabulary, scale);
         gradient.loss = losses[..rows].iter().fold(gradient.loss, |sum, loss| sum + loss);
-        cpu.linear_backward_input(&mut dnormed_at[part.clone()], logits, &network.head, rows);
-        let dhead = &mut gradient.values[layout.head.clone()];
-        cpu.linear_backward_weight(dhead, logits, &normed[part], vocabulary, channels, rows, panels);
+        let (dx, x) = (&mut dnormed_at[part.clone()], &normed[part]);
+        network.linear_backward(dx, grad, (logits, x), (&network.head, &layout.head), rows, panels);
     }
     let dchosen = sized(dchosen, count * channels);
     dchosen.fill(0.0);
-    let dnorm = &mut gradient.values[layout.norm.clone()];
-    let norm = &weights[layout.norm.clone()];
-    cpu.rmsnorm_backward(dchosen, dnorm, dnormed_at, &chosen[..count * channels], norm, &rstd[..count]);
-    let tokens = row.tokens.len();
-    let dx = sized(stream, tokens * channels);
+    let chosen = (&chosen[..count * channels], &chosen_stats[..]);
+    network.norm_backward(dchosen, grad, dnormed_at, chosen, weights, &layout.norm);
+    let size = tokens * channels;
+    let dx = sized(stream, size);
     dx.fill(0.0);
     cpu.embedding_backward(dx, dchosen, &row.places, channels);
 
-    for ((kept, ranges), layer) in layers.iter().zip(&layout.layers).zip(&network.layers).rev() {
-        let Network { heads, width, .. } = *network;
-        let size = tokens * channels;
-        let grad = &mut gradient.values;
-
-        // The feed-forward half: x += down(swiglu(gate_up(norm(x)))).
-        let dgated = sized(gated, tokens * width);
-        let dgate_up = sized(gate_up, tokens * 2 * width);
+    for ((kept, parts), layer) in layers.iter().zip(&layout.layers).zip(&network.layers).rev() {
         let dnormed = sized(dnormed, size);
-        let kept_gated = &kept.gated[..tokens * width];
-        cpu.linear_backward_input(dgated, dx, &layer.down, tokens);
-        cpu.linear_backward_weight(&mut grad[ranges.down.clone()], dx, kept_gated, channels, width, tokens, panels);
-        cpu.swiglu_backward(dgate_up, dgated, &kept.gate_up[..tokens * 2 * width], width);
-        cpu.linear_backward_input(dnormed, dgate_up, &layer.gate_up, tokens);
-        let dw = &mut grad[ranges.gate_up.clone()];
-        cpu.linear_backward_weight(dw, dgate_up, &kept.mlp_in[..size], 2 * width, channels, tokens, panels);
-        let (norm, dw) = (&weights[ranges.mlp_norm.clone()], &mut grad[ranges.mlp_norm.clone()]);
-        cpu.rmsnorm_backward(dx, dw, dnormed, &kept.middle[..size], norm, &kept.mlp_rstd[..tokens]);
 
-        // The attention half: x += output(attention(rope(qkv(norm(x))))).
+        // The feed-forward half: x += down(gate(up(norm(x)))).
+        let dgated = sized(gated, tokens * width);
+        let kept_gated = &kept.gated[..tokens * width];
+        network.linear_backward(dgated, grad, (dx, kept_gated), (&layer.down, &parts.down), tokens, panels);
+        let len = tokens * network.up_width();
+        let (dup, kept_up) = (sized(up, len), &kept.up[..len]);
+        if network.gated {
+            cpu.swiglu_backward(dup, dgated, kept_up, width);
+        } else {
+            cpu.gelu_backward(dup, dgated, kept_up);
+        }
+        let kept_in = &kept.mlp_in[..size];
+        network.linear_backward(dnormed, grad, (dup, kept_in), (&layer.up, &parts.up), tokens, panels);
+        let middle = (&kept.middle[..size], &kept.mlp_stats[..]);
+        network.norm_backward(dx, grad, dnormed, middle, weights, &parts.mlp_norm);
+
+        // The attention half: x += output(attention(rope(norm(qkv(norm(x)))))).
         let dattended = sized(attended, tokens * heads.width());
-        let dqkv = sized(qkv, tokens * heads.stride());
         let kept_attended = &kept.attended[..tokens * heads.width()];
-        cpu.linear_backward_input(dattended, dx, &layer.output, tokens);
-        let dw = &mut grad[ranges.output.clone()];
-        cpu.linear_backward_weight(dw, dx, kept_attended, channels, heads.width(), tokens, panels);
-        let (stats, kept_qkv) = (&kept.stats[..tokens * heads.query * 2], &kept.qkv[..tokens * heads.stride()]);
-        cpu.attention_backward(dqkv, dattended, kept_attended, stats, kept_qkv, &row.documents, heads, attention);
+        network.linear_backward(dattended, grad, (dx, kept_attended), (&layer.output, &parts.output), tokens, panels);
+        let len = tokens * heads.stride();
+        let (mut dqkv, kept_qkv, stats) = (sized(qkv, len), &kept.qkv[..len], &kept.stats[..tokens * heads.query * 2]);
+        let (documents, window) = (&row.documents[..], layer.window);
+        cpu.attention_backward(dqkv, dattended, kept_attended, stats, kept_qkv, documents, heads, window, attention);
         let turned = heads.query + heads.key_value;
-        cpu.rope_backward(dqkv, &row.positions, &network.rotations, turned, heads.stride());
-        cpu.linear_backward_input(dnormed, dqkv, &layer.qkv, tokens);
-        let dw = &mut grad[ranges.qkv.clone()];
-        cpu.linear_backward_weight(dw, dqkv, &kept.attention_in[..size], heads.stride(), channels, tokens, panels);
-        let (norm, dw) = (&weights[ranges.attention_norm.clone()], &mut grad[ranges.attention_norm.clone()]);
-        cpu.rmsnorm_backward(dx, dw, dnormed, &kept.input[..size], norm, &kept.attention_rstd[..tokens]);
+        if let Some(rotations) = &network.rotations {
+            cpu.rope_backward(dqkv, &row.positions, rotations, turned, heads.stride());
+        }
+        if let Some(norms) = &parts.query_key_norm {
+            let draw = sized(raw, len);
+            let rows = draw.chunks_exact_mut(heads.stride()).zip(dqkv.chunks_exact(heads.stride()));
+            let kept = kept.raw.chunks_exact(heads.stride()).zip(kept.head_stats.chunks_exact(turned));
+            for ((dx, dy), (x, stats)) in rows.zip(kept) {
+                dx.copy_from_slice(dy);
+                dx[..turned * heads.size].fill(0.0);
+                for (norm, part) in norms.iter().zip([0..heads.query, heads.query..turned]) {
+                    let at = part.start * heads.size..part.end * heads.size;
+                    let x = (&x[at.clone()], &stats[part]);
+                    network.norm_backward(&mut dx[at.clone()], grad, &dy[at], x, weights, norm);
+                }
+            }
+            dqkv = draw;
+        }
+        let kept_in = &kept.attention_in[..size];
+        network.linear_backward(dnormed, grad, (dqkv, kept_in), (&layer.qkv, &parts.qkv), tokens, panels);
+        let input = (&kept.input[..size], &kept.attention_stats[..]);
+        network.norm_backward(dx, grad, dnormed, input, weights, &parts.attention_norm);
     }
-    cpu.embedding_backward(&mut gradient.values[layout.embedding.clone()], dx, &row.tokens, channels);
+    cpu.embedding_backward(&mut grad[layout.embedding.clone()], dx, &row.tokens, channels);
+    if let Some(table) = &layout.positions {
+        cpu.embedding_backward(&mut grad[table.clone()], dx, &row.positions, channels);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::memory::Cpu;
+    use crate::model::family::Family;
+    use crate::model::layout::Start;
     use crate::model::{Config, Model, Tokenizer};
     use crate::simd::Level;
     use crate::testing::{assert_same_bits, noise};
 
-    fn model(tied: bool) -> Model {
-        let tokenizer = Tokenizer::train_bpe(["a"].into_iter(), 258).expect("trains");
-        let config =
-            Config { num_key_value_heads: Some(1), tie_word_embeddings: tied, ..Config::llama(258, 12, 20, 2, 2) };
-        let mut model = Model::init(config, tokenizer, 7).expect("a valid model");
-        // Fresh embeddings are so short that the first norm bends within a finite difference's step.
-        let embedding = model.layout.embedding.clone();
-        model.weights[embedding].iter_mut().for_each(|weight| *weight *= 25.0);
-        model
+    /// A model of each family, the first two differing in their heads.
+    fn models() -> Vec<Model> {
+        let families = ["llama", "llama", "qwen2", "qwen3", "starcoder2", "gpt2"];
+        let model = |(nth, family): (usize, &str)| {
+            let tokenizer = Tokenizer::train_bpe(["a"].into_iter(), 258).expect("trains");
+            let plain = Config::llama(258, 12, 20, 2, 2);
+            let family = Family::find(family).expect("known");
+            let config = Config {
+                architectures: vec![family.architecture.into()],
+                model_type: family.model_type.into(),
+                hidden_act: family.activations[0].into(),
+                use_bias: family.layer_norm.then_some(true),
+                sliding_window: Some(20),
+                num_key_value_heads: Some(if family.names.positions.is_some() { 2 } else { 1 }),
+                tie_word_embeddings: nth != 1,
+                ..plain
+            };
+            let mut model = Model::init(config, tokenizer, 7).expect("a valid model");
+            for tensor in model.layout.tensors() {
+                for (i, weight) in model.weights[tensor.range()].iter_mut().enumerate() {
+                    match tensor.start {
+                        // Fresh embeddings are so short that the first norm bends within a finite difference's step.
+                        Start::Normal(0.02) => *weight *= 25.0,
+                        Start::Zeros => *weight = (i % 5) as f32 * 0.1 - 0.2,
+                        _ => {}
+                    }
+                }
+            }
+            model
+        };
+        families.into_iter().enumerate().map(model).collect()
     }
 
     fn row() -> Row {
@@ -146,20 +187,21 @@ mod tests {
     }
 
     fn gradient(model: &Model, weights: &[f32], row: &Row, level: Level) -> Gradient {
-        let mut network = Network::new(&model.config, Cpu::with_level(level), 160);
-        network.pack(&model.layout, weights, true);
+        let mut network = Network::new(&model.config, Cpu::with_level(level), 160).expect("a valid model");
+        let weights = Weights { layout: &model.layout, values: weights };
+        network.pack(weights, true);
         let mut gradient = Gradient::default();
-        gradient.clear(weights.len());
+        gradient.clear(weights.values.len());
         let scale = 1.0 / row.targets.len() as f32;
-        row_gradient(&network, &model.layout, weights, row, scale, &mut Activations::default(), &mut gradient);
+        row_gradient(&network, weights, row, scale, &mut Activations::default(), &mut gradient);
         gradient.loss /= row.targets.len() as f64;
         gradient
     }
 
     #[test]
     fn the_whole_gradient_agrees_with_finite_differences_tensor_by_tensor() {
-        for tied in [true, false] {
-            let (model, row) = (model(tied), row());
+        for model in models() {
+            let row = row();
             let analytic = gradient(&model, &model.weights, &row, Level::detect());
             for (nth, tensor) in model.layout.tensors().iter().enumerate() {
                 // Along one direction in each tensor: the loss is in float32, so single weights would drown in rounding.
@@ -179,19 +221,22 @@ mod tests {
                 };
                 let numeric = (loss(1.0) - loss(-1.0)) / (2.0 * f64::from(step));
                 let error = (numeric - slope).abs();
-                assert!(error < 0.02 * slope.abs().max(0.05), "{}: {slope} instead of {numeric}", tensor.name);
+                let (family, name) = (&model.config.model_type, &tensor.name);
+                assert!(error < 0.02 * slope.abs().max(0.05), "{family}, {name}: {slope} instead of {numeric}");
             }
         }
     }
 
     #[test]
     fn every_instruction_set_gives_the_same_gradient() {
-        let (model, row) = (model(true), row());
-        let scalar = gradient(&model, &model.weights, &row, Level::SCALAR);
-        for level in Level::available() {
-            let found = gradient(&model, &model.weights, &row, level);
-            assert_eq!(found.loss.to_bits(), scalar.loss.to_bits());
-            assert_same_bits(&found.values, &scalar.values);
+        for model in models() {
+            let row = row();
+            let scalar = gradient(&model, &model.weights, &row, Level::SCALAR);
+            for level in Level::available() {
+                let found = gradient(&model, &model.weights, &row, level);
+                assert_eq!(found.loss.to_bits(), scalar.loss.to_bits());
+                assert_same_bits(&found.values, &scalar.values);
+            }
         }
     }
 }

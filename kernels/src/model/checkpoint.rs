@@ -1,8 +1,8 @@
-//! Reading and writing the Hugging Face layout: `config.json`, `model.safetensors`, `tokenizer.json`.
+//! Reading and writing the Hugging Face layout: `config.json`, `model.safetensors`, `tokenizer.json` and small files beside.
 //!
 //! The same model gives the same bytes. Reading takes float32, bfloat16 and float16, in one file or in shards.
 
-use super::{Config, Layout, Model, Tokenizer};
+use super::{Config, Layout, Model, Tensor, Tokenizer, check_vocabulary, gguf, layout};
 use crate::{Error, Result};
 use half::{bf16, f16};
 use safetensors::SafeTensors;
@@ -10,6 +10,13 @@ use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+/// Files that say how a model is used, none of which this crate needs to run it.
+const SIDECARS: [&str; 4] =
+    ["chat_template.jinja", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"];
+
+/// The file that says which shard holds which tensor.
+const INDEX: &str = "model.safetensors.index.json";
 
 /// The type of stored weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,48 +30,84 @@ pub enum Dtype {
 }
 
 impl Model {
-    /// Reads a folder in the Hugging Face layout.
+    /// Reads a folder in the Hugging Face layout, or a GGUF file.
     ///
     /// # Errors
     /// An I/O error naming the path; a configuration that is not supported; a tensor that is missing, of another shape or
-    /// of a type that is not a float; a file cut short.
-    pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join("config.json");
-        let config: Config = serde_json::from_slice(&fs_err::read(&path)?)
-            .map_err(|error| Error::Malformed { path, message: error.to_string() })?;
-        config.check()?;
-        let mut tokenizer = Tokenizer::from_bytes(&fs_err::read(dir.join("tokenizer.json"))?)?;
-        if let Some(eos) = config.eos_token_id.as_ref().and_then(|ids| ids.as_slice().first()) {
-            tokenizer = tokenizer.with_eos(*eos);
+    /// of a type that is not supported; a file cut short; more tokens in the tokenizer than in the embedding table.
+    pub fn load(path: &Path) -> Result<Self> {
+        if path.extension().is_some_and(|extension| extension == "gguf") {
+            return gguf::load(path);
         }
-        let layout = Layout::new(&config);
-        let mut weights = vec![0.0; layout.len()];
-        let mut missing: BTreeSet<&str> = layout.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+        let dir = path;
+        let path = dir.join("config.json");
+        let config = Config::from_json(&fs_err::read(&path)?)
+            .map_err(|error| Error::Malformed { path, message: error.to_string() })?;
+        let eos = config.eos_token_id.as_ref().and_then(|ids| ids.as_slice().first());
+        let tokenizer = Tokenizer::from_bytes(&fs_err::read(dir.join("tokenizer.json"))?, eos.copied())?;
+        let mut sidecars = BTreeMap::new();
+        for name in SIDECARS {
+            match fs_err::read(dir.join(name)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                bytes => _ = sidecars.insert(name.to_owned(), bytes?),
+            }
+        }
+        let model = Self::assemble(config, tokenizer, sidecars, dir)?;
+        let mut missing: BTreeSet<&str> = model.layout.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+        let mut weights = model.weights;
         for name in shards(dir)? {
             let path = dir.join(name);
             let bytes = fs_err::read(&path)?;
-            let file = SafeTensors::deserialize(&bytes)
-                .map_err(|error| Error::Malformed { path: path.clone(), message: error.to_string() })?;
-            for tensor in layout.tensors() {
-                let Ok(view) = file.tensor(&tensor.name) else { continue };
-                if view.shape() != tensor.shape {
-                    return Err(Error::Shape {
-                        tensor: tensor.name.clone(),
-                        found: view.shape().to_vec(),
-                        expected: tensor.shape.clone(),
-                    });
-                }
-                read(&view, &mut weights[tensor.range()]).map_err(|found| Error::Malformed {
-                    path: path.clone(),
-                    message: format!("tensor `{}` is of type {found}, not a float", tensor.name),
-                })?;
+            let malformed = |message: String| Error::Malformed { path: path.clone(), message };
+            let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
+            for tensor in model.layout.tensors() {
+                // A model without its head is stored without the first part of the names.
+                let short = tensor.name.split_once('.').map_or("", |(_, name)| name);
+                let Ok(view) = file.tensor(&tensor.name).or_else(|_| file.tensor(short)) else { continue };
+                check_shape(&tensor.name, view.shape(), tensor.stored_shape())?;
+                read(&view, tensor, &mut weights[tensor.range()])
+                    .map_err(|found| malformed(format!("tensor `{}` is of type {found}, not a float", tensor.name)))?;
                 missing.remove(tensor.name.as_str());
             }
         }
         if let Some(tensor) = missing.first() {
             return Err(Error::MissingTensor { path: dir.to_owned(), tensor: (*tensor).to_owned() });
         }
-        Ok(Self { config, tokenizer, layout, weights })
+        Ok(Self { weights, ..model })
+    }
+
+    /// A model whose weights are all zero so far, for a reader to fill; `path` is what is being read.
+    pub(crate) fn assemble(
+        config: Config,
+        tokenizer: Tokenizer,
+        sidecars: BTreeMap<String, Vec<u8>>,
+        path: &Path,
+    ) -> Result<Self> {
+        check_vocabulary(&config, &tokenizer)
+            .map_err(|error| Error::Malformed { path: path.to_owned(), message: error.to_string() })?;
+        let layout = Layout::new(&config)?;
+        let weights = vec![0.0; layout.len()];
+        Ok(Self { config, tokenizer, layout, weights, sidecars })
+    }
+
+    /// Files of the model's folder that this crate needs to read it, and those it keeps: the first three it must have.
+    pub fn files(dir: &Path) -> Result<Vec<String>> {
+        let mut files = vec!["config.json".to_owned(), "tokenizer.json".to_owned()];
+        let shards = shards(dir)?;
+        let index = (!shards.contains("model.safetensors")).then_some(INDEX);
+        files.extend(shards);
+        let present = SIDECARS.into_iter().filter(|name| dir.join(name).exists());
+        files.extend(present.chain(index).map(str::to_owned));
+        Ok(files)
+    }
+
+    /// The Jinja template of a chat with it, if it came with one.
+    pub fn chat_template(&self) -> Option<String> {
+        if let Some(template) = self.sidecars.get("chat_template.jinja") {
+            return String::from_utf8(template.clone()).ok();
+        }
+        let config: serde_json::Value = serde_json::from_slice(self.sidecars.get("tokenizer_config.json")?).ok()?;
+        Some(config.get("chat_template")?.as_str()?.to_owned())
     }
 
     /// Writes the folder in float32, so that [`Model::load`] gives the same bits back.
@@ -88,20 +131,22 @@ impl Model {
         };
         config.torch_dtype = Some(name.into());
         let malformed = |message: String| Error::Malformed { path: dir.to_owned(), message };
-        let mut text = serde_json::to_string_pretty(&config).map_err(|error| malformed(error.to_string()))?;
-        text.push('\n');
-        fs_err::write(dir.join("config.json"), text)?;
+        fs_err::write(dir.join("config.json"), config.to_json()?)?;
         fs_err::write(dir.join("tokenizer.json"), self.tokenizer.to_bytes()?)?;
+        for (name, bytes) in &self.sidecars {
+            fs_err::write(dir.join(name), bytes)?;
+        }
 
-        let stored: Vec<Vec<u8>> = self
-            .tensors()
-            .map(|(_, _, values)| match dtype {
+        let stored = |tensor: &Tensor| -> Vec<u8> {
+            let values = tensor.to_stored(&self.weights[tensor.range()]);
+            match dtype {
                 Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
                 Dtype::Bf16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
-            })
-            .collect();
-        let views = self.tensors().zip(&stored).map(|((name, shape, _), bytes)| {
-            TensorView::new(kind, shape.to_vec(), bytes).map(|view| (name.to_owned(), view))
+            }
+        };
+        let stored: Vec<Vec<u8>> = self.layout.tensors().iter().map(stored).collect();
+        let views = self.layout.tensors().iter().zip(&stored).map(|(tensor, bytes)| {
+            TensorView::new(kind, tensor.stored_shape(), bytes).map(|view| (tensor.name.clone(), view))
         });
         let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| malformed(error.to_string()))?;
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
@@ -111,13 +156,21 @@ impl Model {
     }
 }
 
+/// Whether a tensor in a file is of the shape that the configuration asks for.
+pub(crate) fn check_shape(tensor: &str, found: &[usize], expected: Vec<usize>) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Shape { tensor: tensor.to_owned(), found: found.to_vec(), expected })
+}
+
 /// The files that hold the weights: one, or those that the index names.
 fn shards(dir: &Path) -> Result<BTreeSet<String>> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let path = dir.join("model.safetensors.index.json");
+    let path = dir.join(INDEX);
     if dir.join("model.safetensors").exists() || !path.exists() {
         return Ok(["model.safetensors".to_owned()].into());
     }
@@ -127,12 +180,12 @@ fn shards(dir: &Path) -> Result<BTreeSet<String>> {
 }
 
 /// Widens a stored tensor; gives the name of a type that is not a float.
-fn read(view: &TensorView, values: &mut [f32]) -> std::result::Result<(), String> {
+fn read(view: &TensorView, tensor: &Tensor, values: &mut [f32]) -> std::result::Result<(), String> {
     let bytes = view.data();
     match view.dtype() {
         safetensors::Dtype::F32 => {
-            for (value, [a, b, c, d]) in values.iter_mut().zip(bytes.as_chunks().0) {
-                *value = f32::from_le_bytes([*a, *b, *c, *d]);
+            for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+                *value = f32::from_le_bytes(*bytes);
             }
         }
         safetensors::Dtype::BF16 => {
@@ -146,6 +199,9 @@ fn read(view: &TensorView, values: &mut [f32]) -> std::result::Result<(), String
             }
         }
         other => return Err(format!("{other:?}")),
+    }
+    if let ([outputs, inputs], true) = (&tensor.shape[..], tensor.transposed) {
+        values.copy_from_slice(&layout::transpose(values, *inputs, *outputs));
     }
     Ok(())
 }

@@ -1,16 +1,20 @@
-//! `config.json` of a Llama-style decoder, as Hugging Face writes it.
+//! `config.json` of a decoder, as Hugging Face writes it.
 
+use super::family::Family;
+use crate::math;
 use crate::ops::attention::Heads;
+use crate::ops::rope::Stretch;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-/// Hugging Face `config.json` of a Llama-style decoder.
+/// Hugging Face `config.json` of a decoder; a family's own names for a field are read and written back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// `["LlamaForCausalLM"]`.
+    /// `["LlamaForCausalLM"]`, or the class of another family.
     #[serde(default = "architectures")]
     pub architectures: Vec<String>,
-    /// `"llama"`.
+    /// `"llama"`, `"mistral"`, `"qwen2"`, `"qwen3"`, `"starcoder2"` or `"gpt2"`.
     #[serde(default = "model_type")]
     pub model_type: String,
     /// V, tokens.
@@ -41,7 +45,7 @@ pub struct Config {
     /// Whether the head is the embedding table.
     #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// The gate's function: `"silu"`.
+    /// The feed-forward layers' function: `"silu"`, or for families without a gate `"gelu_new"`.
     #[serde(default = "activation")]
     pub hidden_act: String,
     /// Token that starts a text, if any.
@@ -53,18 +57,39 @@ pub struct Config {
     /// Token that fills, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_token_id: Option<u32>,
-    /// Biases in the attention's layers: not supported.
+    /// Biases in the attention's layers.
     #[serde(default)]
     pub attention_bias: bool,
-    /// Biases in the feed-forward layers: not supported.
+    /// Biases in the feed-forward layers.
     #[serde(default)]
     pub mlp_bias: bool,
-    /// Stretched positions: not supported.
+    /// Biases in both, as StarCoder2 says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rope_scaling: Option<serde_json::Value>,
+    pub use_bias: Option<bool>,
+    /// How rotary frequencies are stretched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<Map<String, Value>>,
+    /// The same and the base, as transformers 5 writes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_parameters: Option<Map<String, Value>>,
+    /// Tokens that a layer with a window sees, the current one included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<usize>,
+    /// Whether there are such layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_sliding_window: Option<bool>,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_window_layers: Option<usize>,
+    /// For each layer, `"sliding_attention"` or `"full_attention"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_types: Option<Vec<String>>,
     /// Type of the stored weights.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "dtype")]
     pub torch_dtype: Option<String>,
+    /// What else the file says: kept, and written back.
+    #[serde(flatten)]
+    pub other: std::collections::BTreeMap<String, Value>,
 }
 
 /// One token id or several.
@@ -129,8 +154,15 @@ impl Config {
             pad_token_id: None,
             attention_bias: false,
             mlp_bias: false,
+            use_bias: None,
             rope_scaling: None,
+            rope_parameters: None,
+            sliding_window: None,
+            use_sliding_window: None,
+            max_window_layers: None,
+            layer_types: None,
             torch_dtype: None,
+            other: Default::default(),
         }
     }
 
@@ -143,28 +175,123 @@ impl Config {
         }
     }
 
+    /// Reads a `config.json` of any family, and checks it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with what is missing, not supported, or does not fit together.
+    pub fn from_json(text: &[u8]) -> Result<Self> {
+        let malformed = |error: serde_json::Error| Error::Config(error.to_string());
+        Self::from_fields(serde_json::from_slice(text).map_err(malformed)?)
+    }
+
+    /// As [`Config::from_json`], from the fields.
+    pub(crate) fn from_fields(mut fields: Map<String, Value>) -> Result<Self> {
+        let model_type = fields.get("model_type").and_then(Value::as_str).unwrap_or("llama");
+        if let Some(family) = Family::find(model_type) {
+            family.read(&mut fields)?;
+        }
+        let mut config: Self =
+            serde_json::from_value(Value::Object(fields)).map_err(|error| Error::Config(error.to_string()))?;
+        if let Some(theta) = config.rope_parameters.as_ref().and_then(|rope| rope.get("rope_theta")?.as_f64()) {
+            config.rope_theta = theta;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The `config.json`, in the names of its family.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is of no family or cannot be written as JSON.
+    pub fn to_json(&self) -> Result<String> {
+        let text = self.family()?.write(self).map_err(|error| Error::Config(error.to_string()))?;
+        Ok(text + "\n")
+    }
+
+    /// The family it belongs to.
+    pub(crate) fn family(&self) -> Result<&'static Family> {
+        let named = |family: &&Family| self.architectures.iter().all(|name| name == family.architecture);
+        Family::find(&self.model_type).filter(named).ok_or_else(|| {
+            Error::Config(format!(
+                "architecture `{}` (model type `{}`) is not supported: only {} are",
+                self.architectures.join(", "),
+                self.model_type,
+                Family::supported()
+            ))
+        })
+    }
+
+    /// How many positions back a layer sees, the current one included.
+    pub(crate) fn window(&self, layer: usize) -> usize {
+        let sliding = match &self.layer_types {
+            Some(types) => types.get(layer).is_some_and(|name| name == "sliding_attention"),
+            None => self.use_sliding_window != Some(false) && layer >= self.max_window_layers.unwrap_or(0),
+        };
+        let windows = sliding && self.family().is_ok_and(|family| family.windows);
+        self.sliding_window.filter(|_| windows).unwrap_or(usize::MAX)
+    }
+
+    /// How rotary frequencies are stretched.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a way that is not supported or lacks a number.
+    pub(crate) fn stretch(&self) -> Result<Stretch> {
+        let Some(rope) = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()) else { return Ok(Stretch::None) };
+        let number = |key: &str| rope.get(key).and_then(Value::as_f64);
+        let refuse = |message: String| Error::Config(format!("`rope_scaling`: {message}"));
+        let needed = |key: &str| number(key).ok_or_else(|| refuse(format!("`{key}` is missing")));
+        let positions = number("original_max_position_embeddings");
+        let factor = || match positions {
+            Some(positions) => Ok(number("factor").unwrap_or(self.max_position_embeddings as f64 / positions)),
+            None => needed("factor"),
+        };
+        let positions = positions.unwrap_or(self.max_position_embeddings as f64);
+        if number("partial_rotary_factor").is_some_and(|part| part != 1.0) {
+            return Err(refuse("`partial_rotary_factor` other than 1 is not supported".into()));
+        }
+        let kind = rope.get("rope_type").or(rope.get("type")).and_then(Value::as_str).unwrap_or("default");
+        Ok(match kind {
+            "default" => Stretch::None,
+            "linear" => Stretch::Linear { factor: needed("factor")? },
+            "llama3" => Stretch::Llama3 {
+                factor: needed("factor")?,
+                low: needed("low_freq_factor")?,
+                high: needed("high_freq_factor")?,
+                positions,
+            },
+            "yarn" => {
+                let factor = factor()?;
+                let length = |scale: Option<f64>| {
+                    if factor > 1.0 { 0.1 * scale.unwrap_or(1.0) * math::ln(factor) + 1.0 } else { 1.0 }
+                };
+                let (all, one) = (number("mscale_all_dim"), number("mscale"));
+                let both = one.is_some_and(|scale| scale != 0.0) && all.is_some_and(|scale| scale != 0.0);
+                let ratio = if both { length(one) / length(all) } else { length(None) };
+                Stretch::Yarn {
+                    factor,
+                    fast: number("beta_fast").unwrap_or(32.0),
+                    slow: number("beta_slow").unwrap_or(1.0),
+                    positions,
+                    length: number("attention_factor").unwrap_or(ratio),
+                    truncate: rope.get("truncate").and_then(Value::as_bool).unwrap_or(true),
+                }
+            }
+            other => return Err(refuse(format!("type `{other}` is not supported: linear, llama3 and yarn are"))),
+        })
+    }
+
     /// Whether this crate can run it.
     ///
     /// # Errors
     /// [`Error::Config`] with what is not supported or does not fit together.
     pub fn check(&self) -> Result<()> {
         let refuse = |message: String| Err(Error::Config(message));
-        if self.model_type != "llama" || self.architectures.iter().any(|name| name != "LlamaForCausalLM") {
-            return refuse(format!(
-                "architecture `{}` (model type `{}`) is not supported: only `LlamaForCausalLM` is",
-                self.architectures.join(", "),
-                self.model_type
-            ));
+        let family = self.family()?;
+        if !family.activations.contains(&self.hidden_act.as_str()) {
+            let supported = family.activations.join("` or `");
+            return refuse(format!("activation `{}` is not supported: only `{supported}` is", self.hidden_act));
         }
-        if self.hidden_act != "silu" {
-            return refuse(format!("activation `{}` is not supported: only `silu` is", self.hidden_act));
-        }
-        if self.attention_bias || self.mlp_bias {
-            return refuse("layers with biases are not supported".into());
-        }
-        if self.rope_scaling.is_some() {
-            return refuse("`rope_scaling` is not supported".into());
-        }
+        self.stretch()?;
         let heads = self.heads();
         let sizes = [
             ("vocab_size", self.vocab_size),
@@ -182,7 +309,10 @@ impl Config {
         if !heads.query.is_multiple_of(heads.key_value) {
             return refuse(format!("{} query heads cannot share {} key heads", heads.query, heads.key_value));
         }
-        if !heads.size.is_multiple_of(2) {
+        if family.names.positions.is_some() && heads.query != heads.key_value {
+            return refuse(format!("`{}` has as many key heads as query heads", family.model_type));
+        }
+        if family.names.positions.is_none() && !heads.size.is_multiple_of(2) {
             return refuse(format!("rotary embeddings need an even head size, not {}", heads.size));
         }
         Ok(())

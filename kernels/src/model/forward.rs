@@ -1,16 +1,13 @@
 //! The network forward over one row of documents, keeping what the backward pass needs.
 
-use super::{Layout, Model, Network};
-use crate::memory::Cpu;
+use super::layout::Affine;
+use super::{Network, Weights};
 use crate::ops::attention::{Attention, Scratch};
-use crate::ops::classifier::Classifier;
 use crate::ops::embedding::Embedding;
-use crate::ops::matmul::MatMul;
+use crate::ops::gelu::Gelu;
 use crate::ops::panels::Panels;
-use crate::ops::rmsnorm::RmsNorm;
 use crate::ops::rope::Rope;
 use crate::ops::swiglu::SwiGlu;
-use crate::{Error, Result};
 use std::ops::Range;
 
 /// Rows of logits that exist at a time: never batch × sequence × vocabulary.
@@ -37,6 +34,15 @@ impl Row {
         self.targets.clear();
     }
 
+    /// One document of which the places from `first` on count, whatever follows.
+    pub(crate) fn to_read(tokens: &[u32], first: usize) -> Self {
+        #[expect(clippy::single_range_in_vec_init, reason = "one document")]
+        let documents = vec![0..tokens.len()];
+        let length = tokens.len() as u32;
+        let places = (first as u32..length).collect();
+        Self { tokens: tokens.to_vec(), positions: (0..length).collect(), documents, places, targets: Vec::new() }
+    }
+
     /// Adds a document whose tokens from `prompt` on are to be predicted; the last one is a target only.
     pub(crate) fn push(&mut self, tokens: &[u32], prompt: usize) {
         let start = self.tokens.len();
@@ -54,15 +60,19 @@ impl Row {
 #[derive(Debug, Default)]
 pub(crate) struct LayerActivations {
     pub(crate) input: Vec<f32>,
-    pub(crate) attention_rstd: Vec<f32>,
+    pub(crate) attention_stats: Vec<f32>,
     pub(crate) attention_in: Vec<f32>,
+    /// Queries, keys and values before the norms of queries and keys, and those norms' factors.
+    pub(crate) raw: Vec<f32>,
+    pub(crate) head_stats: Vec<f32>,
     pub(crate) qkv: Vec<f32>,
     pub(crate) attended: Vec<f32>,
+    /// Each softmax's maximum and 1/sum.
     pub(crate) stats: Vec<f32>,
     pub(crate) middle: Vec<f32>,
-    pub(crate) mlp_rstd: Vec<f32>,
+    pub(crate) mlp_stats: Vec<f32>,
     pub(crate) mlp_in: Vec<f32>,
-    pub(crate) gate_up: Vec<f32>,
+    pub(crate) up: Vec<f32>,
     pub(crate) gated: Vec<f32>,
 }
 
@@ -74,7 +84,7 @@ pub(crate) struct Activations {
     pub(crate) output: Vec<f32>,
     /// That stream at the places that count, its norm's factors and its norm.
     pub(crate) chosen: Vec<f32>,
-    pub(crate) rstd: Vec<f32>,
+    pub(crate) chosen_stats: Vec<f32>,
     pub(crate) normed: Vec<f32>,
     pub(crate) logits: Vec<f32>,
     pub(crate) losses: Vec<f64>,
@@ -91,79 +101,97 @@ pub(crate) fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     &mut buffer[..len]
 }
 
-/// One layer over rows of documents; `x` (T, C) is the residual stream and changes in place.
+/// What the first layer reads: `x` (T, C) becomes the tokens' embeddings, with those of learned positions.
+pub(crate) fn embed(network: &Network, weights: Weights, tokens: &[u32], positions: &[u32], x: &mut [f32]) {
+    let Network { cpu, channels, .. } = *network;
+    cpu.embedding(x, weights.get(&weights.layout.embedding), tokens, channels, false);
+    if let Some(table) = &weights.layout.positions {
+        cpu.embedding(x, weights.get(table), positions, channels, true);
+    }
+}
+
+/// One layer; `x` (T, C) is the residual stream and changes in place. `attend` is given room for the output (T, H·D), room
+/// for the softmaxes' factors, and queries, keys and values, turned by their positions.
 pub(crate) fn layer_forward(
     network: &Network,
+    weights: Weights,
     index: usize,
-    norms: [&[f32]; 2],
     x: &mut [f32],
-    row: (&[u32], &[Range<usize>]),
+    positions: &[u32],
+    kept: &mut LayerActivations,
+    attend: impl FnOnce(&mut [f32], &mut Vec<f32>, &[f32]),
+) {
+    let Network { cpu, heads, channels, width, .. } = *network;
+    let (layer, parts, rows) = (&network.layers[index], weights.layer(index), x.len() / channels);
+    let bias = |part: &Affine| part.bias.as_ref().map(|range| weights.get(range));
+    sized(&mut kept.input, x.len()).copy_from_slice(x);
+    let normed = sized(&mut kept.attention_in, x.len());
+    network.norm(normed, sized(&mut kept.attention_stats, 2 * rows), x, weights, &parts.attention_norm);
+    let qkv = sized(&mut kept.qkv, rows * heads.stride());
+    network.linear(qkv, normed, &layer.qkv, bias(&parts.qkv), rows, false);
+    if let Some(norms) = &parts.query_key_norm {
+        let raw = sized(&mut kept.raw, qkv.len());
+        raw.copy_from_slice(qkv);
+        let turned = heads.query + heads.key_value;
+        let stats = sized(&mut kept.head_stats, rows * turned);
+        let rows = qkv.chunks_exact_mut(heads.stride()).zip(raw.chunks_exact(heads.stride()));
+        for ((y, raw), stats) in rows.zip(stats.chunks_exact_mut(turned)) {
+            for (norm, part) in norms.iter().zip([0..heads.query, heads.query..turned]) {
+                let channels = part.start * heads.size..part.end * heads.size;
+                network.norm(&mut y[channels.clone()], &mut stats[part], &raw[channels], weights, norm);
+            }
+        }
+    }
+    if let Some(rotations) = &network.rotations {
+        cpu.rope(qkv, positions, rotations, heads.query + heads.key_value, heads.stride());
+    }
+    let attended = sized(&mut kept.attended, rows * heads.width());
+    attend(attended, &mut kept.stats, qkv);
+    network.linear(x, attended, &layer.output, bias(&parts.output), rows, true);
+    sized(&mut kept.middle, x.len()).copy_from_slice(x);
+    let normed = sized(&mut kept.mlp_in, x.len());
+    network.norm(normed, sized(&mut kept.mlp_stats, 2 * rows), x, weights, &parts.mlp_norm);
+    let up = sized(&mut kept.up, rows * network.up_width());
+    network.linear(up, normed, &layer.up, bias(&parts.up), rows, false);
+    let gated = sized(&mut kept.gated, rows * width);
+    if network.gated {
+        cpu.swiglu(gated, up, width);
+    } else {
+        cpu.gelu(gated, up);
+    }
+    network.linear(x, gated, &layer.down, bias(&parts.down), rows, true);
+}
+
+/// [`layer_forward`] over rows of whole documents.
+pub(crate) fn documents_forward(
+    network: &Network,
+    weights: Weights,
+    index: usize,
+    x: &mut [f32],
+    (positions, documents): (&[u32], &[Range<usize>]),
     kept: &mut LayerActivations,
     scratch: &mut Scratch,
 ) {
-    let Network { cpu, heads, channels, width, .. } = *network;
-    let (layer, rows) = (&network.layers[index], x.len() / channels);
-    let (positions, documents) = row;
-    sized(&mut kept.input, x.len()).copy_from_slice(x);
-    let normed = sized(&mut kept.attention_in, x.len());
-    cpu.rmsnorm(normed, sized(&mut kept.attention_rstd, rows), x, norms[0], network.epsilon);
-    let qkv = sized(&mut kept.qkv, rows * heads.stride());
-    cpu.linear(qkv, normed, &layer.qkv, rows, false);
-    cpu.rope(qkv, positions, &network.rotations, heads.query + heads.key_value, heads.stride());
-    let attended = sized(&mut kept.attended, rows * heads.width());
-    let stats = sized(&mut kept.stats, rows * heads.query * 2);
-    cpu.attention(attended, stats, qkv, documents, heads, scratch);
-    cpu.linear(x, attended, &layer.output, rows, true);
-    sized(&mut kept.middle, x.len()).copy_from_slice(x);
-    let normed = sized(&mut kept.mlp_in, x.len());
-    cpu.rmsnorm(normed, sized(&mut kept.mlp_rstd, rows), x, norms[1], network.epsilon);
-    let gate_up = sized(&mut kept.gate_up, rows * 2 * width);
-    cpu.linear(gate_up, normed, &layer.gate_up, rows, false);
-    let gated = sized(&mut kept.gated, rows * width);
-    cpu.swiglu(gated, gate_up, width);
-    cpu.linear(x, gated, &layer.down, rows, true);
+    let Network { cpu, heads, .. } = *network;
+    layer_forward(network, weights, index, x, positions, kept, |attended, stats, qkv| {
+        let stats = sized(stats, positions.len() * heads.query * 2);
+        cpu.attention(attended, stats, qkv, documents, heads, network.layers[index].window, scratch);
+    });
 }
 
 /// The whole row: afterwards `normed` holds the final norm at the places that count.
-pub(crate) fn row_forward(network: &Network, layout: &Layout, weights: &[f32], row: &Row, kept: &mut Activations) {
+pub(crate) fn row_forward(network: &Network, weights: Weights, row: &Row, kept: &mut Activations) {
     let Network { cpu, channels, .. } = *network;
-    let Activations { layers, output, chosen, rstd, normed, attention, .. } = kept;
+    let Activations { layers, output, chosen, chosen_stats, normed, attention, .. } = kept;
     layers.resize_with(network.layers.len(), LayerActivations::default);
     let x = sized(output, row.tokens.len() * channels);
-    cpu.embedding(x, &weights[layout.embedding.clone()], &row.tokens, channels);
-    for (index, (kept, ranges)) in layers.iter_mut().zip(&layout.layers).enumerate() {
-        let norms = [&weights[ranges.attention_norm.clone()], &weights[ranges.mlp_norm.clone()]];
-        layer_forward(network, index, norms, x, (&row.positions, &row.documents), kept, attention);
+    embed(network, weights, &row.tokens, &row.positions, x);
+    for (index, kept) in layers.iter_mut().enumerate() {
+        documents_forward(network, weights, index, x, (&row.positions, &row.documents), kept, attention);
     }
     let count = row.places.len();
     let chosen = sized(chosen, count * channels);
-    cpu.embedding(chosen, x, &row.places, channels);
+    cpu.embedding(chosen, x, &row.places, channels, false);
     let normed = sized(normed, count * channels);
-    cpu.rmsnorm(normed, sized(rstd, count), chosen, &weights[layout.norm.clone()], network.epsilon);
-}
-
-/// See [`Model::logprobs`].
-pub(crate) fn logprobs(model: &Model, tokens: &[u32], prompt: usize) -> Result<Vec<f32>> {
-    if tokens.len() > model.config.max_position_embeddings {
-        let limit = model.config.max_position_embeddings;
-        return Err(Error::Config(format!("{} tokens, the model has {limit} positions", tokens.len())));
-    }
-    if let Some(token) = tokens.iter().find(|token| **token as usize >= model.config.vocab_size) {
-        return Err(Error::Config(format!("token {token} is not in the model's vocabulary")));
-    }
-    if prompt.max(1) >= tokens.len() {
-        return Ok(Vec::new());
-    }
-    let mut network = Network::new(&model.config, Cpu::new(), tokens.len());
-    network.pack(&model.layout, &model.weights, false);
-    let (mut row, mut kept) = (Row::default(), Activations::default());
-    row.push(tokens, prompt);
-    row_forward(&network, &model.layout, &model.weights, &row, &mut kept);
-    let count = row.places.len();
-    let vocabulary = network.vocabulary;
-    let logits = sized(&mut kept.logits, count * vocabulary);
-    network.cpu.linear(logits, &kept.normed, &network.head, count, false);
-    let mut losses = vec![0.0; count];
-    network.cpu.classifier(logits, &mut losses, &row.targets, vocabulary, 1.0);
-    Ok(losses.iter().map(|loss| -*loss as f32).collect())
+    network.norm(normed, sized(chosen_stats, 2 * count), chosen, weights, &weights.layout.norm);
 }

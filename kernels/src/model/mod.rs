@@ -1,24 +1,30 @@
-//! Llama-style decoders: configuration, weights, tokenizer, and the whole network forward and backward.
+//! Decoders: configuration, weights, tokenizer, and the whole network forward and backward.
 
 mod backward;
 mod checkpoint;
 mod config;
+mod family;
 mod forward;
+mod gguf;
 mod layout;
 mod network;
+mod score;
 mod tokenizer;
 
 pub use checkpoint::Dtype;
 pub use config::{Config, TokenIds};
 pub use layout::{Layout, Tensor};
+pub use score::Scored;
 pub use tokenizer::Tokenizer;
 
 pub(crate) use backward::{Gradient, row_gradient};
-pub(crate) use forward::{Activations, LayerActivations, Row, layer_forward, sized};
-pub(crate) use network::Network;
+pub(crate) use forward::{Activations, LayerActivations, Row, documents_forward, embed, layer_forward, sized};
+pub(crate) use network::{Network, Weights};
 
 use crate::random;
 use crate::{Error, Result};
+use layout::Start;
+use std::collections::BTreeMap;
 
 /// A model: its configuration, its tokenizer and its weights in float32.
 #[derive(Clone, Debug)]
@@ -29,6 +35,8 @@ pub struct Model {
     pub tokenizer: Tokenizer,
     pub(crate) layout: Layout,
     pub(crate) weights: Vec<f32>,
+    /// Other small files of the model's folder, such as its chat template: kept, and written back.
+    pub(crate) sidecars: BTreeMap<String, Vec<u8>>,
 }
 
 impl Model {
@@ -39,33 +47,23 @@ impl Model {
     /// [`Error::Config`] if the configuration contradicts itself or the tokenizer has more tokens than it.
     pub fn init(config: Config, tokenizer: Tokenizer, seed: u64) -> Result<Self> {
         config.check()?;
-        if tokenizer.vocab_size() > config.vocab_size {
-            return Err(Error::Config(format!(
-                "the tokenizer has {} tokens, the model {}",
-                tokenizer.vocab_size(),
-                config.vocab_size
-            )));
-        }
-        let layout = Layout::new(&config);
+        check_vocabulary(&config, &tokenizer)?;
+        let layout = Layout::new(&config)?;
         let mut weights = vec![0.0; layout.len()];
         for (index, tensor) in layout.tensors().iter().enumerate() {
             let values = &mut weights[tensor.range()];
-            let [_, inputs] = tensor.shape[..] else {
-                values.fill(1.0);
-                continue;
-            };
-            let residual = tensor.name.ends_with("o_proj.weight") || tensor.name.ends_with("down_proj.weight");
-            let spread = match () {
-                () if tensor.name == "model.embed_tokens.weight" => 0.02,
-                () if residual => 1.0 / ((inputs * 2 * config.num_hidden_layers) as f32).sqrt(),
-                () => 1.0 / (inputs as f32).sqrt(),
-            };
-            let seed = random::bits(seed, index as u64);
-            for (i, value) in values.iter_mut().enumerate() {
-                *value = random::normal(seed, i as u64) * spread;
+            match tensor.start {
+                Start::Zeros => {}
+                Start::Ones => values.fill(1.0),
+                Start::Normal(spread) => {
+                    let seed = random::bits(seed, index as u64);
+                    for (i, value) in values.iter_mut().enumerate() {
+                        *value = random::normal(seed, i as u64) * spread;
+                    }
+                }
             }
         }
-        Ok(Self { config, tokenizer, layout, weights })
+        Ok(Self { config, tokenizer, layout, weights, sidecars: BTreeMap::new() })
     }
 
     /// How many numbers are trained; a tied head counts once.
@@ -78,12 +76,20 @@ impl Model {
         self.layout.tensors().iter().map(|t| (t.name.as_str(), t.shape.as_slice(), &self.weights[t.range()]))
     }
 
-    /// Σ ln p(token | what stands before it) over `tokens[prompt..]`, in nats: teacher-forced, and the same bits that
-    /// [`decode`](crate::decode) reports for the tokens it draws.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if there are more tokens than the model has positions, or a token it does not know.
-    pub fn logprobs(&self, tokens: &[u32], prompt: usize) -> Result<Vec<f32>> {
-        forward::logprobs(self, tokens, prompt)
+    pub(crate) fn weights(&self) -> Weights<'_> {
+        Weights { layout: &self.layout, values: &self.weights }
     }
+}
+
+/// A tokenizer may leave rows of the embedding table unused, but not ask for more.
+fn check_vocabulary(config: &Config, tokenizer: &Tokenizer) -> Result<()> {
+    let tokens = tokenizer.vocab_size();
+    if tokens <= config.vocab_size {
+        return Ok(());
+    }
+    let table = config.family()?.names.embedding;
+    let (rows, channels) = (config.vocab_size, config.hidden_size);
+    Err(Error::Config(format!(
+        "the tokenizer has {tokens} tokens, so `{table}.weight` needs shape [{tokens}, {channels}] at least, but has [{rows}, {channels}]"
+    )))
 }

@@ -51,32 +51,24 @@ impl Tokenizer {
         // The trainer wants `Send` iterators; texts are few enough to hold.
         let texts: Vec<String> = texts.map(str::to_owned).collect();
         inner.train(&mut trainer, texts.into_iter()).map_err(|error| Error::Tokenizer(error.to_string()))?;
-        Self::new(inner)
+        Self::new(inner, None)
     }
 
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`; `eos` is the token that ends a text, looked for by its usual names if not given.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if it is not one, or has no token known to end a text.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Self::new(tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| Error::Tokenizer(error.to_string()))?)
+    pub fn from_bytes(bytes: &[u8], eos: Option<u32>) -> Result<Self> {
+        Self::new(tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| Error::Tokenizer(error.to_string()))?, eos)
     }
 
-    fn new(mut inner: tokenizers::Tokenizer) -> Result<Self> {
+    fn new(mut inner: tokenizers::Tokenizer, eos: Option<u32>) -> Result<Self> {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| Error::Tokenizer(error.to_string()))?;
-        let eos = ENDS
-            .iter()
-            .find_map(|name| inner.token_to_id(name))
+        let eos = eos
+            .or_else(|| ENDS.iter().find_map(|name| inner.token_to_id(name)))
             .ok_or_else(|| Error::Tokenizer(format!("no end-of-text token: none of {}", ENDS.join(", "))))?;
         Ok(Self { inner: Arc::new(inner), eos })
-    }
-
-    /// The same tokenizer with another end-of-text token.
-    #[must_use]
-    pub fn with_eos(mut self, eos: u32) -> Self {
-        self.eos = eos;
-        self
     }
 
     /// The `tokenizer.json`; the same tokenizer gives the same bytes.
@@ -138,7 +130,7 @@ mod tests {
             let tokens = a.encode(text).expect("encodes");
             assert_eq!(a.decode(&tokens).expect("decodes"), text);
         }
-        let again = Tokenizer::from_bytes(&a.to_bytes().expect("writes")).expect("reads");
+        let again = Tokenizer::from_bytes(&a.to_bytes().expect("writes"), None).expect("reads");
         assert_eq!(again.encode("return x").expect("encodes"), a.encode("return x").expect("encodes"));
     }
 

@@ -69,7 +69,7 @@ pub trait Attention: Memory {
     /// Space for intermediate results.
     type AttentionScratch;
     /// `qkv`: (T, (H+2K)·D), rotated; `out`: (T, H·D); `stats`: (T, H, 2), each row's maximum and 1/sum; `documents`:
-    /// ranges of rows that see only themselves.
+    /// ranges of rows that see only themselves; `window`: how many rows back each sees, itself included.
     fn attention(
         &self,
         out: &mut Self::F32,
@@ -77,6 +77,7 @@ pub trait Attention: Memory {
         qkv: &Self::F32,
         documents: &[Range<usize>],
         heads: Heads,
+        window: usize,
         scratch: &mut Self::AttentionScratch,
     );
     /// Overwrites `dqkv` (T, (H+2K)·D) from `dout` (T, H·D).
@@ -89,6 +90,7 @@ pub trait Attention: Memory {
         qkv: &Self::F32,
         documents: &[Range<usize>],
         heads: Heads,
+        window: usize,
         scratch: &mut Self::AttentionScratch,
     );
 }
@@ -103,6 +105,7 @@ impl Attention for Cpu {
         qkv: &[f32],
         documents: &[Range<usize>],
         heads: Heads,
+        window: usize,
         scratch: &mut Scratch,
     ) {
         let (stride, width, size) = (heads.stride(), heads.width(), heads.size);
@@ -123,9 +126,7 @@ impl Attention for Cpu {
                         let q = Lhs::rows(&qkv[at..], rows, stride);
                         multiply_panels(self.level, scores, end, q, keys.data(), size * 32, size, end, false);
                         for (r, row) in scores.chunks_exact_mut(end).enumerate() {
-                            let (seen, hidden) = row.split_at_mut(first + r + 1);
-                            let (max, sum) = softmax(self.level, seen, heads.scale());
-                            hidden.fill(0.0);
+                            let (max, sum) = softmax(self.level, show(row, first + r, window), heads.scale());
                             let at = ((start + first + r) * heads.query + query) * 2;
                             stats[at..at + 2].copy_from_slice(&[max, 1.0 / sum]);
                         }
@@ -151,15 +152,24 @@ impl Attention for Cpu {
         qkv: &[f32],
         documents: &[Range<usize>],
         heads: Heads,
+        window: usize,
         scratch: &mut Scratch,
     ) {
-        let pass = Backward { level: self.level, dout, out, stats, qkv, heads };
+        let pass = Backward { level: self.level, dout, out, stats, qkv, heads, window };
         for document in documents {
             for head in 0..heads.key_value {
                 pass.key_head(dqkv, document.clone(), head, scratch);
             }
         }
     }
+}
+
+/// The part of a row of scores that the `nth` row of a document sees; the rest becomes zero.
+pub(crate) fn show(row: &mut [f32], nth: usize, window: usize) -> &mut [f32] {
+    let seen = (nth + 1).saturating_sub(window)..nth + 1;
+    row[..seen.start].fill(0.0);
+    row[seen.end..].fill(0.0);
+    &mut row[seen]
 }
 
 struct Backward<'a> {
@@ -169,6 +179,7 @@ struct Backward<'a> {
     stats: &'a [f32],
     qkv: &'a [f32],
     heads: Heads,
+    window: usize,
 }
 
 impl Backward<'_> {
@@ -205,7 +216,8 @@ impl Backward<'_> {
                     let stats = &self.stats[(row * self.heads.query + query) * 2..][..2];
                     let (p, ds) = (&mut p[r * length..][..end], &mut ds[r * length..][..end]);
                     let (o, d) = (&self.out[at..][..size], &self.dout[at..][..size]);
-                    softmax_backward(self.level, p, ds, first + r + 1, stats, self.heads.scale(), o, d);
+                    let (p, ds) = (show(p, first + r, self.window), show(ds, first + r, self.window));
+                    softmax_backward(self.level, p, ds, stats, self.heads.scale(), o, d);
                 }
                 let dq = &mut dqkv[(start + first) * stride + query * size..];
                 let left = Lhs::rows(&gradients[first * length..], rows, length);
@@ -239,15 +251,13 @@ vectorised! {
 
 vectorised! {
     // p: scores in, probabilities out; ds: dP in, dS out:  dS = P ⊙ (dP - Σ dO ⊙ O) · scale.
-    fn softmax_backward(p: &mut [f32], ds: &mut [f32], seen: usize, stats: &[f32], scale: f32, out: &[f32], dout: &[f32]) {
+    fn softmax_backward(p: &mut [f32], ds: &mut [f32], stats: &[f32], scale: f32, out: &[f32], dout: &[f32]) {
         let (max, inverse) = (stats[0], stats[1]);
         let delta = math::dot(out, dout);
-        for (p, ds) in p[..seen].iter_mut().zip(&mut ds[..seen]) {
+        for (p, ds) in p.iter_mut().zip(ds) {
             *p = math::exp((*p - max) * scale) * inverse;
             *ds = *p * (*ds - delta) * scale;
         }
-        p[seen..].fill(0.0);
-        ds[seen..].fill(0.0);
     }
 }
 
@@ -256,7 +266,7 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, assert_same_bits, finite_differences, noise, weighted, wide};
 
-    fn reference(qkv: &[f64], documents: &[Range<usize>], heads: Heads) -> Vec<f64> {
+    fn reference(qkv: &[f64], documents: &[Range<usize>], heads: Heads, window: usize) -> Vec<f64> {
         let (stride, size) = (heads.stride(), heads.size);
         let mut out = vec![0.0; qkv.len() / stride * heads.width()];
         for document in documents {
@@ -267,9 +277,10 @@ mod tests {
                         (0..size).map(|d| qkv[row * stride + query * size + d] * qkv[t * stride + key + d]).sum();
                     (dot / (size as f64).sqrt()).exp()
                 };
-                let total: f64 = (document.start..=row).map(score).sum();
+                let first = document.start.max((row + 1).saturating_sub(window));
+                let total: f64 = (first..=row).map(score).sum();
                 for d in 0..size {
-                    let sum: f64 = (document.start..=row).map(|t| score(t) * qkv[t * stride + value + d]).sum();
+                    let sum: f64 = (first..=row).map(|t| score(t) * qkv[t * stride + value + d]).sum();
                     out[row * heads.width() + query * size + d] = sum / total;
                 }
             }
@@ -279,10 +290,10 @@ mod tests {
 
     #[test]
     fn forward_and_backward_agree_with_float64_on_every_instruction_set() {
-        for (heads, lengths) in [
-            (Heads { query: 2, key_value: 2, size: 4 }, vec![1, 5, 3]),
-            (Heads { query: 4, key_value: 2, size: 6 }, vec![7, 1]),
-            (Heads { query: 1, key_value: 1, size: 34 }, vec![4]),
+        for (heads, lengths, window) in [
+            (Heads { query: 2, key_value: 2, size: 4 }, vec![1, 5, 3], usize::MAX),
+            (Heads { query: 4, key_value: 2, size: 6 }, vec![7, 1], 3),
+            (Heads { query: 1, key_value: 1, size: 34 }, vec![4], 4),
         ] {
             let rows: usize = lengths.iter().sum();
             let documents: Vec<Range<usize>> = lengths
@@ -297,12 +308,12 @@ mod tests {
             for level in Level::available() {
                 let (cpu, mut scratch) = (Cpu::with_level(level), Scratch::default());
                 let (mut out, mut stats) = (vec![0.0; dout.len()], vec![0.0; rows * heads.query * 2]);
-                cpu.attention(&mut out, &mut stats, &qkv, &documents, heads, &mut scratch);
+                cpu.attention(&mut out, &mut stats, &qkv, &documents, heads, window, &mut scratch);
                 let mut dqkv = vec![f32::NAN; qkv.len()];
-                cpu.attention_backward(&mut dqkv, &dout, &out, &stats, &qkv, &documents, heads, &mut scratch);
-                assert_close(&out, &reference(&wide(&qkv), &documents, heads), 1e-5);
+                cpu.attention_backward(&mut dqkv, &dout, &out, &stats, &qkv, &documents, heads, window, &mut scratch);
+                assert_close(&out, &reference(&wide(&qkv), &documents, heads, window), 1e-5);
                 let numeric =
-                    finite_differences(&wide(&qkv), |qkv| weighted(&reference(qkv, &documents, heads), &dout));
+                    finite_differences(&wide(&qkv), |qkv| weighted(&reference(qkv, &documents, heads, window), &dout));
                 assert_close(&dqkv, &numeric, 1e-4);
                 let all = [out, dqkv].concat();
                 assert_same_bits(scalar.get_or_insert(all.clone()), &all);
@@ -312,20 +323,26 @@ mod tests {
 
     #[test]
     fn blocks_longer_than_one_agree_with_float64() {
+        for window in [usize::MAX, 17, 60] {
+            long_blocks(window);
+        }
+    }
+
+    fn long_blocks(window: usize) {
         let (heads, rows) = (Heads { query: 2, key_value: 1, size: 3 }, 131);
         let (qkv, dout) = (noise(rows * heads.stride(), 1, 1.0), noise(rows * heads.width(), 2, 1.0));
         let (cpu, mut scratch, documents) = (Cpu::new(), Scratch::default(), [0..70, 70..rows]);
         let (mut out, mut stats) = (vec![0.0; dout.len()], vec![0.0; rows * heads.query * 2]);
-        cpu.attention(&mut out, &mut stats, &qkv, &documents, heads, &mut scratch);
-        assert_close(&out, &reference(&wide(&qkv), &documents, heads), 1e-5);
+        cpu.attention(&mut out, &mut stats, &qkv, &documents, heads, window, &mut scratch);
+        assert_close(&out, &reference(&wide(&qkv), &documents, heads, window), 1e-5);
         let mut dqkv = vec![f32::NAN; qkv.len()];
-        cpu.attention_backward(&mut dqkv, &dout, &out, &stats, &qkv, &documents, heads, &mut scratch);
+        cpu.attention_backward(&mut dqkv, &dout, &out, &stats, &qkv, &documents, heads, window, &mut scratch);
         // The directional derivative along one random direction stands for 1,572 single ones.
         let direction = noise(qkv.len(), 3, 1.0);
         let along = |step: f64| {
             let moved: Vec<f64> =
                 qkv.iter().zip(&direction).map(|(x, d)| f64::from(*x) + step * f64::from(*d)).collect();
-            weighted(&reference(&moved, &documents, heads), &dout)
+            weighted(&reference(&moved, &documents, heads, window), &dout)
         };
         let numeric = (along(1e-5) - along(-1e-5)) / 2e-5;
         let analytic: f64 = dqkv.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();

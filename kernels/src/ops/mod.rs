@@ -7,8 +7,11 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod bias;
 pub mod classifier;
 pub mod embedding;
+pub mod gelu;
+pub mod layernorm;
 pub mod matmul;
 pub mod paged_attention;
 pub mod panels;
@@ -23,8 +26,11 @@ pub trait Backend:
     Memory
     + adamw::AdamW
     + attention::Attention
+    + bias::Bias
     + classifier::Classifier
     + embedding::Embedding
+    + gelu::Gelu
+    + layernorm::LayerNorm
     + matmul::MatMul
     + paged_attention::PagedAttention
     + rmsnorm::RmsNorm

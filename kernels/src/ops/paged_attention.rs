@@ -4,7 +4,7 @@
 //! prompt's pages, then the sequence's own. Sharing the prompt only puts several queries into one matrix product, which
 //! changes no bits. Pages after Kwon et al. 2023 (arXiv:2309.06180).
 
-use super::attention::{Heads, softmax};
+use super::attention::{Heads, show, softmax};
 use super::classifier::scale_by;
 use super::panels::{Lhs, WIDTH, multiply_panels};
 use crate::memory::{Cpu, Memory};
@@ -39,7 +39,7 @@ pub struct Cached<'a, P> {
 /// Attention of one new row for each of several sequences with a common prompt.
 pub trait PagedAttention: Memory {
     /// `out`: (N, H·D); `qkv`: (N, (H+2K)·D), rotated; `own`: N caches that hold the new rows' keys already; `offset`:
-    /// where the layer's blocks start in a page.
+    /// where the layer's blocks start in a page; `window`: how many positions back each row sees, itself included.
     fn paged_attention<P: AsRef<Self::F32>>(
         &self,
         out: &mut Self::F32,
@@ -48,6 +48,7 @@ pub trait PagedAttention: Memory {
         own: &[Cached<P>],
         offset: usize,
         heads: Heads,
+        window: usize,
         scores: &mut Vec<f32>,
     );
 }
@@ -61,6 +62,7 @@ impl PagedAttention for Cpu {
         own: &[Cached<P>],
         offset: usize,
         heads: Heads,
+        window: usize,
         scores: &mut Vec<f32>,
     ) {
         let (stride, width, size) = (heads.stride(), heads.width(), heads.size);
@@ -89,7 +91,8 @@ impl PagedAttention for Cpu {
             }
             for ((row, cache), inverse) in own.iter().enumerate().zip(inverses.iter_mut()) {
                 let seen = &mut scores[row * ld..][..prompt.length + cache.length];
-                *inverse = 1.0 / softmax(self.level, seen, heads.scale()).1;
+                let last = seen.len() - 1;
+                *inverse = 1.0 / softmax(self.level, show(seen, last, window), heads.scale()).1;
             }
             // P V, the same walk; each chain goes on where the page before it stopped.
             let gather = |cache: &Cached<P>, from: usize, weights: &[f32], rows: usize, o: &mut [f32]| {
@@ -118,14 +121,18 @@ mod tests {
 
     #[test]
     fn decoding_with_pages_gives_the_bits_of_the_training_pass() {
-        for heads in [Heads { query: 4, key_value: 2, size: 5 }, Heads { query: 1, key_value: 1, size: 40 }] {
+        for (heads, window) in [
+            (Heads { query: 4, key_value: 2, size: 5 }, usize::MAX),
+            (Heads { query: 1, key_value: 1, size: 40 }, 40),
+            (Heads { query: 1, key_value: 1, size: 8 }, 7),
+        ] {
             let (prompt, own, rows) = (45, 37, 82);
             let stride = heads.stride();
             let qkv = noise(rows * stride, 1, 1.0);
             let (cpu, mut scratch) = (Cpu::new(), Scratch::default());
             let (mut out, mut stats) = (vec![0.0; rows * heads.width()], vec![0.0; rows * heads.query * 2]);
             #[expect(clippy::single_range_in_vec_init, reason = "one document")]
-            cpu.attention(&mut out, &mut stats, &qkv, &[0..rows], heads, &mut scratch);
+            cpu.attention(&mut out, &mut stats, &qkv, &[0..rows], heads, window, &mut scratch);
 
             let offset = 3;
             let page = || vec![0.0f32; offset + heads.key_value * block_len(heads.size)];
@@ -148,7 +155,7 @@ mod tests {
                 let queries: Vec<f32> = (0..draws).flat_map(|_| last.to_vec()).collect();
                 let caches: Vec<_> = (0..draws).map(|_| Cached { pages: &tail[..], length: own }).collect();
                 let mut found = vec![f32::NAN; draws * heads.width()];
-                cpu.paged_attention(&mut found, &queries, shared, &caches, offset, heads, &mut Vec::new());
+                cpu.paged_attention(&mut found, &queries, shared, &caches, offset, heads, window, &mut Vec::new());
                 for row in found.chunks_exact(heads.width()) {
                     assert_same_bits(row, &out[(rows - 1) * heads.width()..]);
                 }

@@ -7,7 +7,8 @@ mod trainer;
 pub use trainer::Trainer;
 
 use crate::Result;
-use crate::model::Model;
+use crate::memory::Cpu;
+use crate::model::{Activations, Gradient, Model, Network, Row, Tensor, row_gradient};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
@@ -109,6 +110,22 @@ pub struct StepReport {
     pub tokens: u64,
     /// Tokens predicted so far, this step included.
     pub target_tokens: u64,
+}
+
+/// The gradient of an example's mean loss: each tensor's name and values, as a Hugging Face file would keep them.
+///
+/// # Errors
+/// [`Error::Config`](crate::Error::Config) if the model is of no known family.
+pub fn gradient(model: &Model, example: &Example) -> Result<Vec<(String, Vec<f32>)>> {
+    let mut network = Network::new(&model.config, Cpu::new(), example.tokens.len())?;
+    network.pack(model.weights(), true);
+    let (mut row, mut kept, mut gradient) = (Row::default(), Activations::default(), Gradient::default());
+    row.push(&example.tokens, example.prompt);
+    gradient.clear(model.weights.len());
+    row_gradient(&network, model.weights(), &row, 1.0 / row.targets.len() as f32, &mut kept, &mut gradient);
+    let stored =
+        |tensor: &Tensor| (tensor.name.clone(), tensor.to_stored(&gradient.values[tensor.range()]).into_owned());
+    Ok(model.layout.tensors().iter().map(stored).collect())
 }
 
 /// Trains `model` in place; `on_step` hears of every step and may end the run early, which leaves the model as trained so

@@ -52,7 +52,7 @@ impl<'a> Trainer<'a> {
             range.clone().step_by(CHUNK).map(move |at| (at, (at + CHUNK).min(range.end), decays))
         });
         Ok(Self {
-            network: Network::new(&model.config, Cpu::new(), longest),
+            network: Network::new(&model.config, Cpu::new(), longest)?,
             pool: pool(options.threads)?,
             lanes: (0..options.lanes).map(|_| Gradient::default()).collect(),
             spare: Mutex::default(),
@@ -152,7 +152,7 @@ impl<'a> Trainer<'a> {
         let (rows, spare): (Vec<&[u32]>, _) = (plan.rows(step).collect(), &*spare);
         let used = options.lanes.min(rows.len());
         pool.install(|| {
-            network.pack(&model.layout, &model.weights, true);
+            network.pack(model.weights(), true);
             let network = &*network;
             lanes[..used].par_iter_mut().enumerate().with_max_len(1).for_each(|(lane, gradient)| {
                 gradient.clear(model.weights.len());
@@ -164,7 +164,7 @@ impl<'a> Trainer<'a> {
                         let example = &examples[*member as usize];
                         row.push(&example.tokens, example.prompt);
                     }
-                    row_gradient(network, &model.layout, &model.weights, &row, scale, &mut kept, gradient);
+                    row_gradient(network, model.weights(), &row, scale, &mut kept, gradient);
                 }
                 spare.lock().unwrap_or_else(PoisonError::into_inner).push((row, kept));
             });

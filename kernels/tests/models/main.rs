@@ -1,6 +1,7 @@
 //! The promises of the crate, on whole models.
 
 mod decoding;
+mod exactness;
 mod training;
 
 use tracetune_kernels::model::{Config, Model, Tokenizer};
