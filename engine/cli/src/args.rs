@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracetune_engine::cache::LockKind;
 use tracetune_engine::pipeline::{Choice, Overrides};
 
 use crate::commands;
@@ -40,6 +41,9 @@ pub(crate) struct Global {
     /// Where tables, models and runs are kept [default: .tracetune in the project's root]
     #[arg(long, global = true, value_name = "DIR", env = env_vars::STORE)]
     pub(crate) store: Option<PathBuf>,
+    /// How processes that use the store keep apart: flock or lease [default: lease on a shared file system]
+    #[arg(long, global = true, hide_short_help = true, value_name = "KIND", env = env_vars::LOCKS)]
+    pub(crate) locks: Option<LockKind>,
     /// Print nothing but the answer and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,

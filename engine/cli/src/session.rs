@@ -39,7 +39,8 @@ impl Session<'_> {
     /// The store of a project.
     pub(crate) fn store(&self, root: &Path) -> anyhow::Result<Store> {
         let folder = self.store_folder(root);
-        Store::open(&folder).with_context(|| format!("can't open the store `{}`", folder.display()))
+        Store::open_with(&folder, self.global.locks)
+            .with_context(|| format!("can't open the store `{}`", folder.display()))
     }
 
     /// The store of the project that the working directory is in.

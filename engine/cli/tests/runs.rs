@@ -710,9 +710,16 @@ fn kills_at_any_moment_change_no_byte() {
 
 #[test]
 fn processes_at_once_share_the_work_and_one_takes_over() {
+    for locks in ["flock", "lease"] {
+        share_and_take_over(locks);
+    }
+}
+
+fn share_and_take_over(locks: &str) {
     let workspace = workspace();
     let spawn = || {
         let mut command = workspace.command(["run", "--json", "--set", "rounds.guess.pause_ms=1"]);
+        command.env("TRACETUNE_LOCKS", locks);
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().expect("it starts")
     };
     let mut doomed = spawn();
@@ -732,7 +739,7 @@ fn processes_at_once_share_the_work_and_one_takes_over() {
     for id in ["guess@1", "guess@2", "guess@3"] {
         let sum: u64 = answers.iter().map(|answer| computed(answer, id)).sum();
         // What the killed one had finished is not done again; nothing is done twice.
-        assert!(sum <= 320, "{id}: {sum} of 320 guesses");
+        assert!(sum <= 320, "{locks}, {id}: {sum} of 320 guesses");
     }
     let undisturbed = crate::workspace();
     undisturbed.run(["run", "-q", "--set", "rounds.guess.pause_ms=1"]);

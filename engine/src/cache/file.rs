@@ -132,9 +132,9 @@ impl Workspace {
         let tmp = store.root.join("tmp");
         make_folder(&tmp)?;
         // Held while folders are made and swept: a folder without a lock is a dead process's.
-        let _sweeping = Lock::wait(&store.root.join("locks/tmp"), &|| false, || {})?;
+        let _sweeping = store.lock("tmp", &|| false, || {})?;
         for entry in std::fs::read_dir(&tmp).map_err(CacheError::io("read", &tmp))?.flatten() {
-            let lock = Lock::attempt(&Self::lock_path(store, &entry.path()))?;
+            let lock = store.try_lock(&Self::lock_name(&entry.path()))?;
             if lock.is_some() {
                 // Whatever can't be removed now is tried again by the next process.
                 let _ = std::fs::remove_dir_all(entry.path());
@@ -144,12 +144,12 @@ impl Workspace {
             .prefix("process-")
             .tempdir_in(&tmp)
             .map_err(CacheError::io("make a folder in", &tmp))?;
-        let lock = Lock::wait(&Self::lock_path(store, folder.path()), &|| false, || {})?;
+        let lock = store.lock(&Self::lock_name(folder.path()), &|| false, || {})?;
         Ok(Self { folder, _lock: lock })
     }
 
-    fn lock_path(store: &Store, folder: &Path) -> PathBuf {
-        store.root.join("locks").join(folder.file_name().expect("a folder of `tmp/` has a name"))
+    fn lock_name(folder: &Path) -> String {
+        folder.file_name().expect("a folder of `tmp/` has a name").to_string_lossy().into_owned()
     }
 }
 

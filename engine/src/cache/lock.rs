@@ -1,56 +1,215 @@
-//! Locks that die with their process: `flock`, never a file whose existence is the lock.
+//! Locks that die with their process: `flock`, or a lease where a store is shared by machines; never a file whose
+//! existence is the lock.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::file::make_folder;
+use super::lease::{Lease, Leases, TIME_TO_LIVE};
 use super::{ActionKey, CacheError, Signature, Store};
+
+/// How the processes that use a store keep out of each other's way. All of them must use the same kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// The operating system's locks: they end with their process, at once.
+    Flock,
+    /// Files with an owner and a heartbeat, for file systems that several machines share.
+    Lease,
+}
+
+impl LockKind {
+    /// What suits the file system that a folder lies on.
+    pub fn of(folder: &Path) -> Self {
+        #[cfg(target_os = "linux")]
+        if rustix::fs::statfs(folder).is_ok_and(|found| SHARED.contains(&(found.f_type as u32))) {
+            return Self::Lease;
+        }
+        let _ = folder;
+        Self::Flock
+    }
+}
+
+/// File systems that several machines may share, by the number that statfs(2) gives: AFS twice, BeeGFS, Ceph, CIFS, Coda,
+/// FUSE, GPFS, Lustre, NCP, NFS, 9p, SMB, SMB 2.
+#[cfg(target_os = "linux")]
+const SHARED: [u32; 14] = [
+    0x5346_414f,
+    0x6b41_4653,
+    0x1983_0326,
+    0x00c3_6400,
+    0xff53_4d42,
+    0x7375_7245,
+    0x6573_5546,
+    0x4750_4653,
+    0x0bd0_0bd0,
+    0x564c,
+    0x6969,
+    0x0102_1997,
+    0x517b,
+    0xfe53_4d42,
+];
+
+impl std::fmt::Display for LockKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Flock => "flock",
+            Self::Lease => "lease",
+        })
+    }
+}
+
+impl FromStr for LockKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut kinds = [Self::Flock, Self::Lease].into_iter();
+        kinds.find(|kind| kind.to_string() == text).ok_or_else(|| "write `flock` or `lease`".to_owned())
+    }
+}
+
+/// The locks of one store in this process.
+#[derive(Debug)]
+pub(super) enum Locks {
+    Flock,
+    Lease(Leases),
+}
+
+impl Locks {
+    pub(super) fn new(kind: LockKind) -> Self {
+        match kind {
+            LockKind::Flock => Self::Flock,
+            LockKind::Lease => Self::Lease(Leases::new(TIME_TO_LIVE)),
+        }
+    }
+}
 
 /// A lock that is held until it is dropped or its process ends. Excludes other threads as well as other processes.
 #[derive(Debug)]
 pub struct Lock {
+    _held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Flock { _flock: Flock },
+    Lease { lease: Lease },
+}
+
+#[derive(Debug)]
+struct Flock {
     path: PathBuf,
     /// Closing it gives the lock up.
     _file: File,
 }
 
-impl Lock {
-    /// Takes the lock if nobody holds it.
-    pub(crate) fn attempt(path: &Path) -> Result<Option<Self>, CacheError> {
-        make_folder(path.parent().expect("a lock lies in a folder of the store"))?;
+impl Flock {
+    fn attempt(path: PathBuf) -> Result<Option<Self>, CacheError> {
         loop {
-            let file = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(path)
-                .map_err(CacheError::io("open", path))?;
+            let file = open(&path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(error) => return Err(CacheError::io("lock", path)(error.into())),
             }
             // The holder before us may have removed the file after we opened it: then we hold a lock on nothing.
-            let held = file.metadata().map_err(CacheError::io("lock", path))?;
-            match std::fs::metadata(path) {
+            let held = file.metadata().map_err(CacheError::io("lock", &path))?;
+            match std::fs::metadata(&path) {
                 Ok(current) if (current.dev(), current.ino()) == (held.dev(), held.ino()) => {
-                    return Ok(Some(Self { path: path.to_owned(), _file: file }));
+                    return Ok(Some(Self { path, _file: file }));
                 }
                 _ => continue,
             }
         }
     }
+}
 
-    /// Waits for the lock. `waiting` is called once if somebody holds it.
-    pub(crate) fn wait(path: &Path, cancelled: &dyn Fn() -> bool, waiting: impl FnOnce()) -> Result<Self, CacheError> {
+impl Drop for Flock {
+    fn drop(&mut self) {
+        // Before the file is closed, so that no one else's lock is removed.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn open(path: &Path) -> Result<File, CacheError> {
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    file.map_err(CacheError::io("open", path))
+}
+
+/// Says that a store is in use (many at a time), or that it is cleared out (one, and nobody uses it).
+#[derive(Debug)]
+pub(crate) struct Hold {
+    _held: Holding,
+}
+
+#[derive(Debug)]
+enum Holding {
+    Flock { _file: File },
+    Lease { _lease: Lease },
+}
+
+/// The leases of those who use the store, and of the one who clears it.
+const IN_USE: &str = "in-use";
+const CLEARING: &str = "clearing";
+
+impl Store {
+    /// How this store is locked.
+    pub fn lock_kind(&self) -> LockKind {
+        match self.locks {
+            Locks::Flock => LockKind::Flock,
+            Locks::Lease(_) => LockKind::Lease,
+        }
+    }
+
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.root.join("locks").join(name)
+    }
+
+    fn lease_folder(&self, name: &str) -> PathBuf {
+        self.lock_path(&format!("{name}.lease"))
+    }
+
+    /// Takes a lock if nobody holds it.
+    ///
+    /// # Errors
+    /// The lock can't be made.
+    pub(crate) fn try_lock(&self, name: &str) -> Result<Option<Lock>, CacheError> {
+        let held = match &self.locks {
+            Locks::Flock => {
+                make_folder(&self.root.join("locks"))?;
+                Flock::attempt(self.lock_path(name))?.map(|flock| Held::Flock { _flock: flock })
+            }
+            Locks::Lease(leases) => {
+                let folder = self.lease_folder(name);
+                // A look first, so that those who wait do not get in each other's way.
+                if !leases.is_alone(None, &folder)? {
+                    return Ok(None);
+                }
+                let lease = leases.post(&folder)?;
+                leases.is_alone(Some(&lease), &folder)?.then_some(Held::Lease { lease })
+            }
+        };
+        Ok(held.map(|held| Lock { _held: held }))
+    }
+
+    /// Waits for a lock. `waiting` is called once if somebody holds it.
+    ///
+    /// # Errors
+    /// [`CacheError::Cancelled`], or the lock can't be made.
+    pub(crate) fn lock(
+        &self,
+        name: &str,
+        cancelled: &dyn Fn() -> bool,
+        waiting: impl FnOnce(),
+    ) -> Result<Lock, CacheError> {
         let mut waiting = Some(waiting);
         loop {
-            if let Some(lock) = Self::attempt(path)? {
+            if let Some(lock) = self.try_lock(name)? {
                 return Ok(lock);
             }
             if let Some(waiting) = waiting.take() {
@@ -59,46 +218,59 @@ impl Lock {
             if cancelled() {
                 return Err(CacheError::Cancelled);
             }
-            std::thread::sleep(Duration::from_millis(20));
+            self.pause();
         }
     }
-}
 
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Before the file is closed, so that no one else's lock is removed.
-        let _ = std::fs::remove_file(&self.path);
+    /// Until a lock is tried again. Two leases that met must not meet again; a server is asked less often.
+    fn pause(&self) {
+        let ms = match self.locks {
+            Locks::Flock => 20,
+            Locks::Lease(_) => std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) % 100,
+        };
+        std::thread::sleep(Duration::from_millis(ms));
     }
-}
 
-/// Says that a store is in use (many at a time), or that it is cleared out (one, and nobody uses it).
-#[derive(Debug)]
-pub(crate) struct Hold {
-    _file: File,
-}
-
-impl Store {
     /// Keeps [`Store::clear`] from taking away what a run is about to use, until it is dropped.
     ///
     /// # Errors
     /// The lock can't be made.
     pub(crate) fn hold(&self) -> Result<Hold, CacheError> {
-        self.hold_as(FlockOperation::LockShared).map(|hold| hold.expect("a lock that waits is got"))
+        let held = match &self.locks {
+            Locks::Flock => self.flock_in_use(FlockOperation::LockShared)?.expect("a lock that waits is got"),
+            Locks::Lease(leases) => loop {
+                let lease = leases.post(&self.lease_folder(IN_USE))?;
+                if leases.is_alone(None, &self.lease_folder(CLEARING))? {
+                    break Holding::Lease { _lease: lease };
+                }
+                drop(lease);
+                self.pause();
+            },
+        };
+        Ok(Hold { _held: held })
     }
 
     /// `None` while a run goes on.
     pub(super) fn hold_alone(&self) -> Result<Option<Hold>, CacheError> {
-        self.hold_as(FlockOperation::NonBlockingLockExclusive)
+        let held = match &self.locks {
+            Locks::Flock => self.flock_in_use(FlockOperation::NonBlockingLockExclusive)?,
+            Locks::Lease(leases) => match self.try_lock(CLEARING)? {
+                Some(Lock { _held: Held::Lease { lease } }) if leases.is_alone(None, &self.lease_folder(IN_USE))? => {
+                    Some(Holding::Lease { _lease: lease })
+                }
+                _ => None,
+            },
+        };
+        Ok(held.map(|held| Hold { _held: held }))
     }
 
-    fn hold_as(&self, operation: FlockOperation) -> Result<Option<Hold>, CacheError> {
-        let path = self.root.join("locks/in-use");
+    fn flock_in_use(&self, operation: FlockOperation) -> Result<Option<Holding>, CacheError> {
         make_folder(&self.root.join("locks"))?;
+        let path = self.lock_path(IN_USE);
         // Never removed: a shared lock has no last holder who knows that it is the last.
-        let options = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = options.map_err(CacheError::io("open", &path))?;
+        let file = open(&path)?;
         match flock(&file, operation) {
-            Ok(()) => Ok(Some(Hold { _file: file })),
+            Ok(()) => Ok(Some(Holding::Flock { _file: file })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(CacheError::io("lock", path)(error.into())),
         }
@@ -107,26 +279,29 @@ impl Store {
     /// Waits until nobody else computes this action.
     ///
     /// # Errors
-    /// [`CacheError::Cancelled`], or the lock can't be made.
+    /// As [`Store::lock`].
     pub(crate) fn lock_action(
         &self,
         key: &ActionKey,
         cancelled: &dyn Fn() -> bool,
         waiting: impl FnOnce(),
     ) -> Result<Lock, CacheError> {
-        Lock::wait(&self.root.join(format!("locks/action-{key}")), cancelled, waiting)
+        self.lock(&format!("action-{key}"), cancelled, waiting)
     }
 
     /// Waits until nobody else computes rows under this signature.
     ///
     /// # Errors
-    /// As [`Store::lock_action`].
+    /// As [`Store::lock`].
     pub(crate) fn lock_segments(
         &self,
         signature: &Signature,
         cancelled: &dyn Fn() -> bool,
         waiting: impl FnOnce(),
     ) -> Result<Lock, CacheError> {
-        Lock::wait(&self.root.join(format!("locks/segments-{signature}")), cancelled, waiting)
+        self.lock(&format!("segments-{signature}"), cancelled, waiting)
     }
 }
+
+#[cfg(test)]
+mod tests;

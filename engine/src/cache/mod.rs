@@ -8,7 +8,7 @@
 //! models/DIGEST/                 a directory as files again, read-only
 //! checkpoints/KEY/               what a long stage keeps to go on after an interruption
 //! runs/ID/                       see `crate::runs`
-//! locks/                         flocks: they die with their process
+//! locks/                         flocks or leases: they die with their process
 //! known-files.json               digests of large files outside the store
 //! tmp/                           what is being written; a dead process's part is swept by the next one
 //! ```
@@ -22,6 +22,7 @@ mod digest;
 mod directory;
 mod file;
 mod known_files;
+mod lease;
 mod lock;
 mod object;
 mod segment;
@@ -32,12 +33,13 @@ use std::sync::OnceLock;
 pub use action::{ActionRecord, Cost, FileRecord, KeyPart, OutputRecord, OutputType, PartGroup, Pointer, Provenance};
 pub use clear::{Cleared, Roots, Size, Verified};
 pub use digest::{ActionKey, Digest, NotHexadecimal, RecipeKey, Signature};
-pub use lock::Lock;
+pub use lock::{Lock, LockKind};
 pub use segment::{Place, Segment, Segments};
 
 pub(crate) use file::Destination;
 use file::{Faults, Workspace};
 pub(crate) use known_files::{KnownFiles, digest_of_path};
+use lock::Locks;
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -83,21 +85,31 @@ impl CacheError {
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    locks: Locks,
     /// Made at the first write, so that a run which finds everything writes nothing here.
     workspace: OnceLock<Workspace>,
     faults: Faults,
 }
 
 impl Store {
-    /// Opens the store in `folder`, making it if it is not there.
+    /// Opens the store in `folder`, making it if it is not there, with the locks that suit its file system.
     ///
     /// # Errors
     /// The folder can't be made.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, CacheError> {
+        Self::open_with(folder, None)
+    }
+
+    /// As [`Store::open`], with locks of this kind if one is given.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(folder: impl AsRef<Path>, locks: Option<LockKind>) -> Result<Self, CacheError> {
         let folder = folder.as_ref();
         std::fs::create_dir_all(folder).map_err(CacheError::io("make", folder))?;
         let root = std::path::absolute(folder).map_err(CacheError::io("find", folder))?;
-        Ok(Self { root, workspace: OnceLock::new(), faults: Faults::default() })
+        let locks = Locks::new(locks.unwrap_or_else(|| LockKind::of(&root)));
+        Ok(Self { root, locks, workspace: OnceLock::new(), faults: Faults::default() })
     }
 
     /// Its folder.

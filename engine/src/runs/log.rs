@@ -115,8 +115,8 @@ pub(crate) fn first_output(node: &Node) -> Option<String> {
     node.stage_kind.outputs(&inputs).first().map(|output| output.name.to_owned())
 }
 
-pub(super) fn lock_path(store: &Store, id: &str) -> PathBuf {
-    store.root().join("locks").join(format!("run-{id}"))
+pub(super) fn lock_name(id: &str) -> String {
+    format!("run-{id}")
 }
 
 impl<'a> RunLog<'a> {
@@ -124,7 +124,7 @@ impl<'a> RunLog<'a> {
         let started = Timestamp::now();
         let id = id.map_or_else(|| new_id(started, &pipeline.name), file_name);
         let (id, folder) = make_run_folder(store, &id)?;
-        let lock = Lock::attempt(&lock_path(store, &id))?;
+        let lock = store.try_lock(&lock_name(&id))?;
         let mut variants: Vec<String> = pipeline.nodes.iter().flat_map(|node| node.variant.clone()).collect();
         variants.sort();
         variants.dedup();

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionKey, CacheError, Cleared, Lock, OutputRecord, Roots, Signature, Store};
+use crate::cache::{ActionKey, CacheError, Cleared, OutputRecord, Roots, Signature, Store};
 use crate::pipeline::MetricName;
 use crate::table::{Record, read_table_file};
 
@@ -292,7 +292,7 @@ fn open(store: &Store, folder: &Path) -> Result<Run, RunsError> {
         .map_err(|error| CacheError::io("read", &path)(std::io::Error::new(ErrorKind::InvalidData, error)))?;
     if record.status == RunStatus::Running {
         // Its process holds this lock as long as it lives.
-        let is_dead = matches!(Lock::attempt(&log::lock_path(store, &record.id)), Ok(Some(_)));
+        let is_dead = matches!(store.try_lock(&log::lock_name(&record.id)), Ok(Some(_)));
         if is_dead {
             record.status = RunStatus::Interrupted;
         }

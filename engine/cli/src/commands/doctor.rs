@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
+use tracetune_engine::cache::LockKind;
 use tracetune_engine::pipeline::project_root;
 
 use crate::session::Session;
@@ -58,7 +59,11 @@ fn store(session: &Session) -> DoctorLine {
     }
     let probe = folder.join(format!(".doctor-{}", std::process::id()));
     match fs_err::write(&probe, b"").and_then(|()| fs_err::remove_file(&probe)) {
-        Ok(()) => DoctorLine { name, health: Health::Ok, detail: folder.display().to_string(), help: None },
+        Ok(()) => {
+            let locks = session.global.locks.unwrap_or_else(|| LockKind::of(&folder));
+            let detail = format!("{} (locks: {locks})", folder.display());
+            DoctorLine { name, health: Health::Ok, detail, help: None }
+        }
         Err(error) => DoctorLine {
             name,
             health: Health::Fail,
