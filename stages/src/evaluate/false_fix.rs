@@ -8,7 +8,8 @@ use super::{Params, VerifiedRow, row};
 use crate::metrics::MetricRow;
 
 /// Of the samples that pass, the share that fail `full` (`false fix rate`); of those of `full` that fail, the share that
-/// pass here (`wrong accepted rate`; what `rows` lacks was not accepted). Each is a mean over samples with an interval clustered by problem.
+/// pass here (`wrong accepted rate`; what `rows` lacks was not accepted). Each is a mean over samples, its interval
+/// clustered by problem.
 ///
 /// # Errors
 /// A sample is not among those of `full`.
