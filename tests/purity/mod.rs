@@ -33,6 +33,51 @@ fn threads_change_no_byte_and_a_second_run_computes_nothing() {
     assert_eq!(digests(&one), digests(&two));
 }
 
+/// The kinds that make problems and tests.
+const SUITES: &str = r#"
+[stages.problems]
+kind = "dataset"
+source = "builtin:mini-python"
+sizes = { train = 8 }
+
+[stages.sparse]
+kind = "thin"
+rows = "problems"
+keep = 3
+
+[stages.more]
+kind = "differential"
+rows = "sparse"
+more = 4
+
+[stages.strength]
+kind = "adequacy"
+rows = "more"
+mutants = 6
+
+[stages.bugs]
+kind = "mutate"
+rows = "more"
+per_problem = 3
+frequencies = { statement = 2, loop = 1, variable = 0.5 }
+
+[stages.kinds]
+kind = "tally"
+rows = "bugs"
+"#;
+
+#[test]
+fn threads_change_no_byte_of_made_tests_and_bugs() {
+    let made = ["1", "2"].map(|threads| {
+        let workspace = workspace();
+        workspace.write("suites.toml", SUITES);
+        let ran = workspace.run(["run", "suites.toml", "--threads", threads]);
+        assert_eq!(ran.code, Some(0), "{ran}");
+        digests(&workspace)
+    });
+    assert_eq!(made[0], made[1]);
+}
+
 #[test]
 fn more_samples_draw_only_the_new_ones_and_change_none() {
     let grown = workspace();

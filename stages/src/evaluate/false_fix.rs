@@ -8,7 +8,8 @@ use super::{Params, VerifiedRow, row};
 use crate::metrics::MetricRow;
 
 /// Of the samples that pass, the share that fail `full` (`false fix rate`); of those of `full` that fail, the share that
-/// pass here (`wrong accepted`; what `rows` lacks was not accepted). Each is a mean over samples with an interval clustered by problem.
+/// pass here (`wrong accepted rate`; what `rows` lacks was not accepted). Each is a mean over samples, its interval
+/// clustered by problem.
 ///
 /// # Errors
 /// A sample is not among those of `full`.
@@ -37,7 +38,7 @@ pub(super) fn rates(
     let wrong = wrong.map(|row| (f64::from(known.contains(&key(row))), row.problem_id.as_str())).unzip();
     let rate =
         |metric, (values, problems): &(Vec<f64>, Vec<&str>)| self::row(params, split, metric, None, values, problems);
-    Ok([rate("false fix rate", &passes), rate("wrong accepted", &wrong)].into_iter().flatten().collect())
+    Ok([rate("false fix rate", &passes), rate("wrong accepted rate", &wrong)].into_iter().flatten().collect())
 }
 
 /// What makes a sample the same one.
@@ -58,7 +59,7 @@ mod tests {
         let (kept, full) = (verdicts(["pass", "pass", "pass", "fail"]), verdicts(["pass", "error", "pass", "fail"]));
         let rates = rates(&Params::default(), "test", &kept, &full).unwrap();
         let found: Vec<_> = rates.iter().map(|row| (row.metric.as_str(), row.value, row.n)).collect();
-        assert_eq!(found, [("false fix rate", 1.0 / 3.0, 3), ("wrong accepted", 0.5, 2)]);
+        assert_eq!(found, [("false fix rate", 1.0 / 3.0, 3), ("wrong accepted rate", 0.5, 2)]);
         let error = super::rates(&Params::default(), "test", &kept, &full[..2]).unwrap_err().to_string();
         assert!(error.contains("sample 2 of `a`"), "{error}");
     }

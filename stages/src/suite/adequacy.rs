@@ -108,7 +108,7 @@ impl RowStage for Adequacy {
 
 fn measure(worker: &mut Worker, params: &Params, row: &CorrectRow, tests: &Tests) -> Result<AdequacyRow, SandboxError> {
     let reference = normal(&row.reference);
-    let (lines, covered) = coverage(worker, &reference, row, tests)?;
+    let (lines, covered) = coverage(worker, &reference, row)?;
     let mut measured = AdequacyRow { mutants: 0, killed: 0, lines, covered };
     if row.verdict_on(worker, &reference, tests)? == Outcome::Pass {
         let weights: BTreeMap<&str, f64> = KINDS.iter().chain(MORE_KINDS).map(|kind| (*kind, 1.0)).collect();
@@ -121,9 +121,9 @@ fn measure(worker: &mut Worker, params: &Params, row: &CorrectRow, tests: &Tests
 }
 
 /// Lines that can run, and those that do.
-fn coverage(worker: &mut Worker, reference: &str, row: &CorrectRow, tests: &Tests) -> Result<(i32, i32), SandboxError> {
+fn coverage(worker: &mut Worker, reference: &str, row: &CorrectRow) -> Result<(i32, i32), SandboxError> {
     let mut fields = vec![reference.as_bytes(), row.setup.as_bytes()];
-    fields.extend(row.tests.iter().filter_map(|test| tests.get(test)).map(|test| test.code.as_bytes()));
+    fields.extend(row.tests.iter().map(|test| test.as_bytes()));
     let reply = worker.call_for("cover", &fields, worker.limits().cpu_s * TRACED)?;
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     Ok(match reply.frames.first().map(Vec::as_slice) {

@@ -1,4 +1,4 @@
-"""Which lines of a trusted program's functions its tests run; the job is (program, setup, code of a test, ...).
+"""Which lines of a trusted program's functions its tests run; the job is (program, setup, test, ...).
 
 A frame comes back: (lines, how many can run, how many do). A `def` line counts only where the body stands on it.
 """

@@ -6,7 +6,7 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
 use crate::python::Python;
-use crate::sandbox::{Limits, Sandbox, SandboxError, Worker};
+use crate::sandbox::{Frame, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::check_limits;
 
 record! {
@@ -118,14 +118,11 @@ fn ask(worker: &mut Worker, params: &Params, row: &AskedRow) -> Result<Vec<Strin
     let known = [&row.reference, &row.setup, &row.entry_point, &seed, &row.problem_id, &more];
     let fields: Vec<&[u8]> = known.into_iter().chain(&row.tests).map(|field| field.as_bytes()).collect();
     let reply = worker.call("differential", &fields)?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(reply
-        .frames
-        .iter()
-        .filter(|frame| frame[0] == b"test")
-        .filter_map(|frame| frame.get(1))
-        .map(|test| text(test))
-        .collect())
+    let test = |frame: &Frame| match frame.as_slice() {
+        [tag, test] if tag == b"test" => Some(String::from_utf8_lossy(test).into_owned()),
+        _ => None,
+    };
+    Ok(reply.frames.iter().filter_map(test).collect())
 }
 
 #[cfg(test)]
