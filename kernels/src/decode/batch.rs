@@ -4,12 +4,14 @@ use super::cache::{Page, PagePool, layer_offset, store};
 use super::sampling::Sampler;
 use super::stop::Stops;
 use super::{Completion, Draw, Finish, Request, Sampling};
-use crate::Result;
 use crate::model::{LayerActivations, Model, Network, documents_forward, embed, layer_forward, sized};
 use crate::ops::attention::Scratch;
 use crate::ops::matmul::MatMul;
 use crate::ops::paged_attention::{Cached, PagedAttention};
+use crate::{Error, Result};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Sequences that a thread steps together; a request with more draws is taken alone.
 const ROWS: usize = 96;
@@ -22,6 +24,51 @@ pub(crate) struct Job<'a> {
     pub(crate) requests: &'a [Request],
     pub(crate) sampling: &'a Sampling,
     pub(crate) stop: &'a Stops,
+    /// Tokens that prompt and completion may have together.
+    pub(crate) positions: usize,
+}
+
+impl Job<'_> {
+    /// Draws everything: each thread of the pool takes requests from the list and steps its own sub-batch.
+    pub(crate) fn run(
+        self,
+        pool: &rayon::ThreadPool,
+        cancelled: &(dyn Fn() -> bool + Sync),
+        on_request: &(dyn Fn(usize, &[Completion]) + Sync),
+    ) -> Result<Vec<Vec<Completion>>> {
+        let next = AtomicUsize::new(0);
+        let results: Vec<Mutex<Option<Vec<Completion>>>> = self.requests.iter().map(|_| Mutex::default()).collect();
+        let failure: Mutex<Option<Error>> = Mutex::default();
+        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.broadcast(|_| {
+            let mut worker = Worker::new(self);
+            let mut finished = |index: usize, completions: Vec<Completion>| {
+                on_request(index, &completions);
+                *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(completions);
+            };
+            loop {
+                if cancelled() {
+                    failed().get_or_insert(Error::Cancelled);
+                }
+                if failed().is_some() {
+                    break;
+                }
+                let outcome = worker.turn(|| next.fetch_add(1, Ordering::Relaxed), &mut finished);
+                match outcome {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        failed().get_or_insert(error);
+                    }
+                }
+            }
+        });
+        if let Some(error) = failed().take() {
+            return Err(error);
+        }
+        let results = results.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
+        Ok(results.map(Option::unwrap_or_default).collect())
+    }
 }
 
 /// A request in progress: its prompt's cache and the draws still open.
@@ -37,7 +84,7 @@ struct Sequence {
     draw: Draw,
     pages: Vec<Page>,
     tokens: Vec<u32>,
-    logprob: f32,
+    logprobs: Vec<f32>,
 }
 
 /// A thread's sub-batch.
@@ -142,8 +189,9 @@ impl<'a> Worker<'a> {
         }
         let logits = self.buffers.logits(self.job, prompt.len() - 1..prompt.len());
         for (nth, draw) in draws.iter().enumerate() {
-            let mut sequence = Sequence { nth, draw: *draw, pages: Vec::new(), tokens: Vec::new(), logprob: 0.0 };
-            match advance(self.job, &mut self.sampler, logits, prompt.len(), &mut sequence)? {
+            let mut sequence =
+                Sequence { nth, draw: *draw, pages: Vec::new(), tokens: Vec::new(), logprobs: Vec::new() };
+            match advance(self.job, &mut self.sampler, logits, prompt, &mut sequence)? {
                 Some(completion) => group.done[nth] = Some(completion),
                 None => group.open.push(sequence),
             }
@@ -196,7 +244,7 @@ impl<'a> Worker<'a> {
 
         let mut logits = logits.chunks_exact(vocabulary);
         for Group { index, open, done, .. } in &mut self.groups {
-            let prompt = requests[*index].prompt.len();
+            let prompt = &requests[*index].prompt;
             let mut still = Vec::with_capacity(open.len());
             for (mut sequence, logits) in open.drain(..).zip(&mut logits) {
                 match advance(self.job, &mut self.sampler, logits, prompt, &mut sequence)? {
@@ -218,20 +266,21 @@ fn advance(
     job: Job,
     sampler: &mut Sampler,
     logits: &[f32],
-    prompt: usize,
+    prompt: &[u32],
     sequence: &mut Sequence,
 ) -> Result<Option<Completion>> {
-    let Job { model, network, sampling, stop, .. } = job;
+    let Job { model, network, sampling, stop, positions, .. } = job;
     let position = sequence.tokens.len();
-    let (token, logprob) = sampler.choose(network.cpu.level(), logits, sampling, sequence.draw, position);
-    sequence.logprob += logprob;
+    let seen = [prompt, &sequence.tokens];
+    let (token, logprob) = sampler.choose(network.cpu.level(), logits, sampling, sequence.draw, seen);
+    sequence.logprobs.push(logprob);
     let ended = stop.is_end(token);
     if !ended {
         sequence.tokens.push(token);
     }
     let finish = if ended || stop.completed(model, &sequence.tokens)? {
         Finish::Stop
-    } else if position + 1 >= sampling.max_tokens || prompt + position + 1 > model.config.max_position_embeddings {
+    } else if position + 1 >= sampling.max_tokens || prompt.len() + position + 1 > positions {
         Finish::Length
     } else {
         return Ok(None);
@@ -241,5 +290,7 @@ fn advance(
         text.truncate(at);
     }
     let tokens = std::mem::take(&mut sequence.tokens);
-    Ok(Some(Completion { tokens, text, logprob: sequence.logprob, finish }))
+    let logprobs = std::mem::take(&mut sequence.logprobs);
+    let logprob = logprobs.iter().fold(0.0, |sum, logprob| sum + logprob);
+    Ok(Some(Completion { tokens, text, logprob, logprobs, finish }))
 }

@@ -14,8 +14,6 @@ use crate::memory::Cpu;
 use crate::model::{Model, Network};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// How to choose tokens, and when to stop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +25,12 @@ pub struct Sampling {
     pub top_p: f32,
     /// Only so many likeliest tokens; 0 keeps all.
     pub top_k: usize,
+    /// Only tokens with this part of the likeliest one's probability at least (Nguyen et al. 2024, arXiv:2407.01082); 0
+    /// keeps all.
+    pub min_p: f32,
+    /// Divides the positive logits of tokens that the prompt or the completion has already, and multiplies the negative
+    /// ones (Keskar et al. 2019, arXiv:1909.05858); 1 changes nothing.
+    pub repetition_penalty: f32,
     /// Tokens to draw at most, the one that ends the text included.
     pub max_tokens: usize,
     /// Texts that end a completion; they are not part of it.
@@ -35,7 +39,15 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, top_k: 0, max_tokens: 256, stop: Vec::new() }
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            max_tokens: 256,
+            stop: Vec::new(),
+        }
     }
 }
 
@@ -77,6 +89,8 @@ pub struct Completion {
     pub text: String,
     /// Σ ln p of every token drawn, the end-of-text token included, under the model at temperature 1 with all tokens.
     pub logprob: f32,
+    /// ln p of each of them, as in that sum.
+    pub logprobs: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
 }
@@ -99,54 +113,67 @@ pub fn generate(
 ) -> Result<Vec<Vec<Completion>>> {
     check(model, requests, sampling)?;
     let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(0);
-    let positions = longest.saturating_add(sampling.max_tokens).min(model.config.max_position_embeddings);
-    let mut network = Network::new(&model.config, Cpu::new(), positions)?;
-    let pool = pool(threads)?;
-    pool.install(|| network.pack(model.weights(), false));
-    let stop = stop::Stops::new(model, sampling)?;
-    let job = batch::Job { model, network: &network, requests, sampling, stop: &stop };
+    Decoder::new(model, longest.saturating_add(sampling.max_tokens), threads)?
+        .generate(requests, sampling, cancelled, on_request)
+}
 
-    let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Vec<Completion>>>> = requests.iter().map(|_| Mutex::default()).collect();
-    let failure: Mutex<Option<Error>> = Mutex::default();
-    let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
-    pool.broadcast(|_| {
-        let mut worker = batch::Worker::new(job);
-        let mut finished = |index: usize, completions: Vec<Completion>| {
-            on_request(index, &completions);
-            *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(completions);
-        };
-        loop {
-            if cancelled() {
-                failed().get_or_insert(Error::Cancelled);
-            }
-            if failed().is_some() {
-                break;
-            }
-            let outcome = worker.turn(|| next.fetch_add(1, Ordering::Relaxed), &mut finished);
-            match outcome {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    failed().get_or_insert(error);
-                }
-            }
-        }
-    });
-    if let Some(error) = failed().take() {
-        return Err(error);
+/// A model packed for decoding, for whoever draws more than once.
+pub struct Decoder<'a> {
+    model: &'a Model,
+    network: Network,
+    pool: rayon::ThreadPool,
+    positions: usize,
+}
+
+impl<'a> Decoder<'a> {
+    /// For texts of `positions` tokens at most, prompt and completion together; no longer ones than the model's.
+    ///
+    /// # Errors
+    /// [`Error::Threads`] if the threads cannot be started.
+    pub fn new(model: &'a Model, positions: usize, threads: usize) -> Result<Self> {
+        let positions = positions.min(model.config.max_position_embeddings);
+        let mut network = Network::new(&model.config, Cpu::new(), positions)?;
+        let pool = pool(threads)?;
+        pool.install(|| network.pack(model.weights(), false));
+        Ok(Self { model, network, pool, positions })
     }
-    let results = results.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
-    Ok(results.map(Option::unwrap_or_default).collect())
+
+    /// As [`generate`].
+    ///
+    /// # Errors
+    /// As [`generate`]; a prompt may have as many tokens as the decoder has positions.
+    pub fn generate(
+        &self,
+        requests: &[Request],
+        sampling: &Sampling,
+        cancelled: &(dyn Fn() -> bool + Sync),
+        on_request: &(dyn Fn(usize, &[Completion]) + Sync),
+    ) -> Result<Vec<Vec<Completion>>> {
+        let Self { model, network, pool, positions } = self;
+        check(model, requests, sampling)?;
+        if let Some(index) = requests.iter().position(|request| request.prompt.len() > *positions) {
+            let message = format!("the prompt has more tokens than the decoder's {positions} positions");
+            return Err(Error::Request { index, message });
+        }
+        let stop = stop::Stops::new(model, sampling)?;
+        let job = batch::Job { model, network, requests, sampling, stop: &stop, positions: *positions };
+        job.run(pool, cancelled, on_request)
+    }
 }
 
 fn check(model: &Model, requests: &[Request], sampling: &Sampling) -> Result<()> {
-    let Sampling { temperature, top_p, max_tokens, .. } = *sampling;
+    let Sampling { temperature, top_p, min_p, repetition_penalty, max_tokens, .. } = *sampling;
     if !(temperature.is_finite() && temperature >= 0.0) {
         return Err(Error::Options(format!("`temperature` must be 0 or more, not {temperature}")));
     }
     if !(top_p > 0.0 && top_p <= 1.0) {
         return Err(Error::Options(format!("`top_p` must be above 0 and at most 1, not {top_p}")));
+    }
+    if !(0.0..=1.0).contains(&min_p) {
+        return Err(Error::Options(format!("`min_p` must be 0 to 1, not {min_p}")));
+    }
+    if !(repetition_penalty.is_finite() && repetition_penalty > 0.0) {
+        return Err(Error::Options(format!("`repetition_penalty` must be above 0, not {repetition_penalty}")));
     }
     if max_tokens == 0 || sampling.stop.iter().any(String::is_empty) {
         return Err(Error::Options("`max_tokens` must be at least 1, and no stop text may be empty".into()));

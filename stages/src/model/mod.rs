@@ -24,7 +24,7 @@ const TINY: &[(&str, &[u8])] = &[
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// `builtin:tiny`, a directory in the Hugging Face layout, or `new`.
+    /// `builtin:tiny`, a directory in the Hugging Face layout, a GGUF file, or `new`.
     source: String,
     /// For `new`: the shape of the decoder.
     #[serde(default)]
@@ -90,8 +90,8 @@ impl tracetune_engine::stage::Params for Params {
     }
 }
 
-/// Brings a model into the pipeline: the embedded one, one from a directory, or a new one with random weights and a
-/// tokenizer trained on the port `rows`.
+/// Brings a model into the pipeline: the embedded one, one from a directory or a GGUF file, or a new one with random
+/// weights and a tokenizer trained on the port `rows`.
 ///
 /// # Errors
 /// The directory lacks a file, or a file is not what it should be.
@@ -100,7 +100,7 @@ pub struct ModelKind;
 impl TableStage for ModelKind {
     const KIND: &'static str = "model";
     const VERSION: u32 = 1;
-    const ABOUT: &'static str = "brings a base model: the embedded one, a directory, or a new one";
+    const ABOUT: &'static str = "brings a base model: the embedded one, a directory, a GGUF file, or a new one";
     type Params = Params;
 
     fn ports() -> Vec<Port> {
@@ -125,8 +125,10 @@ impl TableStage for ModelKind {
             "new" => {
                 params.documents.iter().map(|document| crate::prompt::Template::key_part(document, setup)).collect()
             }
-            directory => MODEL_FILES
-                .iter()
+            gguf if gguf.ends_with(".gguf") => Ok(vec![("file gguf".to_owned(), setup.digest_file(gguf)?)]),
+            directory => Model::files(&setup.resolve(directory))
+                .map_err(failed)?
+                .into_iter()
                 .map(|name| Ok((format!("file {name}"), setup.digest_file(Path::new(directory).join(name))?)))
                 .collect(),
         }
@@ -136,15 +138,15 @@ impl TableStage for ModelKind {
         let directory = cx.scratch.join("model");
         fs_err::create_dir_all(&directory)?;
         match params.source.as_str() {
-            "builtin:tiny" => {
-                for (name, bytes) in TINY {
-                    fs_err::write(directory.join(name), bytes)?;
-                }
-            }
+            "builtin:tiny" => write_tiny(&directory)?,
             "new" => make(params, inputs, cx)?.save(&directory).map_err(failed)?,
+            source if source.ends_with(".gguf") => {
+                Model::load(&cx.root.join(source)).map_err(failed)?.save(&directory).map_err(failed)?;
+            }
             source => {
-                for name in MODEL_FILES {
-                    fs_err::copy(cx.root.join(source).join(name), directory.join(name))?;
+                let source = cx.root.join(source);
+                for name in Model::files(&source).map_err(failed)? {
+                    fs_err::copy(source.join(&name), directory.join(name))?;
                 }
                 Model::load(&directory).map_err(failed)?;
             }
@@ -153,7 +155,22 @@ impl TableStage for ModelKind {
     }
 }
 
-const MODEL_FILES: &[&str] = &["config.json", "model.safetensors", "tokenizer.json"];
+fn write_tiny(directory: &Path) -> std::io::Result<()> {
+    TINY.iter().try_for_each(|(name, bytes)| fs_err::write(directory.join(name), bytes))
+}
+
+/// The model that a command line names: `builtin:tiny`, a directory or a GGUF file.
+///
+/// # Errors
+/// A file is missing or not what it should be.
+pub(crate) fn open(source: &str) -> anyhow::Result<Model> {
+    if source != "builtin:tiny" {
+        return Ok(Model::load(Path::new(source))?);
+    }
+    let directory = tempfile::tempdir()?;
+    write_tiny(directory.path())?;
+    Ok(Model::load(directory.path())?)
+}
 
 /// Documents the tokenizer is trained on at the most.
 const TOKENIZER_DOCUMENTS: usize = 20_000;

@@ -175,6 +175,7 @@ impl RowStage for Sample {
                 top_k: params.top_k,
                 max_tokens: params.max_tokens,
                 stop: params.stop.clone(),
+                ..Sampling::default()
             },
         })
     }
