@@ -1,4 +1,4 @@
-//! Tensors and transformers on the CPU: the operations, Llama-style models, batched decoding and gradient steps.
+//! Tensors and transformers on the CPU: the operations, decoders of six families, batched decoding and gradient steps.
 //!
 //! What this crate promises is **bits**. A matrix product's element is one chain of fused multiply-adds over `k` in
 //! increasing order; every other sum has an order fixed by the shapes alone; `exp` and its kin are our own, made of IEEE

@@ -1,5 +1,7 @@
 //! Commands as a user types them, over the real kinds and the pipelines that ship.
 
+mod models;
+
 use std::path::Path;
 
 use crate::workspace;

@@ -90,12 +90,16 @@ impl Model {
         Ok(Self { config, tokenizer, layout, weights, sidecars })
     }
 
-    /// Files of the model's folder that this crate needs to read it, and those it keeps: the first three it must have.
+    /// The files of a model's folder that [`Model::load`] reads: those it must have, then those that happen to be there.
+    ///
+    /// # Errors
+    /// A damaged index of shards.
     pub fn files(dir: &Path) -> Result<Vec<String>> {
-        let mut files = vec!["config.json".to_owned(), "tokenizer.json".to_owned()];
+        let mut files = vec!["config.json".to_owned()];
         let shards = shards(dir)?;
         let index = (!shards.contains("model.safetensors")).then_some(INDEX);
         files.extend(shards);
+        files.push("tokenizer.json".to_owned());
         let present = SIDECARS.into_iter().filter(|name| dir.join(name).exists());
         files.extend(present.chain(index).map(str::to_owned));
         Ok(files)

@@ -92,6 +92,10 @@ pub struct Config {
     pub other: std::collections::BTreeMap<String, Value>,
 }
 
+/// Bounds on what a configuration may ask for.
+const LARGEST_SIZE: usize = 1 << 30;
+const LARGEST_MODEL: f64 = 1e11;
+
 /// One token id or several.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -305,6 +309,15 @@ impl Config {
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return refuse(format!("`{name}` is zero"));
+        }
+        // Damaged numbers would otherwise overflow, or ask for more memory than there is.
+        let parameters = (self.vocab_size as f64 + self.num_hidden_layers as f64 * self.intermediate_size as f64)
+            * self.hidden_size as f64;
+        if let Some((name, size)) = sizes.iter().find(|(_, size)| *size > LARGEST_SIZE) {
+            return refuse(format!("`{name}` is {size}: more than any model has"));
+        }
+        if parameters > LARGEST_MODEL {
+            return refuse(format!("{parameters:e} parameters are more than this crate can hold"));
         }
         if !heads.query.is_multiple_of(heads.key_value) {
             return refuse(format!("{} query heads cannot share {} key heads", heads.query, heads.key_value));

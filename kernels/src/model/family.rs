@@ -196,7 +196,8 @@ impl Family {
             fields.remove("dtype");
         }
         for (key, supported) in self.fixed {
-            if let Some(value) = fields.get(*key).filter(|value| !value.is_null() && value.to_string() != *supported) {
+            let only: Option<Value> = supported.parse().ok();
+            if let Some(value) = fields.get(*key).filter(|value| !value.is_null() && only.as_ref() != Some(value)) {
                 return Err(Error::Config(format!("`{key}` = {value} is not supported: only {supported} is")));
             }
         }

@@ -6,7 +6,7 @@ use crate::memory::{Cpu, Memory};
 use crate::simd::vectorised;
 
 /// 2·√(2/π).
-const SCALE: f32 = 1.595_769_1;
+const SCALE: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 
 /// The function of a feed-forward layer without a gate.

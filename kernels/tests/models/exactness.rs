@@ -74,7 +74,8 @@ fn decoding_with_a_cache_gives_the_bits_of_reading_the_whole_text() {
         let prompt = expected.tokens[..5].to_vec();
         let request = Request { prompt, draws: vec![Draw { seed: 3, greedy: false }; 2] };
         let sampling = Sampling { max_tokens: 40, ..Sampling::default() };
-        let drawn = generate(&model, &[request.clone()], &sampling, 1, &|| false, &|_, _| {}).expect("decodes");
+        let drawn =
+            generate(&model, std::slice::from_ref(&request), &sampling, 1, &|| false, &|_, _| {}).expect("decodes");
         let completion = &drawn[0][0];
         let mut tokens = [request.prompt, completion.tokens.clone()].concat();
         if completion.finish == Finish::Stop {

@@ -2,6 +2,7 @@
 
 mod decoding;
 mod exactness;
+mod refusals;
 mod training;
 
 use tracetune_kernels::model::{Config, Model, Tokenizer};

@@ -1,0 +1,57 @@
+//! Models by hand: what `generate` draws, `score` finds as likely.
+
+use crate::workspace;
+
+#[test]
+fn what_generate_draws_score_finds_as_likely() {
+    let workspace = workspace();
+    workspace.write("prompt.txt", "def f(x):\n    return");
+    let draw = |threads: &str| {
+        let ran = workspace.run(
+            "generate --model builtin:tiny --prompt-file prompt.txt -n 3 --max-tokens 12 --seed 4 --json --threads"
+                .split(' ')
+                .chain([threads]),
+        );
+        assert_eq!(ran.code, Some(0), "{ran}");
+        ran.json()
+    };
+    let drawn = draw("1");
+    let completions = drawn["completions"].as_array().expect("completions");
+    assert_eq!(drawn["completions"], draw("2")["completions"]);
+    assert_eq!(completions.len(), 3);
+    assert_eq!(drawn["summary"]["prompt_tokens"], 9);
+
+    let ids = |values: &serde_json::Value| -> Vec<u64> {
+        values.as_array().expect("a list").iter().filter_map(|id| id.as_u64()).collect()
+    };
+    let completion = &completions[0];
+    workspace.write("text.txt", &format!("def f(x):\n    return{}", completion["text"].as_str().expect("a text")));
+    let ran = workspace.run("score --model builtin:tiny --text-file text.txt --top 2 --json".split(' '));
+    let scored = ran.json();
+    let positions = scored["positions"].as_array().expect("positions");
+    let (drawn, found) = (ids(&completion["tokens"]), &positions[8..]);
+    // Read again, a text can fall into other tokens than it was drawn in: these do not.
+    assert_eq!(found.iter().filter_map(|position| position["token"].as_u64()).collect::<Vec<_>>(), drawn);
+    for (position, logprob) in found.iter().zip(completion["logprobs"].as_array().expect("a list")) {
+        assert_eq!(&position["logprob"], logprob);
+        let top = position["top"].as_array().expect("a list");
+        assert!(top[0]["logprob"].as_f64() >= top[1]["logprob"].as_f64());
+    }
+}
+
+#[test]
+fn a_folder_without_a_model_and_an_empty_prompt_are_refused() {
+    let workspace = workspace();
+    workspace.write("empty.txt", "");
+    insta::assert_snapshot!(workspace.run("generate --model nowhere --prompt-file empty.txt".split(' ')), @"
+    exit code: 2
+    --- stderr
+    error: cannot load the model `nowhere`: failed to open file `nowhere/config.json`: No such file or directory (os error 2)
+    ");
+    insta::assert_snapshot!(workspace.run("generate --model builtin:tiny --prompt-file empty.txt".split(' ')), @"
+    exit code: 2
+    --- stderr
+    error: `empty.txt` is empty
+    help: a completion needs at least one token to go on from
+    ");
+}
