@@ -9,6 +9,7 @@ mod recovery;
 mod schema;
 #[allow(dead_code, reason = "each test binary uses its part of it")]
 mod support;
+mod verify;
 
 /// An empty project for the real binary.
 fn workspace() -> support::Workspace {

@@ -46,5 +46,10 @@ pub const STANDARD: &[StandardColumn] = &[
     column("verdict", "string", "pass, fail, error, timeout, limit, crash or invalid"),
     column("passed", "int32", "tests passed"),
     column("total", "int32", "tests there are"),
+    column(
+        "results",
+        "string",
+        "a letter a test: `.` passed, F false, E exception, T timeout, L limit, C crash, - not reached",
+    ),
     column("detail", "string", "the first failing test or the error, cut short"),
 ];

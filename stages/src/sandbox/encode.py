@@ -41,7 +41,13 @@ def rational_type(kind):
     return None
 
 
-def encode(value):
+def counted_name(value):
+    data = name_of(type(value)).encode("utf-8", "surrogatepass")
+    return len(data), data
+
+
+def encode(value, opaque=lambda value: b"o%d:%s" % counted_name(value)):
+    """`opaque` gives the bytes of what is of no built-in type."""
     parts, size, nodes = [], 0, 0
 
     def put(data):
@@ -102,9 +108,7 @@ def encode(value):
             numerator, denominator = base.as_integer_ratio(value)
             put(b"q%x;%x;" % (numerator, denominator))
         else:
-            data = name_of(kind).encode("utf-8", "surrogatepass")
-            put(b"o%d:" % len(data))
-            put(data)
+            put(opaque(value))
 
     walk(value, 0)
     return b"".join(parts)

@@ -30,6 +30,16 @@ pub struct Layers {
     pub(super) filtered: bool,
 }
 
+impl std::fmt::Display for Layers {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "sandbox: {}", self.present.join("; "))?;
+        if !self.missing.is_empty() {
+            write!(f, "; not in force: {}", self.missing.join("; "))?;
+        }
+        Ok(())
+    }
+}
+
 impl Layers {
     fn add(&mut self, name: &str, result: Result<String, String>) {
         match result {

@@ -22,6 +22,10 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tracetune_engine::stage::StageError;
 
 use crate::python::Python;
@@ -29,6 +33,8 @@ pub(crate) use frame::Frame;
 pub use layers::Layers;
 use zygote::{Bounds, Zygote};
 
+/// The status of a child that could not lay a filter on itself (`zygote.py`).
+const SETUP_FAILED: i32 = 98;
 /// A fork server is replaced after this many jobs.
 const JOBS_PER_SERVER: usize = 2000;
 /// Reads the fork server's source from its first job socket: no file, no long command line.
@@ -50,7 +56,9 @@ exec(compile(source, '<tracetune zygote>', 'exec'), {'__name__': 'tracetune_zygo
 const RUNNERS: &[(&str, &str)] = &[
     ("encode", include_str!("encode.py")),
     ("outcome", include_str!("outcome.py")),
+    ("decode", include_str!("decode.py")),
     ("verify", include_str!("../verify/verify.py")),
+    ("remote", include_str!("../verify/remote.py")),
     ("prepare", include_str!("../verify/prepare.py")),
     ("render", include_str!("../trace/render.py")),
     ("trace", include_str!("../trace/tracer.py")),
@@ -65,7 +73,42 @@ const RUNNERS: &[(&str, &str)] = &[
     ("quixbugs", include_str!("../dataset/quixbugs.py")),
 ];
 
-/// What a candidate may use.
+/// The walls that must be there for a program to be run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// All of them: one that this machine lacks is an error.
+    Require,
+    /// The system call filters; others where this machine has them.
+    #[default]
+    Available,
+    /// None: for machines without filters, and programs that one trusts.
+    Unsafe,
+}
+
+impl Isolation {
+    fn allows(self, layers: &Layers) -> bool {
+        match self {
+            Self::Require => layers.missing.is_empty(),
+            Self::Available => layers.filtered,
+            Self::Unsafe => true,
+        }
+    }
+}
+
+impl std::str::FromStr for Isolation {
+    type Err = String;
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "require" => Ok(Self::Require),
+            "available" => Ok(Self::Available),
+            "unsafe" => Ok(Self::Unsafe),
+            _ => Err("it is `require`, `available` or `unsafe`".to_owned()),
+        }
+    }
+}
+
+/// What a candidate may use, and what must keep it from the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// CPU time of a job, in seconds.
@@ -74,11 +117,13 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// What it may print, in bytes.
     pub output_bytes: u64,
+    /// The walls that must be there.
+    pub isolation: Isolation,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { cpu_s: 2, memory_bytes: 512 << 20, output_bytes: 1 << 20 }
+        Self { cpu_s: 2, memory_bytes: 512 << 20, output_bytes: 1 << 20, isolation: Isolation::default() }
     }
 }
 
@@ -128,7 +173,7 @@ pub enum SandboxError {
     /// A fork server did not start or died, twice in a row.
     #[error("the Python fork server failed: {0}")]
     ForkServer(String),
-    /// There are no system call filters: candidates could start processes and kill others.
+    /// Walls that the caller asks for are missing; the words say which and why.
     #[error("programs that nobody has checked can't be run safely here: {0}")]
     Unsafe(String),
     /// The run was interrupted.
@@ -146,7 +191,7 @@ impl From<SandboxError> for StageError {
             SandboxError::Io(error) => Self::Io(error),
             SandboxError::Unsafe(_) => Self::environment(
                 error.to_string(),
-                "run on Linux, in a container that allows seccomp filters if in one",
+                "run on Linux, in a container that allows seccomp filters if in one; `isolation = \"unsafe\"` does without",
             ),
             SandboxError::ForkServer(_) => Self::Transient {
                 message: error.to_string(),
@@ -163,7 +208,33 @@ pub struct Sandbox {
     layers: Layers,
     filters: Vec<u8>,
     spawner: Spawner,
-    workers: Vec<Mutex<Option<Zygote>>>,
+    workers: Vec<Mutex<Servers>>,
+}
+
+/// A worker's fork servers, each started when it is needed.
+#[derive(Default)]
+struct Servers {
+    candidate: Option<Zygote>,
+    /// For tests that run beside a candidate, in a process of their own.
+    tests: Option<Zygote>,
+    /// Where the worker and all it starts run: it waits while a child runs, so one processor is enough, and caches
+    /// and wake-ups are cheapest there.
+    processor: Option<usize>,
+}
+
+/// The processors that this process may use.
+fn processors() -> Option<Vec<usize>> {
+    let allowed = sched_getaffinity(None).ok()?;
+    Some((0..CpuSet::MAX_CPU).filter(|&processor| allowed.is_set(processor)).collect())
+}
+
+/// Keeps a process, or else this thread, on a processor; where that can't be had nothing is lost but time.
+fn pin(process: Option<Pid>, processor: Option<usize>) {
+    if let Some(processor) = processor {
+        let mut one = CpuSet::new();
+        one.set(processor);
+        let _ = sched_setaffinity(process, &one);
+    }
 }
 
 impl Sandbox {
@@ -173,11 +244,15 @@ impl Sandbox {
     /// One could not be started.
     pub fn start(python: &Python, limits: Limits, workers: usize) -> Result<Self, SandboxError> {
         let (spawner, layers) = Spawner::start(python)?;
-        if !layers.filtered {
+        if !limits.isolation.allows(&layers) {
             return Err(SandboxError::Unsafe(layers.missing.join("; ")));
         }
-        let filters = layers::child_filters().map_err(SandboxError::Unsafe)?;
-        let workers = (0..workers.max(1)).map(|_| Mutex::new(None)).collect();
+        let filters = if layers.filtered { layers::child_filters().map_err(SandboxError::Unsafe)? } else { Vec::new() };
+        let workers = workers.max(1);
+        // With fewer workers other sandboxes may have the rest, with more some wait: the kernel had better choose.
+        let processors = processors().filter(|processors| processors.len() == workers).unwrap_or_default();
+        let servers = |worker| Servers { processor: processors.get(worker).copied(), ..Servers::default() };
+        let workers = (0..workers).map(|worker| Mutex::new(servers(worker))).collect();
         let sandbox = Self { python: python.clone(), limits, filters, layers, spawner, workers };
         // The workers prove themselves: what fails here would otherwise look like a candidate's fault.
         let workers = vec![(); sandbox.workers.len()];
@@ -211,9 +286,10 @@ impl Sandbox {
         let done = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
         let stop = || failed.load(Ordering::Relaxed) || cancelled();
-        let drive = |slot: &Mutex<Option<Zygote>>| {
+        let drive = |slot: &Mutex<Servers>| {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut worker = Worker { sandbox: self, zygote: &mut slot, cancelled: &stop };
+            pin(None, slot.processor);
+            let mut worker = Worker { sandbox: self, servers: &mut slot, cancelled: &stop };
             let mut results = Vec::new();
             while !stop() {
                 let index = next.fetch_add(1, Ordering::Relaxed);
@@ -246,6 +322,33 @@ impl Sandbox {
         results.into_iter().map(|(_, result)| result).collect()
     }
 
+    /// Runs a job once on the fork server in `slot`, which is started if need be and given up if it fails.
+    fn attempt(
+        &self,
+        (slot, processor): (&mut Option<Zygote>, Option<usize>),
+        job: &[u8],
+        bounds: &Bounds,
+        link: Option<OwnedFd>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Reply, SandboxError> {
+        let mut zygote = match slot.take() {
+            Some(zygote) if zygote.jobs < JOBS_PER_SERVER => zygote,
+            old => {
+                drop(old);
+                let zygote = self.spawn()?;
+                pin(zygote.pid(), processor);
+                zygote
+            }
+        };
+        let reply = zygote.call(job, bounds, link, cancelled)?;
+        // Its runner sends something before it hands over to a candidate.
+        if reply.frames.is_empty() && reply.ending == Ending::Exit(SETUP_FAILED) {
+            return Err(SandboxError::ForkServer("a child could not be restricted".to_owned()));
+        }
+        *slot = Some(zygote);
+        Ok(reply)
+    }
+
     fn spawn(&self) -> Result<Zygote, SandboxError> {
         let (control, control_end) = UnixStream::pair()?;
         let (mut job, job_end) = UnixStream::pair()?;
@@ -267,11 +370,11 @@ impl Sandbox {
     }
 }
 
-/// One fork server in the hands of the thread that works with it.
+/// Its fork servers in the hands of the thread that works with them.
 pub struct Worker<'a> {
     sandbox: &'a Sandbox,
-    zygote: &'a mut Option<Zygote>,
-    cancelled: &'a dyn Fn() -> bool,
+    servers: &'a mut Servers,
+    cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl Worker<'_> {
@@ -287,27 +390,52 @@ impl Worker<'_> {
 
     /// As [`Worker::call`], with a CPU limit of its own.
     pub(crate) fn call_for(&mut self, runner: &str, fields: &[&[u8]], cpu_s: u32) -> Result<Reply, SandboxError> {
-        let limits = Limits { cpu_s, ..self.sandbox.limits };
-        let cpu = cpu_s.to_string();
-        let job = frame::encode([runner.as_bytes(), cpu.as_bytes()].into_iter().chain(fields.iter().copied()));
-        let bounds = Bounds { wall: limits.wall(), output_bytes: limits.output_bytes };
-        for attempt in 0.. {
-            if self.zygote.as_ref().is_none_or(|zygote| zygote.jobs >= JOBS_PER_SERVER) {
-                *self.zygote = None;
-                *self.zygote = Some(self.sandbox.spawn()?);
-            }
-            let Some(zygote) = self.zygote.as_mut() else { continue };
-            match zygote.call(&job, &bounds, self.cancelled) {
-                Ok(reply) => return Ok(reply),
-                Err(error) => {
-                    *self.zygote = None;
-                    if attempt > 0 || matches!(error, SandboxError::Cancelled) {
-                        return Err(error);
-                    }
-                }
-            }
-        }
-        Err(SandboxError::Cancelled)
+        let job = job(runner, cpu_s, fields);
+        let bounds = Bounds::of(&Limits { cpu_s, ..self.sandbox.limits });
+        let Servers { candidate, processor, .. } = &mut *self.servers;
+        retried(|| self.sandbox.attempt((candidate, *processor), &job, &bounds, None, self.cancelled))
+    }
+
+    /// Runs `runner` in two children at once, joined by a link, each with its fields. The first is the candidate's:
+    /// it ends when the second does.
+    pub(crate) fn call_pair(
+        &mut self,
+        runner: &str,
+        candidate: &[&[u8]],
+        tests: &[&[u8]],
+    ) -> Result<(Reply, Reply), SandboxError> {
+        let limits = &self.sandbox.limits;
+        let (sandbox, cancelled, servers) = (self.sandbox, self.cancelled, &mut *self.servers);
+        let [candidate, tests] = [candidate, tests].map(|fields| job(runner, limits.cpu_s, fields));
+        retried(|| {
+            let (ours, theirs) = UnixStream::pair()?;
+            let over = AtomicBool::new(false);
+            let beside = Bounds { over: Some(&over), ..Bounds::of(limits) };
+            let processor = servers.processor;
+            let (first, second) = ((&mut servers.candidate, processor), (&mut servers.tests, processor));
+            std::thread::scope(|scope| {
+                let candidate =
+                    scope.spawn(|| sandbox.attempt(first, &candidate, &beside, Some(ours.into()), cancelled));
+                let judged = sandbox.attempt(second, &tests, &Bounds::of(limits), Some(theirs.into()), cancelled);
+                over.store(true, Ordering::Relaxed);
+                let served = candidate.join().map_err(|_| io::Error::other("a worker panicked"))?;
+                Ok((served?, judged?))
+            })
+        })
+    }
+}
+
+/// The bytes of a job.
+fn job(runner: &str, cpu_s: u32, fields: &[&[u8]]) -> Vec<u8> {
+    let cpu = cpu_s.to_string();
+    frame::encode([runner.as_bytes(), cpu.as_bytes()].into_iter().chain(fields.iter().copied()))
+}
+
+/// What the machine got wrong is tried once more: it says nothing about a candidate.
+fn retried<T>(mut attempt: impl FnMut() -> Result<T, SandboxError>) -> Result<T, SandboxError> {
+    match attempt() {
+        Err(error) if !matches!(error, SandboxError::Cancelled) => attempt(),
+        result => result,
     }
 }
 
@@ -347,5 +475,21 @@ impl Drop for Spawner {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_wall_counts_as_the_caller_says() {
+        let whole = Layers { filtered: true, ..Layers::default() };
+        let partial = Layers { missing: vec!["files: no Landlock".to_owned()], ..whole.clone() };
+        let none = Layers { filtered: false, ..partial.clone() };
+        let allowed = |isolation: Isolation| [&whole, &partial, &none].map(|layers| isolation.allows(layers));
+        assert_eq!(allowed(Isolation::Require), [true, false, false]);
+        assert_eq!(allowed(Isolation::Available), [true, true, false]);
+        assert_eq!(allowed(Isolation::Unsafe), [true; 3]);
     }
 }

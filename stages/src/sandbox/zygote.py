@@ -1,7 +1,7 @@
 """The fork server: a warm interpreter that forks one restricted child a job.
 
-It reads no job and keeps no timer. The supervisor sends it one byte and two descriptors (the job's socket and the pipe
-for its output); it forks, says the child's pid, waits, and says how the child ended. The child reads its job from its
+It reads no job and keeps no timer. The supervisor sends it one byte and two or three descriptors (the job's socket, the
+pipe for its output, a link to another server's child); it forks, says the child's pid, waits, and says how the child ended. The child reads its job from its
 own socket, so that nothing of one candidate is in memory when the next one is forked. The child stays unreaped until
 the next command: meanwhile its pid can't be taken by another process, and the supervisor may kill it.
 """
@@ -16,7 +16,7 @@ import sys
 # What candidates import most; a child that needs more pays for its import.
 import ast, bisect, collections, functools, heapq, io, itertools, math, operator, random, re, string, tokenize, typing
 
-JOB, CONTROL = 3, 4
+JOB, CONTROL, LINK = 3, 4, 4
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, SIGKILL = 1, 38, 22, 2, 9
 HEADROOM = 32 << 20  # what a report may need once the candidate has used up its memory
 
@@ -114,7 +114,7 @@ def serve():
         programs.append(program)
         filters = filters[2 + 8 * count :]
     addresses = [Long(_ctypes.addressof(program)) for program in programs]
-    runners = {}
+    runners = {b"frames": {"read": lambda: read_frame(LINK), "send": frame_writer(LINK)}}
     for name, source in zip(scripts[::2], scripts[1::2]):
         space = {"__name__": "tracetune_" + name.decode(), "shared": runners}
         exec(compile(source, "<tracetune " + name.decode() + ">", "exec", dont_inherit=True), space)
@@ -132,26 +132,28 @@ def serve():
             os.waitpid(previous, 0)
         if not command:
             return
-        descriptors = ancillary[0][2]
-        job, output = int.from_bytes(descriptors[:4], sys.byteorder), int.from_bytes(descriptors[4:], sys.byteorder)
+        descriptors = memoryview(ancillary[0][2]).cast("i").tolist()
         previous = os.fork()
         if not previous:
-            child(job, output, addresses, runners)
+            child(descriptors, addresses, runners)
         control.sendall(b"P" + previous.to_bytes(8, "little"))
-        os.close(job)
-        os.close(output)
+        for descriptor in descriptors:
+            os.close(descriptor)
         info = os.waitid(os.P_PID, previous, os.WEXITED | os.WNOWAIT)
         exited = info.si_code == os.CLD_EXITED
         control.sendall((b"X" if exited else b"S") + info.si_status.to_bytes(8, "little"))
 
 
-def child(job, output, filters, runners):
+def child(descriptors, filters, runners):
     leave = os._exit
     try:
+        job, output, *link = descriptors
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.dup2(job, JOB)
-        os.closerange(CONTROL, 64)
+        for descriptor in link:
+            os.dup2(descriptor, LINK)
+        os.closerange(LINK + len(link), 64)
         prctl(PR_SET_PDEATHSIG, Long(SIGKILL), Long(0), Long(0), Long(0))
         runner, cpu_limit_s, *fields = read_frame(JOB)
         cpu_limit_s = int(cpu_limit_s)

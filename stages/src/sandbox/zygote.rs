@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,12 +12,14 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::frame::Decoder;
-use super::{Ending, Reply, SandboxError};
+use super::{Ending, Limits, Reply, SandboxError};
 
 /// How often a running job looks whether the run was interrupted.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 /// How many times the wall limit a job may take that gets little of a crowded machine.
 const MOST_EXTENSIONS: u32 = 8;
+/// How long a job may still take that nobody waits for.
+const GOODBYE: Duration = Duration::from_millis(300);
 /// How long a job that writes is left to write more before that is read.
 const GATHER_INTERVAL: Duration = Duration::from_millis(2);
 /// Linux counts CPU time for user space in hundredths of a second, whatever the kernel's own tick.
@@ -34,9 +37,17 @@ pub(crate) struct Zygote {
 }
 
 /// What bounds one job from outside.
-pub(crate) struct Bounds {
+pub(crate) struct Bounds<'a> {
     pub(crate) wall: Duration,
     pub(crate) output_bytes: u64,
+    /// Set once nobody waits for the job any more: it may say goodbye, then it is ended.
+    pub(crate) over: Option<&'a AtomicBool>,
+}
+
+impl Bounds<'_> {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self { wall: limits.wall(), output_bytes: limits.output_bytes, over: None }
+    }
 }
 
 impl Zygote {
@@ -44,30 +55,42 @@ impl Zygote {
         Self { process, control, errors, jobs: 0 }
     }
 
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(self.process.id() as i32)
+    }
+
     /// Runs one job: sends it, gathers its frames until it says `done` or ends, and makes sure that it is dead.
     pub(crate) fn call(
         &mut self,
         job: &[u8],
         bounds: &Bounds,
+        link: Option<OwnedFd>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Reply, SandboxError> {
         self.jobs += 1;
-        self.converse(job, bounds, cancelled).map_err(|error| match error {
+        self.converse(job, bounds, link, cancelled).map_err(|error| match error {
             Failure::Cancelled => SandboxError::Cancelled,
             Failure::Io(error) => SandboxError::ForkServer(self.last_words(&error.to_string())),
         })
     }
 
-    fn converse(&mut self, job: &[u8], bounds: &Bounds, cancelled: &dyn Fn() -> bool) -> Result<Reply, Failure> {
+    fn converse(
+        &mut self,
+        job: &[u8],
+        bounds: &Bounds,
+        link: Option<OwnedFd>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Reply, Failure> {
         let (ours, theirs) = UnixStream::pair()?;
         let (output, output_end) = io::pipe()?;
-        self.fork(theirs.into(), output_end.into())?;
+        self.fork([Some(theirs.into()), Some(output_end.into()), link])?;
         ours.set_nonblocking(true)?;
         rustix::io::ioctl_fionbio(&output, true).map_err(io::Error::from)?;
         let mut run = Run::new(ours, output, job);
         run.send()?;
         let mut deadline = Instant::now() + bounds.wall;
         let mut extensions = 0;
+        let mut dismissed = false;
         let mut used = Duration::ZERO;
         let mut pid = None;
         let mut stop = None;
@@ -90,6 +113,11 @@ impl Zygote {
                     stop = Some(Ending::WallTime);
                 }
                 continue;
+            }
+            if stop.is_none() && !dismissed && bounds.over.is_some_and(|over| over.load(Ordering::Relaxed)) {
+                dismissed = true;
+                deadline = deadline.min(now + GOODBYE);
+                extensions = MOST_EXTENSIONS;
             }
             let timeout = if stop.is_some() { CANCEL_INTERVAL } else { (deadline - now).min(CANCEL_INTERVAL) };
             match self.wait(&mut run, timeout)? {
@@ -121,10 +149,10 @@ impl Zygote {
         Ok(reply)
     }
 
-    /// Has the server fork a child that holds `job` and `output`.
-    fn fork(&self, job: OwnedFd, output: OwnedFd) -> Result<(), Failure> {
-        let descriptors = [job.as_fd(), output.as_fd()];
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    /// Has the server fork a child that holds these: the job, its output, and maybe a link.
+    fn fork(&self, descriptors: [Option<OwnedFd>; 3]) -> Result<(), Failure> {
+        let descriptors: Vec<_> = descriptors.iter().flatten().map(AsFd::as_fd).collect();
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         sendmsg(&self.control, &[IoSlice::new(b"F")], &mut ancillary, SendFlags::NOSIGNAL).map_err(io::Error::from)?;

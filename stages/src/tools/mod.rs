@@ -2,10 +2,15 @@
 
 mod generate;
 mod score;
+mod verify;
 
 use tracetune_cli::Tool;
 
 /// All tools: the one list of them.
 pub(crate) fn all() -> Vec<Tool> {
-    vec![Tool::new("generate", generate::generate), Tool::new("score", score::score)]
+    vec![
+        Tool::new("verify", verify::verify),
+        Tool::new("generate", generate::generate),
+        Tool::new("score", score::score),
+    ]
 }

@@ -1,8 +1,9 @@
 //! Kind `verify`: runs each fix against its problem's tests, in the sandbox.
 //!
 //! Expected values are compared here, outside the process that runs the fix (`assert f(x) == literal`, nearly all of
-//! MBPP): no `__eq__` and no exit status can forge a pass. Other tests run beside the fix, and the row's detail says
-//! `guarded`.
+//! MBPP): no `__eq__` and no exit status can forge a pass. Other tests run in a second process that calls the fix from
+//! outside (`remote.py`). Where they hand it what can't be sent, a function say, they run beside it, and the row's
+//! detail says `guarded`.
 
 mod prepare;
 mod verdict;
@@ -13,8 +14,8 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
 use crate::python::Python;
-use crate::sandbox::{Limits, Sandbox, SandboxError, Worker};
-pub(crate) use prepare::{Test, Tests};
+use crate::sandbox::{Isolation, Limits, Sandbox, SandboxError, Worker};
+pub(crate) use prepare::{BadTest, Mode, Test, Tests};
 pub use verdict::{Outcome, Verdict};
 
 /// A program to check and the tests to check it with.
@@ -39,10 +40,21 @@ pub fn verify(
     on_done: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<Verdict>, StageError> {
     let tests = Tests::prepare(sandbox, jobs.iter().flat_map(|job| &job.tests), cancelled)?;
-    let mut verdicts = sandbox.map(jobs, cancelled, on_done, |worker, job| check(worker, job, &tests))?;
+    verify_with(sandbox, jobs, &tests, cancelled, on_done)
+}
+
+/// As [`verify`], with tests that are sorted already.
+pub(crate) fn verify_with(
+    sandbox: &Sandbox,
+    jobs: &[Job],
+    tests: &Tests,
+    cancelled: &(dyn Fn() -> bool + Sync),
+    on_done: &(dyn Fn(usize) + Sync),
+) -> Result<Vec<Verdict>, StageError> {
+    let mut verdicts = sandbox.map(jobs, cancelled, on_done, |worker, job| check(worker, job, tests))?;
     // What met the wall limit is tried once more alone: it may have been the machine that was slow.
     for (job, verdict) in jobs.iter().zip(&mut verdicts).filter(|(_, verdict)| verdict.doubtful) {
-        let again = sandbox.map(&[job], cancelled, &|_| {}, |worker, job| check(worker, job, &tests))?;
+        let again = sandbox.map(&[job], cancelled, &|_| {}, |worker, job| check(worker, job, tests))?;
         *verdict = again.into_iter().next().unwrap_or_else(|| verdict.clone());
     }
     Ok(verdicts)
@@ -57,10 +69,26 @@ pub(crate) fn check(worker: &mut Worker, job: &Job, tests: &Tests) -> Result<Ver
     if job.source.contains('\0') {
         return Ok(Verdict::new(Outcome::Invalid, 0, tests.len(), "null byte"));
     }
-    let mut fields = vec![job.source.as_bytes(), job.setup.as_bytes()];
-    fields.extend(tests.iter().flat_map(|test| [test.mode.as_bytes(), test.code.as_bytes()]));
-    let reply = worker.call("verify", &fields)?;
-    Ok(Verdict::judge(&reply, &tests, worker.limits().cpu_s))
+    let source = job.source.strip_prefix('\u{feff}').unwrap_or(&job.source).as_bytes();
+    let sorted: Vec<&[u8]> = tests.iter().flat_map(|test| [test.mode.as_bytes(), test.code.as_bytes()]).collect();
+    let cpu_s = worker.limits().cpu_s;
+    let apart = tests.iter().any(|test| test.mode != Mode::Value);
+    if apart {
+        let beside = [&[&b"judge"[..], job.setup.as_bytes()], &sorted[..]].concat();
+        let (candidate, judge) = worker.call_pair("remote", &[b"serve", source], &beside)?;
+        if let Some(verdict) = Verdict::judge_pair(candidate, judge, &tests, cpu_s) {
+            return Ok(verdict);
+        }
+    }
+    let fields = [&[source, job.setup.as_bytes()], &sorted[..]].concat();
+    let mut verdict = Verdict::judge(&worker.call("verify", &fields)?, &tests, cpu_s);
+    if apart {
+        verdict.detail = match verdict.detail.as_str() {
+            "" => "guarded".to_owned(),
+            detail => format!("{detail} (guarded)"),
+        };
+    }
+    Ok(verdict)
 }
 
 /// Runs each fix against the tests and says how it went, in one word of a closed set.
@@ -83,18 +111,21 @@ pub struct Params {
     /// What it may print, in bytes.
     #[schemars(range(min = 0))]
     pub output_bytes: u64,
+    /// The walls that must be there: `require`, `available` or `unsafe`.
+    pub isolation: Isolation,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        let Limits { cpu_s, memory_bytes, output_bytes } = Limits::default();
-        Self { cpu_limit_s: cpu_s, memory_bytes, output_bytes }
+        let Limits { cpu_s, memory_bytes, output_bytes, isolation } = Limits::default();
+        Self { cpu_limit_s: cpu_s, memory_bytes, output_bytes, isolation }
     }
 }
 
 impl Params {
     fn limits(&self) -> Limits {
-        Limits { cpu_s: self.cpu_limit_s, memory_bytes: self.memory_bytes, output_bytes: self.output_bytes }
+        let Self { cpu_limit_s: cpu_s, memory_bytes, output_bytes, isolation } = *self;
+        Limits { cpu_s, memory_bytes, output_bytes, isolation }
     }
 }
 
@@ -136,6 +167,8 @@ record! {
         pub passed: i32,
         /// Tests.
         pub total: i32,
+        /// A letter a test, in their order: `.` passed, `F` false, `E` exception, `T` timeout, `L` limit, `C` crash, `-` not reached.
+        pub results: String,
         /// What the first test that was not passed did, in a few words.
         pub detail: String,
     }
@@ -143,7 +176,7 @@ record! {
 
 impl RowStage for Verify {
     const KIND: &'static str = "verify";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "runs each fix against the tests, in the sandbox";
     type Params = Params;
     type In = FixRow;
@@ -155,7 +188,9 @@ impl RowStage for Verify {
     }
 
     fn open(params: &Params, _: &Inputs, cx: &Context) -> Result<Sandbox, StageError> {
-        Ok(Sandbox::start(&Python::find()?, params.limits(), cx.threads)?)
+        let sandbox = Sandbox::start(&Python::find()?, params.limits(), cx.threads)?;
+        cx.note(&sandbox.layers().to_string());
+        Ok(sandbox)
     }
 
     fn rows(
@@ -178,11 +213,14 @@ impl From<Verdict> for VerdictRow {
             verdict: verdict.outcome.to_string(),
             passed: verdict.passed as i32,
             total: verdict.total as i32,
+            results: verdict.results(),
             detail: verdict.detail,
         }
     }
 }
 
+#[cfg(test)]
+mod apart;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

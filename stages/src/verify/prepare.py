@@ -23,19 +23,28 @@ def literal(node):
     return ast.literal_eval(node)
 
 
+def source_of(node, text):
+    """The expression's own text, in parentheses, since it may go over several lines; `ast.unparse` is slow."""
+    lines = text.encode().split(b"\n")[node.lineno - 1 : node.end_lineno]
+    lines[-1] = lines[-1][: node.end_col_offset]
+    lines[0] = lines[0][node.col_offset :]
+    return b"(" + b"\n".join(lines) + b")"
+
+
 def sort_test(text):
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # as the interpreter reads it
     body = ast.parse(text).body
     if len(body) != 1 or not isinstance(body[0], ast.Assert):
-        return b"exec", text, b""
+        return b"exec", text.encode(), b""
     test = body[0].test
     if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
         left, right = test.left, test.comparators[0]
         for expression, constant in ((left, right), (right, left)):
             try:
-                return b"value", ast.unparse(expression), encode(literal(constant))
+                return b"value", source_of(expression, text), encode(literal(constant))
             except (ValueError, TypeError, TooLarge):
                 pass
-    return b"truth", ast.unparse(test), b""
+    return b"truth", source_of(test, text), b""
 
 
 def run(job, send):
@@ -43,7 +52,7 @@ def run(job, send):
     for test in job:
         try:
             mode, code, expected = sort_test(test.decode())
-            send(mode, code.encode(), expected)
+            send(mode, code, expected)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             send(b"bad", str(error).encode("utf-8", "backslashreplace"), b"")
     send(b"done")

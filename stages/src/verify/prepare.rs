@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use tracetune_engine::stage::StageError;
 
 use crate::sandbox::value::Value;
-use crate::sandbox::{Ending, Sandbox};
+use crate::sandbox::{Ending, Sandbox, SandboxError};
 
 /// How many tests one job sorts.
 const TESTS_PER_JOB: usize = 200;
@@ -41,6 +41,26 @@ pub(crate) struct Test {
     pub(crate) expected: Value,
 }
 
+/// Why tests could not be sorted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadTest {
+    /// One is no Python.
+    #[error("test `{test}` does not parse: {reason}")]
+    Syntax { test: String, reason: String },
+    /// Nothing is known about the tests.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+}
+
+impl From<BadTest> for StageError {
+    fn from(error: BadTest) -> Self {
+        match error {
+            BadTest::Syntax { .. } => Self::input(error.to_string()),
+            BadTest::Sandbox(error) => error.into(),
+        }
+    }
+}
+
 /// Sorted tests by their text.
 #[derive(Debug, Default)]
 pub(crate) struct Tests(HashMap<String, Test>);
@@ -49,12 +69,12 @@ impl Tests {
     /// Sorts all distinct tests among `tests`.
     ///
     /// # Errors
-    /// [`StageError::Input`] if one does not parse.
+    /// [`BadTest::Syntax`] if one does not parse.
     pub(crate) fn prepare<'a>(
         sandbox: &Sandbox,
         tests: impl IntoIterator<Item = &'a String>,
         cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Self, StageError> {
+    ) -> Result<Self, BadTest> {
         let distinct: Vec<&String> = tests.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         let chunks: Vec<&[&String]> = distinct.chunks(TESTS_PER_JOB).collect();
         let sorted = sandbox.map(&chunks, cancelled, &|_| {}, |worker, chunk| {
@@ -64,7 +84,8 @@ impl Tests {
         let mut prepared = HashMap::new();
         for (chunk, reply) in chunks.iter().zip(sorted) {
             if reply.ending != Ending::Done || reply.frames.len() != chunk.len() + 1 {
-                return Err(StageError::input(format!("the tests can't be parsed: {:?}", reply.ending)));
+                let message = format!("the tests can't be parsed: {:?}", reply.ending);
+                return Err(SandboxError::ForkServer(message).into());
             }
             for (&test, frame) in chunk.iter().zip(reply.frames) {
                 let [mode, code, expected] = frame.as_slice() else { continue };
@@ -73,7 +94,7 @@ impl Tests {
                     b"value" => Mode::Value,
                     b"truth" => Mode::Truth,
                     b"exec" => Mode::Exec,
-                    _ => return Err(StageError::input(format!("test `{test}` does not parse: {code}"))),
+                    _ => return Err(BadTest::Syntax { test: test.clone(), reason: code }),
                 };
                 let expected = Value::parse(expected).unwrap_or(Value::None);
                 prepared.insert(test.clone(), Test { mode, code, expected });

@@ -1,6 +1,7 @@
 //! Hostile and honest programs against the real sandbox.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::hostile::{HONEST, PROGRAMS};
 use super::*;
@@ -20,13 +21,35 @@ pub(crate) fn sandbox() -> Option<&'static Sandbox> {
         .as_ref()
 }
 
-fn job(source: &str, tests: &[&str]) -> Job {
+pub(super) fn job(source: &str, tests: &[&str]) -> Job {
     Job { source: source.to_owned(), setup: String::new(), tests: tests.iter().map(|&test| test.to_owned()).collect() }
 }
 
-fn run(jobs: &[Job]) -> Vec<Verdict> {
+pub(super) fn run(jobs: &[Job]) -> Vec<Verdict> {
     let Some(sandbox) = sandbox() else { return Vec::new() };
     verify(sandbox, jobs, &|| false, &|_| {}).expect("the sandbox works")
+}
+
+/// Does `work` with two busy loops beside it.
+fn beside_busy_loops<T>(work: impl FnOnce() -> T) -> T {
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            });
+        }
+        let _stop = Stop(&over);
+        work()
+    })
 }
 
 const ADD: &[&str] = &["assert add(1, 2) == 3", "assert add(-1, 1) == 0"];
@@ -51,7 +74,7 @@ fn no_program_gets_a_verdict_it_has_not_earned_nor_harms_the_next() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(!std::path::Path::new("/tmp/tracetune-was-here").exists());
-    assert_eq!(verdicts, run(&jobs), "verdicts are the same each time");
+    assert_eq!(verdicts, beside_busy_loops(|| run(&jobs)), "verdicts do not depend on the machine's load");
 }
 
 #[test]
@@ -65,7 +88,7 @@ fn a_program_that_only_waits_meets_the_wall_limit() {
 }
 
 #[test]
-fn tests_that_are_no_comparison_run_guarded() {
+fn tests_that_are_no_comparison_run_in_a_process_of_their_own() {
     let verdicts = run(&[
         job("def f(x): return x % 2 == 0", &["assert f(2)", "assert not f(3)"]),
         job("def f(x): return x % 2 == 0", &["assert f(3)"]),
@@ -74,10 +97,10 @@ fn tests_that_are_no_comparison_run_guarded() {
     ]);
     let words: Vec<_> = verdicts.iter().map(|v| (v.outcome.to_string(), v.passed, v.detail.as_str())).collect();
     if !words.is_empty() {
-        assert_eq!(words[0], ("pass".to_owned(), 2, "guarded"));
-        assert_eq!(words[1], ("fail".to_owned(), 0, "test 1: the assertion is false (guarded)"));
-        assert_eq!(words[2], ("pass".to_owned(), 2, "guarded"));
-        assert_eq!(words[3], ("fail".to_owned(), 0, "test 1: the assertion is false (guarded)"));
+        assert_eq!(words[0], ("pass".to_owned(), 2, ""));
+        assert_eq!(words[1], ("fail".to_owned(), 0, "test 1: the assertion is false"));
+        assert_eq!(words[2], ("pass".to_owned(), 2, ""));
+        assert_eq!(words[3], ("fail".to_owned(), 0, "test 1: the assertion is false"));
     }
 }
 
@@ -117,7 +140,7 @@ fn values_compare_as_in_python() {
     ];
     let verdicts = run(&[job(program, &equal), job(program, &different)]);
     if let [equals, differs] = verdicts.as_slice() {
-        assert_eq!((equals.passed, &equals.detail[..]), (equal.len(), "guarded"));
+        assert_eq!((equals.passed, &equals.detail[..]), (equal.len(), ""));
         assert_eq!(differs.passed, 0, "{differs:?}");
     }
 }

@@ -31,6 +31,20 @@ pub enum Outcome {
     Invalid,
 }
 
+impl Outcome {
+    /// Its letter among a program's results.
+    fn letter(self) -> char {
+        match self {
+            Self::Pass => '.',
+            Self::Fail => 'F',
+            Self::Error => 'E',
+            Self::Timeout => 'T',
+            Self::Limit => 'L',
+            Self::Crash | Self::Invalid => 'C',
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
@@ -58,13 +72,49 @@ pub struct Verdict {
     pub detail: String,
     /// The test that decided the outcome; `None` when all passed or none was reached.
     pub first_failing: Option<usize>,
+    /// What became of each test that was reached, in their order.
+    pub reached: Vec<Outcome>,
     /// The machine may be at fault: to be tried once more alone.
     pub(crate) doubtful: bool,
 }
 
 impl Verdict {
     pub(crate) fn new(outcome: Outcome, passed: usize, total: usize, detail: impl Into<String>) -> Self {
-        Self { outcome, passed, total, detail: detail.into(), first_failing: None, doubtful: false }
+        Self {
+            outcome,
+            passed,
+            total,
+            detail: detail.into(),
+            first_failing: None,
+            reached: Vec::new(),
+            doubtful: false,
+        }
+    }
+
+    /// A letter a test; `-` for those that were not reached.
+    pub fn results(&self) -> String {
+        let reached = self.reached.iter().map(|outcome| outcome.letter());
+        reached.chain(std::iter::repeat('-')).take(self.total).collect()
+    }
+
+    /// Reads the replies of `remote.py`: the candidate's and that of its tests. `None` if these can't run there.
+    pub(crate) fn judge_pair(candidate: Reply, mut judge: Reply, tests: &[&Test], cpu_limit_s: u32) -> Option<Self> {
+        let loaded = matches!(candidate.frames.as_slice(), [begin, rest @ ..]
+            if begin[0] == b"begin" && rest.iter().all(|frame| frame.len() < 3));
+        if !loaded && !candidate.frames.is_empty() {
+            return Some(Self::judge(&candidate, tests, cpu_limit_s));
+        }
+        if judge.frames.iter().any(|frame| frame[0] == b"opaque") {
+            return None;
+        }
+        let gone = judge.frames.iter().position(|frame| frame[0] == b"gone");
+        if let Some(gone) = gone {
+            judge.frames.truncate(gone);
+            (judge.ending, judge.cpu) = (candidate.ending, candidate.cpu);
+        } else if candidate.ending == Ending::Output {
+            judge.ending = Ending::Output;
+        }
+        Some(Self::judge(&judge, tests, cpu_limit_s))
     }
 
     /// Reads a reply of `verify.py`.
@@ -79,34 +129,39 @@ impl Verdict {
         }
         let mut passed = 0;
         let mut decided: Option<(Option<usize>, Outcome, String)> = None;
-        let mut reached = 0;
+        let mut reached = Vec::new();
+        let mut halted = false;
         for frame in frames {
             if let [_, _, place] = frame.as_slice() {
+                halted = true;
                 let (outcome, detail) = ending_of(frame).unwrap_or((Outcome::Crash, String::new()));
                 decided = decided.or(Some((None, outcome, format!("{}: {detail}", text(place)))));
                 continue;
             }
-            let Some(test) = tests.get(reached) else { break };
+            let Some(test) = tests.get(reached.len()) else { break };
             let Some((outcome, detail)) = result_of(frame, test) else { break };
             if outcome == Outcome::Pass {
                 passed += 1;
             } else if decided.is_none() {
-                decided = Some((Some(reached), outcome, format!("test {}: {detail}", reached + 1)));
+                let place = reached.len();
+                decided = Some((Some(place), outcome, format!("test {}: {detail}", place + 1)));
             }
-            reached += 1;
+            reached.push(outcome);
         }
         let mut doubtful = false;
         let over = reply.ending == Ending::Output;
-        if over || (decided.is_none() && reached < total) || (decided.is_none() && reply.ending != Ending::Done) {
+        let unfinished = reached.len() < total && !halted;
+        if over || unfinished || (decided.is_none() && reply.ending != Ending::Done) {
             let (outcome, detail) = died(reply, cpu_limit_s);
             doubtful = reply.ending == Ending::WallTime || (outcome == Outcome::Limit && reply.cpu.is_some());
-            decided = Some(((first.is_some() && reached < total).then_some(reached), outcome, detail));
+            let place = (first.is_some() && unfinished).then_some(reached.len());
+            reached.extend(place.map(|_| outcome));
+            if over || decided.is_none() {
+                decided = Some((place, outcome, detail));
+            }
         }
-        let (first_failing, outcome, mut detail) = decided.unwrap_or((None, Outcome::Pass, String::new()));
-        if outcome == Outcome::Pass && tests.iter().any(|test| test.mode != Mode::Value) {
-            detail = "guarded".to_owned();
-        }
-        Self { outcome, passed, total, detail, first_failing, doubtful }
+        let (first_failing, outcome, detail) = decided.unwrap_or((None, Outcome::Pass, String::new()));
+        Self { outcome, passed, total, detail, first_failing, reached, doubtful }
     }
 }
 
@@ -124,7 +179,7 @@ fn result_of(frame: &Frame, test: &Test) -> Option<(Outcome, String)> {
             })
         }
         ([b"true"], Mode::Truth | Mode::Exec) => Some(pass),
-        ([b"false"], Mode::Truth | Mode::Exec) => Some((Outcome::Fail, "the assertion is false (guarded)".to_owned())),
+        ([b"false"], Mode::Truth | Mode::Exec) => Some((Outcome::Fail, "the assertion is false".to_owned())),
         _ => ending_of(frame),
     }
 }

@@ -1,7 +1,8 @@
 """Runs one candidate: loads it, then evaluates each test and sends what came out, a frame each.
 
 Expected values never enter this process. A test is (mode, code): `value`, an expression whose value is compared
-outside; `truth`, an expression that must be true; `exec`, statements that must not raise.
+outside; `truth`, an expression that must be true; `exec`, statements that must not raise. Tests of the last two modes
+run here only where `remote.py` can't keep them apart from the candidate.
 """
 
 import sys
@@ -10,32 +11,43 @@ encode, TooLarge = shared[b"encode"]["encode"], shared[b"encode"]["TooLarge"]
 outcome = shared[b"outcome"]["outcome"]
 
 
-def run(job, send, compile=compile, exec=exec, eval=eval):
-    source, setup, *tests = job
+class Never(BaseException):
+    pass
+
+
+def load(source, send):
+    """The candidate's names; None, and all frames sent, if it does not get that far."""
     try:
         program = compile(source.decode(), "<candidate>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
         return send(b"invalid", type(error).__name__.encode())
-    tests = [
-        (mode, compile(code.decode(), "<test>", "exec" if mode == b"exec" else "eval", dont_inherit=True))
-        for mode, code in zip(tests[::2], tests[1::2])
-    ]
-    setup = compile(setup.decode(), "<setup>", "exec", dont_inherit=True) if setup else None
     module = type(sys)("candidate")
     sys.modules["candidate"] = module
-    space = module.__dict__
     send(b"begin")
     try:
-        exec(program, space)
+        exec(program, module.__dict__)
     except BaseException as error:
         send(*outcome(error), b"load")
         return send(b"done")
+    return module.__dict__
+
+
+def compile_tests(tests):
+    return [
+        (mode, compile(code.decode(), "<test>", "exec" if mode == b"exec" else "eval", dont_inherit=True))
+        for mode, code in zip(tests[::2], tests[1::2])
+    ]
+
+
+def run_tests(setup, tests, space, send, encode=encode, relayed=Never, stopped=Never, exec=exec, eval=eval):
+    """A frame for each test. `relayed` carries a test's fields; `stopped` ends the tests."""
     if setup:
         try:
             exec(setup, space)
+        except stopped:
+            raise
         except BaseException as error:
-            send(*outcome(error), b"setup")
-            return send(b"done")
+            return send(*(error.args if type(error) is relayed else outcome(error)), b"setup")
     for mode, code in tests:
         try:
             if mode == b"value":
@@ -47,10 +59,21 @@ def run(job, send, compile=compile, exec=exec, eval=eval):
                 send(b"true")
         except TooLarge:
             send(b"limit", b"value")
+        except stopped:
+            raise
         except BaseException as error:
             failed = mode == b"exec" and type(error) is AssertionError
-            send(*((b"false",) if failed else outcome(error)))
-    send(b"done")
+            send(*((b"false",) if failed else error.args if type(error) is relayed else outcome(error)))
+
+
+def run(job, send):
+    source, setup, *tests = job
+    # Compiled before the candidate can change what compiles.
+    tests, setup = compile_tests(tests), setup and compile(setup.decode(), "<setup>", "exec", dont_inherit=True)
+    space = load(source, send)
+    if space is not None:
+        run_tests(setup, tests, space, send)
+        send(b"done")
 
 
 def warm_up():
