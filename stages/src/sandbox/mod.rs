@@ -53,6 +53,8 @@ const RUNNERS: &[(&str, &str)] = &[
     ("verify", include_str!("../verify/verify.py")),
     ("prepare", include_str!("../verify/prepare.py")),
     ("render", include_str!("../trace/render.py")),
+    ("syntax", include_str!("../trace/syntax.py")),
+    ("hooks", include_str!("../trace/hooks.py")),
     ("trace", include_str!("../trace/tracer.py")),
     ("mutate", include_str!("../mutate/mutate.py")),
     ("humaneval", include_str!("../dataset/humaneval.py")),
