@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod model;
 pub mod mutate;
 pub mod paper;
+mod patch;
 pub mod prompt;
 pub mod python;
 pub mod sample;

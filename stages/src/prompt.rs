@@ -14,6 +14,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::stage::{Setup, StageError};
 
+use crate::patch;
+use crate::trace::elided_until;
+
 /// Separates context from target in a document template.
 pub const COMPLETION_MARK: &str = "<|completion|>";
 
@@ -32,6 +35,8 @@ pub enum FixFormat {
     Edit,
     /// The whole program in a ```` ```python ```` block.
     Program,
+    /// A unified diff of the buggy program in a ```` ```diff ```` block.
+    Diff,
 }
 
 /// What a template sees of a row.
@@ -39,7 +44,7 @@ pub enum FixFormat {
 pub struct View {
     /// What the program should do.
     pub instruction: String,
-    /// The program as numbered lines with their trace comments.
+    /// The program as numbered lines with their trace comments; a note stands for lines that the trace leaves out.
     pub lines: Vec<Line>,
     /// The program without comments of ours.
     pub program: String,
@@ -107,23 +112,33 @@ fn steps(comment: &str) -> Vec<Step> {
 impl View {
     /// The view of a program with its annotated form; where `annotated` is empty (traces are off) comments are.
     pub fn of_program(program: &str, annotated: &str) -> Self {
-        let mut comments = annotated.lines();
-        let lines = program
-            .lines()
-            .enumerate()
-            .map(|(index, line)| {
-                let comment = comments.next().and_then(|annotated| annotated.strip_prefix(line.trim_end()));
-                let comment = comment.and_then(|rest| rest.trim_start().strip_prefix("# ")).unwrap_or_default();
-                let code = line.trim_start();
-                Line {
-                    number: index + 1,
-                    level: (line.len() - code.len()).div_ceil(4),
-                    code: code.to_owned(),
-                    steps: steps(comment),
-                    comment: comment.to_owned(),
-                }
-            })
-            .collect();
+        let mut shown = annotated.lines();
+        let mut lines = Vec::new();
+        let mut left_out = 0;
+        for (index, line) in program.lines().enumerate() {
+            let number = index + 1;
+            if number <= left_out {
+                continue;
+            }
+            let annotated = shown.next().filter(|shown| *shown != line);
+            let code = line.trim_start();
+            let level = (line.len() - code.len()).div_ceil(4);
+            if let Some(last) = annotated.and_then(elided_until) {
+                left_out = last;
+                let note = annotated.unwrap_or_default().trim_start().to_owned();
+                lines.push(Line { number, level, code: note, ..Line::default() });
+                continue;
+            }
+            let comment = annotated.and_then(|annotated| annotated.strip_prefix(line.trim_end()));
+            let comment = comment.and_then(|rest| rest.trim_start().strip_prefix("# ")).unwrap_or_default();
+            lines.push(Line {
+                number,
+                level,
+                code: code.to_owned(),
+                steps: steps(comment),
+                comment: comment.to_owned(),
+            });
+        }
         let trace = if annotated.is_empty() { program } else { annotated };
         Self { lines, program: program.to_owned(), trace: trace.to_owned(), ..Self::default() }
     }
@@ -235,11 +250,15 @@ pub fn parse(completion: &str, buggy: &str, format: FixFormat, with_rationale: b
             };
             Answer { rationale: rationale.trim().to_owned(), fix: apply_edit(buggy, edit).unwrap_or_default() }
         }
-        FixFormat::Program => {
+        FixFormat::Program | FixFormat::Diff => {
             let (rationale, rest) = completion.split_once("```").unwrap_or((completion, ""));
             let body = rest.split_once('\n').map_or("", |(_language, body)| body);
-            let program = body.split("```").next().unwrap_or_default();
-            Answer { rationale: rationale.trim().to_owned(), fix: program.to_owned() }
+            let body = body.split("```").next().unwrap_or_default();
+            let fix = match format {
+                FixFormat::Diff => patch::apply(buggy, body).unwrap_or_default(),
+                _ => body.to_owned(),
+            };
+            Answer { rationale: rationale.trim().to_owned(), fix }
         }
     }
 }
@@ -262,11 +281,12 @@ fn apply_edit(buggy: &str, edit: &str) -> Option<String> {
 
 /// The completion that a demonstration stands for.
 pub fn demonstration(rationale: &str, fix: &str, format: FixFormat, with_rationale: bool) -> String {
+    let language = if format == FixFormat::Diff { "diff" } else { "python" };
     match (format, with_rationale) {
         (FixFormat::Edit, true) => format!(" {rationale}\nfix: {fix}"),
         (FixFormat::Edit, false) => format!(" {fix}"),
-        (FixFormat::Program, true) => format!("{rationale}\n```python\n{fix}```"),
-        (FixFormat::Program, false) => format!("```python\n{fix}```"),
+        (_, true) => format!("{rationale}\n```{language}\n{fix}```"),
+        (_, false) => format!("```{language}\n{fix}```"),
     }
 }
 
@@ -302,6 +322,27 @@ mod tests {
         assert!(parse(&text, BUGGY, FixFormat::Edit, true).fix.contains("x >= 3"));
         let text = demonstration("", "2 if x >= 3:", FixFormat::Edit, false);
         assert!(parse(&text, BUGGY, FixFormat::Edit, false).fix.contains("x >= 3"));
+    }
+
+    #[test]
+    fn a_diff_is_read_from_its_block() {
+        let text =
+            demonstration("x=3 is left out.", "@@ -2 +2 @@\n-    if x > 3:\n+    if x >= 3:\n", FixFormat::Diff, true);
+        let answer = parse(&text, BUGGY, FixFormat::Diff, true);
+        assert_eq!((answer.rationale.as_str(), answer.fix), ("x=3 is left out.", BUGGY.replace('>', ">=")));
+        assert_eq!(parse("```diff\n@@ -2 +2 @@\n-nothing\n```", BUGGY, FixFormat::Diff, true).fix, "");
+    }
+
+    #[test]
+    fn a_view_numbers_lines_across_those_left_out() {
+        let view = View::of_program(
+            "\ndef g():\n    pass\n\ndef f(x):\n    return x\n",
+            "\n# ... lines 2-3: not executed\n\ndef f(x):  # (0) x=1;\n    return x\n",
+        );
+        let lines: Vec<(usize, &str, &str)> =
+            view.lines.iter().map(|line| (line.number, line.code.as_str(), line.comment.as_str())).collect();
+        let note = (2, "# ... lines 2-3: not executed", "");
+        assert_eq!(lines, [(1, "", ""), note, (4, "", ""), (5, "def f(x):", "(0) x=1;"), (6, "return x", "")]);
     }
 
     #[test]

@@ -136,3 +136,18 @@ bad_rows = "10%"
     assert_eq!(checked.code, Some(2), "{checked}");
     assert!(checked.stderr.contains("`copy` reads column `test`, which `problems` does not have"), "{checked}");
 }
+
+#[test]
+fn a_call_is_traced_by_hand() {
+    let workspace = workspace();
+    workspace.write("f.py", "def f(xs):\n    xs.append(len(xs))\n    return xs\n");
+    let ran = workspace.run(["trace", "f.py", "--call", "f([7])"]);
+    let expected = "def f(xs):  # (0) xs=[7];\n    xs.append(len(xs))  # (1) xs=[7, 1];\n    return xs  # (2) __return__=[7, 1];\n";
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), expected), "{ran}");
+    let json = workspace.run(["trace", "f.py", "--call", "assert f([7]) == 1", "--json"]).json();
+    assert_eq!((&json["got"], &json["steps"][1]["line"]), (&"AssertionError()".into(), &2.into()), "{json}");
+
+    let ran = workspace.run(["trace", "f.py", "--call", "f(["]);
+    assert_eq!(ran.code, Some(2), "{ran}");
+    assert!(ran.stderr.contains("`f([` is no call") && ran.stderr.contains("help: "), "{ran}");
+}

@@ -61,6 +61,8 @@ const RUNNERS: &[(&str, &str)] = &[
     ("remote", include_str!("../verify/remote.py")),
     ("prepare", include_str!("../verify/prepare.py")),
     ("render", include_str!("../trace/render.py")),
+    ("syntax", include_str!("../trace/syntax.py")),
+    ("hooks", include_str!("../trace/hooks.py")),
     ("trace", include_str!("../trace/tracer.py")),
     ("edits", include_str!("../mutate/edits.py")),
     ("structure", include_str!("../mutate/structure.py")),

@@ -2,6 +2,7 @@
 
 mod generate;
 mod score;
+mod trace;
 mod verify;
 
 use tracetune_cli::Tool;
@@ -9,6 +10,7 @@ use tracetune_cli::Tool;
 /// All tools: the one list of them.
 pub(crate) fn all() -> Vec<Tool> {
     vec![
+        trace::tool(),
         Tool::new("verify", verify::verify),
         Tool::new("generate", generate::generate),
         Tool::new("score", score::score),

@@ -1,19 +1,37 @@
 //! Kind `trace`: runs the first failing test of each program and writes what it saw into the program.
 //!
-//! The tracer (`tracer.py`) runs in the sandbox under a budget of statements, not of time, so that an endless program
-//! gives a trace. Values are rendered without addresses and without the candidate's code (`render.py`).
+//! The tracer (`tracer.py`, with what it knows of a program in `syntax.py` and the interpreters' events in `hooks.py`)
+//! runs in the sandbox under a budget of statements, not of time, so that an endless program gives a trace. The steps
+//! are the same on CPython 3.10 to 3.13. Values are rendered without addresses and without the candidate's code
+//! (`render.py`); they are text, taken at the moment, so that changes in place are seen.
+//!
+//! Every kind of change has the one form `name=value;`: also `__return__`, `__yield__`, `__exception__` (once, where it
+//! was raised, be it caught or not) and `__out__` for what a statement printed; `x deleted;` alone differs. Only steps
+//! that change something are numbered, as in the paper. Objects that have no text of their own are `<TypeName>` without
+//! a number: to number them the tracer would have to keep them alive, and the program could tell.
+//!
+//! A trace that is not whole ends with a note, e.g. `# ... stopped after 1000 statements`. Frames more than 200 deep
+//! are not shown, and threads other than the main one are not traced.
 
 mod annotate;
+mod forms;
+mod run;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
-use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
+use tracetune_engine::stage::{
+    self, Context, Environment, Inputs, Item, ParamError, Port, PortType, RowStage, Setup, StageError,
+};
+use tracetune_kernels::model::Tokenizer;
 
-pub use annotate::{Step, Visits, annotate};
+pub use annotate::{Visits, annotate, elided_until};
+pub(crate) use forms::records;
+pub use forms::{json_lines, scratchpad};
+pub use run::{Block, Run, Step};
 
 use crate::python::Python;
-use crate::sandbox::{Ending, Limits, Reply, Sandbox, SandboxError, Worker};
+use crate::sandbox::{Ending, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::{Job, Outcome, Tests, check, check_limits};
 
 /// Traces each program on a failing test, in NExT's inline form.
@@ -22,8 +40,9 @@ use crate::verify::{Job, Outcome, Tests, check, check_limits};
 /// the first test.
 ///
 /// # Errors
-/// [`StageError::Input`] if a test does not parse; [`StageError::Environment`] without Python. A program that hangs,
-/// crashes or does not compile is a row with a `trace_status`.
+/// [`StageError::Input`] if a test does not parse, or `budget_tokens` stands without a `model`;
+/// [`StageError::Environment`] without Python. A program that hangs, crashes or does not compile is a row with a
+/// `trace_status`.
 pub struct Trace;
 
 /// Which column is traced.
@@ -37,12 +56,27 @@ pub enum Program {
     Reference,
 }
 
+/// How a trace is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// Inline, into the program: NExT's (arXiv:2404.14662).
+    #[default]
+    Next,
+    /// Each executed line, then the whole state: Scratchpad's (arXiv:2112.00114).
+    Scratchpad,
+    /// A JSON object a step, for other tools.
+    Jsonl,
+}
+
 /// What may stand under `kind = "trace"`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
     /// Which column is traced: `buggy` on its first failing test, or `reference` on its first test.
     pub program: Program,
+    /// `next`, inline in the program; `scratchpad`, each executed line with the whole state; `jsonl`, a JSON object a step.
+    pub form: Form,
     /// Statements that are traced before the trace ends.
     #[schemars(range(min = 1))]
     pub max_steps: u32,
@@ -56,15 +90,23 @@ pub struct Params {
     pub first: u32,
     /// Visits of a line that are kept at the end.
     pub last: u32,
-    /// Characters of the program with its trace; the middle of loops is left out first.
+    /// Characters of the program with its trace: the middle of loops is left out first, then the code that was not
+    /// executed, then what is farthest from the failure.
     #[schemars(range(min = 1))]
     pub budget_chars: u32,
+    /// The same in tokens of `model`, in place of `budget_chars`.
+    #[schemars(range(min = 1))]
+    pub budget_tokens: Option<u32>,
     /// CPU time of one run, in seconds.
     #[schemars(range(min = 1, max = 3600))]
     pub cpu_limit_s: u32,
     /// Memory of one run, in bytes.
     #[schemars(range(min = 67_108_864))]
     pub memory_bytes: u64,
+    /// For tests: `sys.settrace`, the reference, also where there is `sys.monitoring`. Both give the same bytes.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub settrace: bool,
 }
 
 impl Default for Params {
@@ -72,14 +114,17 @@ impl Default for Params {
         let Limits { cpu_s, memory_bytes, .. } = Limits::default();
         Self {
             program: Program::Buggy,
+            form: Form::Next,
             max_steps: 1000,
             value_chars: 80,
             value_items: 20,
             first: 2,
             last: 1,
             budget_chars: 4000,
+            budget_tokens: None,
             cpu_limit_s: cpu_s,
             memory_bytes,
+            settrace: false,
         }
     }
 }
@@ -95,6 +140,9 @@ impl stage::Params for Params {
         }
         if self.value_items == 0 {
             return wrong("value_items", "must be at least 1");
+        }
+        if self.budget_tokens == Some(0) {
+            return wrong("budget_tokens", "must be at least 1");
         }
         check_limits(self.cpu_limit_s, self.memory_bytes)
     }
@@ -116,7 +164,7 @@ record! {
     pub struct TraceRow {
         /// The traced test; empty when there was none to trace.
         pub test: String,
-        /// The program with its trace.
+        /// The program with its trace; over budget without the lines that `# ... lines 12-80: …` stands for.
         pub trace: String,
         /// What the traced call returned, or the exception, e.g. `TypeError('...')`; empty when unknown.
         pub got: String,
@@ -129,33 +177,64 @@ record! {
 
 impl RowStage for Trace {
     const KIND: &'static str = "trace";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "runs each program on a failing test and writes the inline trace";
     type Params = Params;
     type In = ProgramRow;
     type Out = TraceRow;
-    type Session = Sandbox;
+    type Session = Session;
+
+    fn ports() -> Vec<Port> {
+        let about = "its tokenizer counts `budget_tokens`";
+        vec![Port { name: "model", port_type: PortType::Model, optional: true, about }]
+    }
 
     fn environment(_: &Params, _: &Setup) -> Result<Environment, StageError> {
         Ok(Python::find()?.environment())
     }
 
-    fn open(params: &Params, _: &Inputs, cx: &Context) -> Result<Sandbox, StageError> {
+    fn open(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Session, StageError> {
         let limits = Limits { cpu_s: params.cpu_limit_s, memory_bytes: params.memory_bytes, ..Limits::default() };
-        Ok(Sandbox::start(&Python::find()?, limits, cx.threads)?)
+        let tokenizer = match (params.budget_tokens, inputs.directory("model")) {
+            (None, _) => None,
+            (Some(_), Some(folder)) => Some(tokenizer(folder)?),
+            (Some(_), None) => {
+                let message = "`budget_tokens` needs the `model` whose tokens are counted: name a model stage, or use \
+                               `budget_chars`";
+                return Err(StageError::input(message));
+            }
+        };
+        Ok(Session { sandbox: Sandbox::start(&Python::find()?, limits, cx.threads)?, tokenizer })
     }
 
     fn rows(
-        sandbox: &mut Sandbox,
+        session: &mut Session,
         params: &Params,
         items: &[Item<ProgramRow>],
         cx: &Context,
     ) -> Result<Vec<Vec<TraceRow>>, StageError> {
         let rows: Vec<&ProgramRow> = items.iter().map(|item| &item.row).collect();
         let total = items.len() as u64;
-        let traced = trace(sandbox, params, &rows, &|| cx.cancelled(), &|done| cx.progress(done as u64, total, ""))?;
+        let traced = trace(session, params, &rows, &|| cx.cancelled(), &|done| cx.progress(done as u64, total, ""))?;
         Ok(traced.into_iter().map(|row| vec![row]).collect())
     }
+}
+
+/// What traces many rows.
+pub struct Session {
+    /// Where programs run.
+    pub sandbox: Sandbox,
+    /// Counts `budget_tokens`.
+    pub tokenizer: Option<Tokenizer>,
+}
+
+/// The tokenizer of a model's directory.
+///
+/// # Errors
+/// [`StageError::Input`] if it has none that can be read.
+pub fn tokenizer(folder: &std::path::Path) -> Result<Tokenizer, StageError> {
+    let bytes = fs_err::read(folder.join("tokenizer.json"))?;
+    Tokenizer::from_bytes(&bytes).map_err(|error| StageError::input(error.to_string()))
 }
 
 /// Traces every row; results in the rows' order.
@@ -163,7 +242,7 @@ impl RowStage for Trace {
 /// # Errors
 /// As [`Trace`].
 pub fn trace(
-    sandbox: &Sandbox,
+    session: &Session,
     params: &Params,
     rows: &[&ProgramRow],
     cancelled: &(dyn Fn() -> bool + Sync),
@@ -172,11 +251,14 @@ pub fn trace(
     if params.program == Program::Buggy && rows.iter().any(|row| row.buggy.is_none()) {
         return Err(StageError::input("column `buggy` has a null"));
     }
+    let sandbox = &session.sandbox;
     let tests = Tests::prepare(sandbox, rows.iter().flat_map(|row| &row.tests), cancelled)?;
-    let mut traced = sandbox.map(rows, cancelled, on_done, |worker, row| trace_row(worker, params, row, &tests))?;
+    let mut traced =
+        sandbox.map(rows, cancelled, on_done, |worker, row| trace_row(worker, session, params, row, &tests))?;
     // As in `verify`: what met the wall limit is tried once more alone.
     for (row, traced) in rows.iter().zip(&mut traced).filter(|(_, traced)| traced.doubtful) {
-        let again = sandbox.map(&[row], cancelled, &|_| {}, |worker, row| trace_row(worker, params, row, &tests))?;
+        let again =
+            sandbox.map(&[row], cancelled, &|_| {}, |worker, row| trace_row(worker, session, params, row, &tests))?;
         *traced = again.into_iter().next().unwrap_or_else(|| traced.clone());
     }
     Ok(traced.into_iter().map(|traced| traced.row).collect())
@@ -203,7 +285,13 @@ enum Target {
     Load,
 }
 
-fn trace_row(worker: &mut Worker, params: &Params, row: &ProgramRow, tests: &Tests) -> Result<Traced, SandboxError> {
+fn trace_row(
+    worker: &mut Worker,
+    session: &Session,
+    params: &Params,
+    row: &ProgramRow,
+    tests: &Tests,
+) -> Result<Traced, SandboxError> {
     let source = match params.program {
         Program::Buggy => row.buggy.as_deref().unwrap_or_default(),
         Program::Reference => &row.reference,
@@ -233,50 +321,59 @@ fn trace_row(worker: &mut Worker, params: &Params, row: &ProgramRow, tests: &Tes
             }
         }
     };
-    let (name, mode, code) = match target {
-        Target::Load => (first_test, &b"load"[..], ""),
+    let (name, call) = match target {
+        Target::Load => (first_test, None),
         Target::Test(test) => {
             let name = &row.tests[test];
             let Some(test) = tests.get(name) else { return Ok(plain(name, "no_failing_test").into()) };
-            (name, test.mode.as_bytes(), test.code.as_str())
+            (name, Some((test.mode.as_bytes(), test.code.as_str())))
         }
     };
-    let numbers = [params.max_steps, params.value_chars, params.value_items].map(|number| number.to_string());
-    let mut fields = vec![source.as_bytes(), row.setup.as_bytes(), mode, code.as_bytes()];
-    fields.extend(numbers.iter().map(|number| number.as_bytes()));
-    let reply = worker.call("trace", &fields)?;
-    doubtful |= reply.ending == Ending::WallTime;
-    Ok(Traced { row: read(&reply, params, &source, name), doubtful })
+    let (run, in_doubt) = trace_call(worker, params, &source, &row.setup, call)?;
+    doubtful |= in_doubt;
+    let (trace, cut) = params.write(&source, &run, session.tokenizer.as_ref());
+    let status = if cut && run.status == "ok" { "truncated" } else { run.status };
+    let steps = run.changes().count() as i32;
+    let row = TraceRow { test: name.clone(), trace, got: run.got, trace_status: status.to_owned(), steps };
+    Ok(Traced { row, doubtful })
 }
 
-/// A row from what the tracer sent.
-fn read(reply: &Reply, params: &Params, source: &str, test: &str) -> TraceRow {
-    let mut steps = Vec::new();
-    let mut got = String::new();
-    let mut status = match reply.ending {
-        Ending::Done => "ok",
-        Ending::Output => "truncated",
-        Ending::WallTime | Ending::Signal(9 | 24) => "timeout",
-        Ending::Exit(_) | Ending::Signal(_) | Ending::Malformed => "crash",
-    };
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    for frame in &reply.frames {
-        match frame.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
-            [b"step", line, changes] => {
-                let line = std::str::from_utf8(line).ok().and_then(|line| line.parse().ok()).unwrap_or(0);
-                steps.push(Step { line, text: text(changes) });
+/// Traces one call of a program, by how it is evaluated (`value`, `truth` or `exec`) and its code; without one the
+/// program itself, while it loads. And whether the machine may be to blame for how it ended.
+pub(crate) fn trace_call(
+    worker: &mut Worker,
+    params: &Params,
+    source: &str,
+    setup: &str,
+    call: Option<(&[u8], &str)>,
+) -> Result<(Run, bool), SandboxError> {
+    let (mode, code) = call.unwrap_or((b"load", ""));
+    let numbers = [params.max_steps, params.value_chars, params.value_items].map(|number| number.to_string());
+    let flags = [params.form == Form::Scratchpad, params.settrace].map(|flag| if flag { &b"1"[..] } else { b"0" });
+    let mut fields = vec![source.as_bytes(), setup.as_bytes(), mode, code.as_bytes()];
+    fields.extend(numbers.iter().map(String::as_bytes).chain(flags));
+    let reply = worker.call("trace", &fields)?;
+    Ok((Run::read(&reply), reply.ending == Ending::WallTime))
+}
+
+impl Params {
+    /// The trace in its form and within its budget, and whether steps are missing for that.
+    pub(crate) fn write(&self, source: &str, run: &Run, tokenizer: Option<&Tokenizer>) -> (String, bool) {
+        let fits = |text: &str| match (self.budget_tokens, tokenizer) {
+            // A token is a byte at the least, and what can't be encoded does not fit.
+            (Some(budget), Some(tokenizer)) => {
+                text.len() <= budget as usize
+                    || tokenizer.encode(text).is_ok_and(|tokens| tokens.len() <= budget as usize)
             }
-            [b"got", value] => got = text(value),
-            [b"truncated"] => status = "truncated",
-            [b"exit"] => status = "crash",
-            [b"invalid", _] => status = "invalid",
-            _ => {}
+            _ => text.chars().count() <= self.budget_chars as usize,
+        };
+        let visits = Visits { first: self.first as usize, last: self.last as usize };
+        match self.form {
+            Form::Next => annotate(source, run, visits, &fits),
+            Form::Scratchpad => scratchpad(source, run, &fits),
+            Form::Jsonl => json_lines(run, &fits),
         }
     }
-    let visits = Visits { first: params.first as usize, last: params.last as usize };
-    let (trace, cut) = annotate(source, &steps, visits, params.budget_chars as usize);
-    let status = if cut && status == "ok" { "truncated" } else { status };
-    TraceRow { test: test.to_owned(), trace, got, trace_status: status.to_owned(), steps: steps.len() as i32 }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ instances of the candidate's classes are shown by their fields, never by their o
 """
 
 import collections
+import itertools
 import sys
 import types
 
@@ -19,6 +20,11 @@ SAFE_REPR = {("fractions", "Fraction"), ("decimal", "Decimal"), ("datetime", "da
              ("datetime", "timedelta"), ("datetime", "time")}  # fmt: skip
 
 
+NUMBERS = frozenset((int, float, bool, type(None), complex))
+FLAT = NUMBERS | {str}
+BIG = 1 << MAX_BITS
+
+
 class Full(Exception):
     """The text is longer than it may be."""
 
@@ -27,10 +33,54 @@ def plain_float(value):
     return float.__repr__(value)
 
 
+def flat(value, max_chars, max_items):
+    """What `repr` says of a number, a short string or a container of them, which is most of what programs hold, at a
+    small part of the cost of looking at each item; None where there is more to it."""
+    kind = type(value)
+    if kind in FLAT:
+        if kind is str and len(value) > max_chars or kind is int and not -BIG < value < BIG:
+            return None
+        text = repr(value)
+        return text if len(text) <= max_chars else None
+    if kind is list or kind is tuple:
+        items = head = value if len(value) <= max_items else value[:max_items]
+    elif kind is dict:
+        head = value if len(value) <= max_items else dict(itertools.islice(value.items(), max_items))
+        items = [*head, *head.values()]
+    elif kind is set and value and len(value) <= max_items:
+        items = list(value)
+    else:
+        return None
+    kinds = set(map(type, items))
+    if not kinds <= FLAT or int in kinds and [item for item in items if type(item) is int and not -BIG < item < BIG]:
+        return None
+    strings = str in kinds
+    if strings and sum([len(item) for item in items if type(item) is str]) > max_chars:
+        return None
+    if kind is set:
+        if len(kinds) > 1 or not kinds <= {int, str}:
+            return None
+        text = "{" + repr(sorted(items))[1:-1] + "}"
+    elif head is value:
+        text = repr(value)
+    elif max_items > 1:
+        text = repr(head)
+        text = f"{text[:-1]}, ...+{len(value) - max_items}{text[-1]}"
+    else:
+        return None
+    if len(text) <= max_chars:
+        return text
+    return None if strings else text[: max(max_chars - 3, 0)] + "..."
+
+
 def renderer(max_chars, max_items):
     """A function from a value to its text, of at most `max_chars` characters."""
 
     def render(value):
+        text = flat(value, max_chars, max_items)
+        return in_full(value) if text is None else text
+
+    def in_full(value):
         parts, room, open_ids = [], max_chars + 1, set()
 
         def put(text):
@@ -180,10 +230,11 @@ def renderer(max_chars, max_items):
         except (MemoryError, RecursionError):
             raise
         except Exception:
-            return f"<{name_of(type(value))}>"
+            return f"<unrepresentable: {name_of(type(value))}>"
         text = "".join(parts)
         return text if len(text) <= max_chars else text[: max(max_chars - 3, 0)] + "..."
 
+    render.in_full = in_full
     return render
 
 

@@ -1,258 +1,277 @@
-"""Runs one test of a candidate and sends each state change, a frame each: (step, line, text).
+"""Runs one test of a candidate and sends each state change as it is seen, a frame each.
 
-A step is a statement and the variables that it bound or changed, seen at the frame's next event. Lines are given as
+A step is a logical line and the variables that it bound or changed, seen at the frame's next event. Lines are given as
 the physical line that a comment may follow: the last of the logical line, so that no comment can land inside a
-statement or a string. Only the candidate's own functions are traced; comprehensions, generator expressions and
-lambdas are part of their statement.
+statement or a string. Only the candidate's own functions and class bodies are traced; comprehensions, generator
+expressions and lambdas are part of their statement. `hooks.py` turns an interpreter's events into calls of
+`Tracer.enter`, `line`, `raised` and `leave`.
 """
 
-import ast
-import dis
 import io
 import sys
+import threading
 import tokenize
 import types
 
 outcome = shared[b"outcome"]["outcome"]
 renderer = shared[b"render"]["renderer"]
-FILE = "<candidate>"
-OPTIMIZED, GENERATOR, COROUTINE = 0x1, 0x20 | 0x200, 0x80 | 0x100
-RETURNS = {code for name, code in dis.opmap.items() if name.startswith("RETURN_") and name != "RETURN_GENERATOR"}
-RETURNS |= {code for name, code in dis.opmap.items() if name.startswith("INSTRUMENTED_RETURN")}
-YIELDS = {code for name, code in dis.opmap.items() if "YIELD_VALUE" in name}
-RESUME = dis.opmap.get("RESUME")
+Program = shared[b"syntax"]["Program"]
+start, start_settrace, FILE = map(shared[b"hooks"].get, ("start", "start_settrace", "FILE"))
+GENERATOR, COROUTINE = 0x20 | 0x200, 0x80 | 0x100
+RETURNED, YIELDED, UNWOUND = range(3)
 HIDDEN = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)
-ATOMS = (int, str, float, bool, type(None), bytes, complex)
+ATOMS = frozenset((int, str, float, bool, type(None), bytes, complex, range))
+MAX_DEPTH = 200  # frames, one in the other, that are shown
+DEEP_EVENTS = 100  # calls beyond that depth which cost as much as one shown statement
+MISSING = object()
 
 
-def comment_lines(source):
-    """For each physical line the one after which a comment about it stands."""
-    places, first = {}, None
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type in (tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER):
-            continue
-        if first is None:
-            first = token.start[0]
-        if token.type == tokenize.NEWLINE:
-            for line in range(first, token.start[0] + 1):
-                places[line] = token.start[0]
-            first = None
-    return places
+class Watch:
+    """A frame that is watched: what of it was shown, and the statement that it executes."""
 
+    __slots__ = ("frame", "number", "block", "names", "atoms", "texts", "place", "line", "began", "error")
 
-class Function:
-    """What is known of a function before it runs: its `def` line and its names in the order of the source."""
-
-    def __init__(self, node):
-        self.line = node.lineno
-        arguments = node.args
-        named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        self.arguments = [argument.arg for argument in (*named, arguments.vararg, arguments.kwarg) if argument]
-        self.names = list(dict.fromkeys([*self.arguments, *bound_names(node.body)]))
-        self.globals = {name for child in walk_own(node.body) if isinstance(child, ast.Global) for name in child.names}
-
-
-def walk_own(body):
-    """The nodes of a body without those of functions, classes and comprehensions in it."""
-    for node in body:
-        yield node
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp,
-                             ast.DictComp, ast.GeneratorExp)):  # fmt: skip
-            for inner in ast.walk(node):  # an assignment expression in a comprehension binds outside of it
-                if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
-                    if isinstance(inner, ast.NamedExpr):
-                        yield inner.target
-            continue
-        yield from walk_own(ast.iter_child_nodes(node))
-
-
-def bound_names(body):
-    for node in walk_own(body):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            yield node.name
-        elif isinstance(node, (ast.Global, ast.Nonlocal)):
-            yield from node.names
-        elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
-            yield node.name
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            yield node.rest
-
-
-def functions_of(tree):
-    """Functions by the line their code object starts at (the first decorator's) and their name."""
-    functions = {}
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            functions[start, node.name] = Function(node)
-    return functions
+    def __init__(self, frame, number, block, names):
+        self.frame, self.number, self.block, self.names = frame, number, block, names
+        self.atoms, self.texts = {}, {}  # name to value, for values known by their identity; name to text, for all
+        self.place = self.line = self.error = None
+        self.began = -1  # the instruction at which the statement began
 
 
 class Tracer:
-    def __init__(self, tree, places, send, render, max_events):
-        self.functions = functions_of(tree)
-        self.module_names = list(dict.fromkeys(bound_names(tree.body)))
-        self.places, self.send, self.render = places, send, render
-        self.events_left = max_events
-        self.shown_error = None
-        self.opcodes = {}
+    """Follows a run: `stack` holds the watched frames, the innermost last."""
 
-    def step(self, line, changes):
-        place = self.places.get(line, line)
-        text = " ".join(f"{name}={value};" for name, value in changes)
-        self.send(b"step", b"%d" % place, text.encode("utf-8", "backslashreplace"))
+    def __init__(self, program, send, render, max_events, every, leave):
+        self.program, self.places = program, program.places
+        self.send, self.render, self.exit, self.every = send, render, leave, every
+        self.max_events = self.events_left = max_events
+        self.deep_left = max_events * DEEP_EVENTS
+        self.stack, self.frames, self.shown_error = [], 0, None
+        self.printed, self.threads = "", False
+
+    def step(self, watch, place, changes):
+        # Neither names nor rendered values hold a zero character.
+        fields = [f"{place} {watch.number} {watch.block.line if watch.block else 0}"]
+        for change in changes:
+            fields += change
+        self.send(b"step", "\0".join(fields).encode("utf-8", "backslashreplace"))
 
     def count(self):
         self.events_left -= 1
         if self.events_left < 0:
-            sys.settrace(None)
-            self.send(b"truncated")
-            self.send(b"done")
-            self.leave(0)
+            self.truncate()
 
-    def trace(self, frame, event, _):
-        """The global trace function: decides for each new frame whether it is watched."""
-        code = frame.f_code
-        if code.co_filename != FILE:
+    def truncate(self):
+        self.send(b"truncated")
+        self.send(b"mark", b"stopped after %d statements" % self.max_events)
+        self.send(b"done")
+        self.exit(0)
+
+    def enter(self, frame, block):
+        """A call: the watch of its frame, or None beyond the depth that is shown."""
+        if len(self.stack) >= MAX_DEPTH:
+            self.deep_left -= 1
+            if self.deep_left < 0:
+                self.truncate()
             return None
-        if frame.f_trace is not None:  # a generator that resumes
-            return frame.f_trace
-        if code.co_name == "<module>":
-            return self.watch(frame, None)
-        if code.co_name[0] == "<" or not code.co_flags & OPTIMIZED:
-            return None
-        function = self.functions.get((code.co_firstlineno, code.co_name.split(".")[-1]))
-        return self.watch(frame, function) if function else None
-
-    def watch(self, frame, function):
-        names = function.names if function else self.module_names
-        outer = function.globals if function else ()
-        known = {}
-        line = None
-        unwinding = None
-
-        def changes(frame):
-            found, space = [], frame.f_locals
-            for name in names:
-                where = frame.f_globals if name in outer else space
-                if name not in where:
-                    known.pop(name, None)
-                    continue
-                value = where[name]
-                last = known.get(name)
-                if last is not None and last[0] is value and type(value) in ATOMS:
-                    continue
-                if issubclass(type(value), HIDDEN):
-                    known.pop(name, None)
-                    continue
-                text = self.render(value)
-                if last is None or last[1] != text:
-                    found.append((name, text))
-                known[name] = value, text
-            return found
-
-        def local(frame, event, argument):
-            nonlocal line, unwinding
-            if event == "line":
-                self.count()
-                found = changes(frame)
-                if found and line is not None:
-                    self.step(line, found)
-                line, unwinding = frame.f_lineno, None
-            elif event == "exception":
-                unwinding = argument[1], frame.f_lineno
-            elif event == "return":
-                found = changes(frame)
-                if found and line is not None:
-                    self.step(line, found)
-                operation = self.operation(frame)
-                if operation in RETURNS:
-                    silent = frame.f_code.co_flags & (GENERATOR | COROUTINE) or frame.f_code.co_name == "__init__"
-                    if function and not (argument is None and silent):
-                        self.step(frame.f_lineno, [("__return__", self.render(argument))])
-                elif operation in YIELDS:
-                    if frame.f_code.co_flags & GENERATOR and unwinding is None:
-                        self.step(frame.f_lineno, [("__yield__", self.render(argument))])
-                elif unwinding and unwinding[0] is not self.shown_error:
-                    self.shown_error = unwinding[0]
-                    self.step(unwinding[1], [("__exception__", self.render(unwinding[0]))])
-            return local
-
-        if function:
+        watch = Watch(frame, self.frames, block, block.names if block else self.program.names)
+        self.frames += 1
+        self.stack.append(watch)
+        if block and not block.is_class:
             self.count()
-            arguments = changes(frame)
-            shown = [(name, text) for name, text in arguments if name in function.arguments]
-            if shown:
-                self.step(function.line, shown)
-        return local
+            shown = [change for change in self.changes(watch) if change[0] in block.arguments]
+            if shown or self.every:
+                self.step(watch, block.header, shown)
+        return watch
 
-    def operation(self, frame):
-        code = frame.f_code
-        if code not in self.opcodes:
-            self.opcodes[code] = code.co_code
-        at = frame.f_lasti
-        if at >= 2 and self.opcodes[code][at] == RESUME:  # where 3.13 stands when it yields
-            at -= 2
-        return self.opcodes[code][at] if at >= 0 else None
+    def line(self, watch, line):
+        """The line is about to run."""
+        place, at = self.places.get(line, line), watch.frame.f_lasti
+        if place == watch.place:
+            # Within a statement only a jump back to where it began is a new execution of it.
+            if at > watch.began and place not in self.program.one_line_loops:
+                return
+        self.count()
+        self.finish(watch)
+        watch.place, watch.line, watch.began = place, line, at
+
+    def finish(self, watch):
+        """Shows what the statement that ran has done."""
+        if watch.place is None:
+            return
+        found = self.changes(watch)
+        if self.printed:
+            found.append(("__out__", self.render(self.printed)))
+            self.printed = ""
+        if found or self.every:
+            self.step(watch, watch.place, found)
+        if watch.error is not None:  # and caught
+            self.show_error(watch, *watch.error)
+            watch.error = None
+
+    def show_error(self, watch, error, place):
+        """An exception shows once, where it was raised; a generator that is closed is no error."""
+        if error is not self.shown_error and not issubclass(type(error), GeneratorExit):
+            self.shown_error = error
+            self.step(watch, place, [("__exception__", self.render(error))])
+
+    def raised(self, watch, error, line):
+        watch.error = error, self.places.get(line, line)
+
+    def leave(self, watch, how, value):
+        """The frame returns, yields or is unwound by an exception."""
+        error, watch.error = watch.error, None
+        self.finish(watch)
+        block, flags, place = watch.block, watch.frame.f_code.co_flags, self.place_of(watch)
+        if how == RETURNED:
+            silent = flags & (GENERATOR | COROUTINE) or block and block.name == "__init__"
+            if block and not block.is_class and not (value is None and silent):
+                self.step(watch, place, [("__return__", self.render(value))])
+        elif how == YIELDED:
+            if flags & GENERATOR:
+                self.step(watch, place, [("__yield__", self.render(value))])
+        elif error is not None:
+            self.show_error(watch, *error)
+        self.stack.pop()
+
+    def place_of(self, watch):
+        line = watch.frame.f_lineno
+        return self.places.get(line, line)
+
+    def changes(self, watch):
+        """What became different, as pairs of name and text; a deleted variable has an empty text."""
+        found, atoms, texts = [], watch.atoms, watch.texts
+        space = watch.frame.f_locals
+        if watch.block and watch.block.globals:
+            outer = watch.frame.f_globals
+            space = {**space, **{name: outer[name] for name in watch.block.globals if name in outer}}
+        get = space.get
+        for name in watch.names:
+            value = get(name, MISSING)
+            if value is MISSING:
+                if texts.pop(name, None) and name not in (watch.block or self.program).handled:
+                    found.append((name, ""))
+                atoms.pop(name, None)
+                continue
+            if value is atoms.get(name, MISSING):
+                continue
+            kind = type(value)
+            if kind in ATOMS:
+                atoms[name] = value
+            else:
+                atoms.pop(name, None)
+                if issubclass(kind, HIDDEN):
+                    texts.pop(name, None)
+                    continue
+            text = self.render(value)
+            if texts.get(name) != text:
+                texts[name] = text
+                found.append((name, text))
+        return found
+
+    def show_overflow(self, error):
+        """The stack was full, so the interpreter had no room to tell us: the traceback knows where."""
+        at, traceback = None, error.__traceback__
+        while traceback:
+            code = traceback.tb_frame.f_code
+            # A frame that could not even begin stands at its `def`; the call of it is what failed.
+            if code.co_filename == FILE and (at is None or traceback.tb_lineno != code.co_firstlineno):
+                at = traceback
+            traceback = traceback.tb_next
+        if at:
+            watch = Watch(at.tb_frame, self.frames, None, ())
+            self.show_error(watch, error, self.places.get(at.tb_lineno, at.tb_lineno))
 
 
-def run(job, send, settrace=sys.settrace, exec=exec, eval=eval):
-    source, setup, mode, test, max_events, value_chars, value_items = job
+class Printed(io.TextIOWrapper):
+    """Standard output that also tells the tracer what was written."""
+
+    def write(self, text):
+        if type(text) is str and len(self.tracer.printed) < self.most:
+            self.tracer.printed += text[: self.most]
+        return super().write(text)
+
+
+def capture_output(tracer, most):
+    for name in ("stdout", "stderr"):
+        stream = Printed(getattr(sys, name).buffer, encoding="utf-8", errors="backslashreplace", write_through=True)
+        stream.tracer, stream.most = tracer, most
+        setattr(sys, name, stream)
+
+
+def said(error):
+    """The compiler's words, and the line that they are about; 0 if it names none."""
+    text = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
+    return str(text).encode("utf-8", "backslashreplace"), b"%d" % (getattr(error, "lineno", None) or 0)
+
+
+def run(job, send, exec=exec, eval=eval, warming=False):
+    source, setup, mode, test, max_events, value_chars, value_items, every, reference = job
     source = source.decode()
     try:
-        program = compile(source, FILE, "exec", dont_inherit=True)
-        tree = ast.parse(source)
-        places = comment_lines(source)
+        code = compile(source, FILE, "exec", dont_inherit=True)
+        program = Program(source)
     except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError, tokenize.TokenError) as error:
-        return send(b"invalid", type(error).__name__.encode())
+        return send(b"invalid", *said(error))
+    try:
+        call = compile(test.decode(), "<test>", "exec" if mode == b"exec" else "eval", dont_inherit=True) if test else None
+    except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        return send(b"invalid_call", *said(error))
+    send(b"blocks", *(block.fields() for block in program.blocks.values()))
     render = renderer(int(value_chars), int(value_items))
     show = renderer(max(int(value_chars), 200), max(int(value_items), 50))
-    tracer = Tracer(tree, places, send, render, int(max_events))
-    tracer.leave = __import__("os")._exit
+    tracer = Tracer(program, send, render, int(max_events), every == b"1", __import__("os")._exit)
+    if not warming:
+        capture_output(tracer, int(value_chars))
     module = type(sys)("candidate")
     sys.modules["candidate"] = module
     space = module.__dict__
     send(b"begin")
 
-    def ended(error):
-        settrace(None)
-        found = outcome(error)
-        if found[0] == b"exit":
-            send(b"exit")
-        send(b"got", show(error).encode("utf-8", "backslashreplace"))
+    def traced(work):
+        def other_thread(*_):
+            tracer.threads = True
+            sys.settrace(None)
+
+        threading.settrace(other_thread)
+        tracer.printed = ""
+        stop = (start_settrace if reference == b"1" else start)(tracer, code)
+        try:
+            return work()
+        except RecursionError as error:
+            stop()
+            tracer.show_overflow(error)
+            stop = lambda: True
+            raise
+        finally:
+            threading.settrace(None)
+            if not stop():
+                send(b"mark", b"tracing was switched off by the program")
+            if tracer.threads:
+                send(b"mark", b"other threads than the main one were not traced")
 
     try:
-        if mode == b"load":
-            settrace(tracer.trace)
-        try:
-            exec(program, space)
-        finally:
-            settrace(None)
-        if mode == b"load":
+        if call is None:
+            traced(lambda: exec(code, space))
             return send(b"done")
+        exec(code, space)
         if setup:
             exec(compile(setup.decode(), "<setup>", "exec", dont_inherit=True), space)
-        code = compile(test.decode(), "<test>", "exec" if mode == b"exec" else "eval", dont_inherit=True)
-        settrace(tracer.trace)
-        try:
-            value = exec(code, space) if mode == b"exec" else eval(code, space)
-        finally:
-            settrace(None)
+        value = traced(lambda: exec(call, space) if mode == b"exec" else eval(call, space))
         if mode != b"exec":
             send(b"got", show(value).encode("utf-8", "backslashreplace"))
     except BaseException as error:
-        ended(error)
+        if outcome(error)[0] == b"exit":
+            send(b"exit")
+        send(b"got", show(error).encode("utf-8", "backslashreplace"))
     send(b"done")
 
 
 def warm_up():
     """Runs once in the fork server: what this compiles and loads, no child has to."""
-    source = "def f(x):\n    y = [x, 'a', 1.5, {x: None}, {2}]\n    return y\n"
+    source = b"def f(x):\n    y = [x, 'a', 1.5, {x: None}, {2}]\n    return y\n"
     for _ in range(9):
-        frames = []
-        run((source.encode(), b"", b"value", b"f(1)", b"100", b"80", b"20"), lambda *frame: frames.append(frame))
+        run((source, b"", b"value", b"f(1)", b"100", b"80", b"20", b"0", b"0"), lambda *frame: None, warming=True)
     del sys.modules["candidate"]
 
 

@@ -7,7 +7,7 @@ import functools
 def twice(g):
     @functools.wraps(g)
     def wrapped(*args):  # (0) args=(2,);
-        return g(*args) * 2  # (7) __return__=8;
+        return g(*args) * 2  # (6) __return__=8;
 
     return wrapped
 
@@ -18,11 +18,11 @@ def f(n,
     text = """a
 # (9) no comment
 b"""; k = (n +
-           m)  # (2) text='a\n# (9) no comment\nb'; (3) k=5;
-    if k: k -= 1  # (4) k=4;
+           m)  # (2) text='a\n# (9) no comment\nb'; k=5;
+    if k: k -= 1  # (3) k=4;
     total = sum(i * k
-                for i in range(n))  # (5) total=4;
+                for i in range(n))  # (4) total=4;
     return [
         total,
         text,
-    ][0]  # (6) __return__=4;
+    ][0]  # (5) __return__=4;
