@@ -234,7 +234,7 @@ pub struct Session {
 /// [`StageError::Input`] if it has none that can be read.
 pub fn tokenizer(folder: &std::path::Path) -> Result<Tokenizer, StageError> {
     let bytes = fs_err::read(folder.join("tokenizer.json"))?;
-    Tokenizer::from_bytes(&bytes).map_err(|error| StageError::input(error.to_string()))
+    Tokenizer::from_bytes(&bytes, None).map_err(|error| StageError::input(error.to_string()))
 }
 
 /// Traces every row; results in the rows' order.
