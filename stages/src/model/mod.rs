@@ -11,6 +11,7 @@ use tracetune_engine::stage::{
 };
 use tracetune_kernels::model::{Config, Model, Tokenizer};
 
+use crate::endpoint::{self, Endpoint};
 use crate::train::documents::{self, Documents};
 
 /// The files of the embedded model, made by `pipelines/pretrain-tiny.toml`.
@@ -24,8 +25,12 @@ const TINY: &[(&str, &[u8])] = &[
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// `builtin:tiny`, a directory in the Hugging Face layout, or `new`.
+    /// `builtin:tiny`, a directory in the Hugging Face layout, `new`, or `openai:URL#model`: a model behind an API that
+    /// speaks OpenAI's protocol, which only `sample` can use.
     source: String,
+    /// For `openai:URL#model`: how to ask it.
+    #[serde(default)]
+    endpoint: endpoint::Options,
     /// For `new`: the shape of the decoder.
     #[serde(default)]
     shape: Shape,
@@ -73,6 +78,9 @@ impl Default for Shape {
 
 impl tracetune_engine::stage::Params for Params {
     fn validate(&self) -> Result<(), ParamError> {
+        if let Some(parsed) = self.remote() {
+            return parsed.map(|_| ());
+        }
         let shape = &self.shape;
         let wrong = |message: &str, help: &str| {
             Err(ParamError { param: "shape", message: message.to_owned(), help: Some(help.to_owned()) })
@@ -90,8 +98,16 @@ impl tracetune_engine::stage::Params for Params {
     }
 }
 
+impl Params {
+    /// The endpoint, if the source is one.
+    fn remote(&self) -> Option<Result<Endpoint, ParamError>> {
+        Endpoint::parse(&self.source, &self.endpoint)
+    }
+}
+
 /// Brings a model into the pipeline: the embedded one, one from a directory, or a new one with random weights and a
-/// tokenizer trained on the port `rows`.
+/// tokenizer trained on the port `rows`; or names one behind an API (`openai:URL#model`): nothing is asked of it before `sample`, and
+/// what it draws there is recorded, not reproducible.
 ///
 /// # Errors
 /// The directory lacks a file, or a file is not what it should be.
@@ -125,6 +141,7 @@ impl TableStage for ModelKind {
             "new" => {
                 params.documents.iter().map(|document| crate::prompt::Template::key_part(document, setup)).collect()
             }
+            _ if params.remote().is_some() => Ok(Vec::new()),
             directory => MODEL_FILES
                 .iter()
                 .map(|name| Ok((format!("file {name}"), setup.digest_file(Path::new(directory).join(name))?)))
@@ -136,21 +153,25 @@ impl TableStage for ModelKind {
         let directory = cx.scratch.join("model");
         fs_err::create_dir_all(&directory)?;
         match params.source.as_str() {
-            "builtin:tiny" => {
-                for (name, bytes) in TINY {
-                    fs_err::write(directory.join(name), bytes)?;
-                }
-            }
+            "builtin:tiny" => write_tiny(&directory)?,
             "new" => make(params, inputs, cx)?.save(&directory).map_err(failed)?,
-            source => {
-                for name in MODEL_FILES {
-                    fs_err::copy(cx.root.join(source).join(name), directory.join(name))?;
+            source => match params.remote() {
+                Some(endpoint) => endpoint.map_err(|error| StageError::input(error.message))?.save(&directory)?,
+                None => {
+                    for name in MODEL_FILES {
+                        fs_err::copy(cx.root.join(source).join(name), directory.join(name))?;
+                    }
+                    Model::load(&directory).map_err(failed)?;
                 }
-                Model::load(&directory).map_err(failed)?;
-            }
+            },
         }
         Ok(Outputs::from([("model", Artifact::Directory(directory))]))
     }
+}
+
+/// Writes the embedded model's files.
+pub(crate) fn write_tiny(directory: &Path) -> std::io::Result<()> {
+    TINY.iter().try_for_each(|(name, bytes)| fs_err::write(directory.join(name), bytes))
 }
 
 const MODEL_FILES: &[&str] = &["config.json", "model.safetensors", "tokenizer.json"];
@@ -179,11 +200,17 @@ fn make(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Model, StageEr
 /// The model at an input port.
 ///
 /// # Errors
-/// The directory does not hold a model that the kernels can run.
+/// The directory does not hold a model that the kernels can run, or it stands for an endpoint.
 pub fn load(inputs: &Inputs, port: &str) -> Result<Model, StageError> {
     let directory = inputs
         .directory(port)
         .ok_or_else(|| StageError::input(format!("no model is connected to the port `{port}`")))?;
+    if let Some(endpoint) = Endpoint::load(directory)? {
+        return Err(StageError::input(format!(
+            "the model at the port `{port}` is the endpoint `{}`, whose weights are not here: only `sample` can use it",
+            endpoint.source()
+        )));
+    }
     Model::load(directory).map_err(failed)
 }
 
