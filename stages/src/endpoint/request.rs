@@ -89,7 +89,7 @@ impl Body {
         let neutral = |value: &Value| value.is_null() || *value == 0 || *value == 0.0 || *value == json!({});
         for name in UNSUPPORTED {
             let value = body.others.get(*name);
-            if value.is_some_and(|value| !neutral(value) && !(*name == "best_of" && *value == 1)) {
+            if value.is_some_and(|value| !(neutral(value) || *name == "best_of" && *value == 1)) {
                 return Err(Refusal::wrong(format!("`{name}` is not supported")));
             }
         }

@@ -219,7 +219,7 @@ impl Handler<'_> {
         drawn: &Drawn,
         completion: &Completion,
         whole: bool,
-    ) -> Result<Option<Vec<(String, Option<f32>)>>, Refusal> {
+    ) -> Result<Option<Vec<Token>>, Refusal> {
         if !body.wants_logprobs() {
             return Ok(None);
         }
@@ -241,6 +241,9 @@ struct Drawn {
     prompt: Vec<u32>,
     completions: Vec<Completion>,
 }
+
+/// A token's text and log-probability.
+type Token = (String, Option<f32>);
 
 fn finish(completion: &Completion) -> &'static str {
     match completion.finish {
