@@ -2,6 +2,7 @@
 
 mod cli;
 mod diagnostics;
+mod endpoint;
 mod golden;
 mod purity;
 mod readme;

@@ -7,6 +7,7 @@ mod app;
 pub mod columns;
 pub mod command;
 pub mod dataset;
+pub mod endpoint;
 pub mod evaluate;
 pub mod filter;
 pub mod metrics;

@@ -1,13 +1,15 @@
 //! Commands that a binary adds to those of every pipeline: a kind's own code, run by hand on a file.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches};
 use serde::Serialize;
 
-use crate::App;
 use crate::args::{Cli, Global};
 use crate::ui::{Ui, helped};
+use crate::{App, interrupt};
 
 /// A command of a binary's own, e.g. `tracetune verify FILE.jsonl`.
 pub struct Tool {
@@ -44,6 +46,11 @@ impl Output<'_> {
     /// Prints the answer as one JSON object.
     pub fn answer_json(&self, value: &impl Serialize) {
         self.ui.answer_json(value);
+    }
+
+    /// A flag that the first Ctrl-C sets, for a tool that goes on until then; the second ends the process at once.
+    pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
+        interrupt::flag(|| {})
     }
 
     /// Prints a line of the story; `-q` leaves it out.

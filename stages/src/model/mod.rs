@@ -11,6 +11,7 @@ use tracetune_engine::stage::{
 };
 use tracetune_kernels::model::{Config, Model, Tokenizer};
 
+use crate::endpoint::{self, Endpoint};
 use crate::train::documents::{self, Documents};
 
 /// The files of the embedded model, made by `pipelines/pretrain-tiny.toml`.
@@ -24,8 +25,12 @@ const TINY: &[(&str, &[u8])] = &[
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// `builtin:tiny`, a directory in the Hugging Face layout, a GGUF file, or `new`.
+    /// `builtin:tiny`, a directory in the Hugging Face layout, a GGUF file, `new`, or `openai:URL#model`: a model behind
+    /// an API that speaks OpenAI's protocol, which only `sample` can use.
     source: String,
+    /// For `openai:URL#model`: how to ask it.
+    #[serde(default)]
+    endpoint: endpoint::Options,
     /// For `new`: the shape of the decoder.
     #[serde(default)]
     shape: Shape,
@@ -73,6 +78,9 @@ impl Default for Shape {
 
 impl tracetune_engine::stage::Params for Params {
     fn validate(&self) -> Result<(), ParamError> {
+        if let Some(parsed) = self.remote() {
+            return parsed.map(|_| ());
+        }
         let shape = &self.shape;
         let wrong = |message: &str, help: &str| {
             Err(ParamError { param: "shape", message: message.to_owned(), help: Some(help.to_owned()) })
@@ -90,8 +98,16 @@ impl tracetune_engine::stage::Params for Params {
     }
 }
 
+impl Params {
+    /// The endpoint, if the source is one.
+    fn remote(&self) -> Option<Result<Endpoint, ParamError>> {
+        Endpoint::parse(&self.source, &self.endpoint)
+    }
+}
+
 /// Brings a model into the pipeline: the embedded one, one from a directory or a GGUF file, or a new one with random
-/// weights and a tokenizer trained on the port `rows`.
+/// weights and a tokenizer trained on the port `rows`; or names one behind an API (`openai:URL#model`): nothing is
+/// asked of it before `sample`, and what it draws there is recorded, not reproducible.
 ///
 /// # Errors
 /// The directory lacks a file, or a file is not what it should be.
@@ -125,6 +141,7 @@ impl TableStage for ModelKind {
             "new" => {
                 params.documents.iter().map(|document| crate::prompt::Template::key_part(document, setup)).collect()
             }
+            _ if params.remote().is_some() => Ok(Vec::new()),
             gguf if gguf.ends_with(".gguf") => Ok(vec![("file gguf".to_owned(), setup.digest_file(gguf)?)]),
             directory => Model::files(&setup.resolve(directory))
                 .map_err(failed)?
@@ -140,22 +157,29 @@ impl TableStage for ModelKind {
         match params.source.as_str() {
             "builtin:tiny" => write_tiny(&directory)?,
             "new" => make(params, inputs, cx)?.save(&directory).map_err(failed)?,
-            source if source.ends_with(".gguf") => {
-                Model::load(&cx.root.join(source)).map_err(failed)?.save(&directory).map_err(failed)?;
-            }
-            source => {
-                let source = cx.root.join(source);
-                for name in Model::files(&source).map_err(failed)? {
-                    fs_err::copy(source.join(&name), directory.join(name))?;
-                }
-                Model::load(&directory).map_err(failed)?;
-            }
+            source => match params.remote() {
+                Some(endpoint) => endpoint.map_err(|error| StageError::input(error.message))?.save(&directory)?,
+                None => bring(&cx.root.join(source), &directory)?,
+            },
         }
         Ok(Outputs::from([("model", Artifact::Directory(directory))]))
     }
 }
 
-fn write_tiny(directory: &Path) -> std::io::Result<()> {
+/// Brings a model from a directory, as its own files, or from a GGUF file.
+fn bring(source: &Path, directory: &Path) -> Result<(), StageError> {
+    if source.extension().is_some_and(|extension| extension == "gguf") {
+        return Model::load(source).map_err(failed)?.save(directory).map_err(failed);
+    }
+    for name in Model::files(source).map_err(failed)? {
+        fs_err::copy(source.join(&name), directory.join(name))?;
+    }
+    Model::load(directory).map_err(failed)?;
+    Ok(())
+}
+
+/// Writes the embedded model's files.
+pub(crate) fn write_tiny(directory: &Path) -> std::io::Result<()> {
     TINY.iter().try_for_each(|(name, bytes)| fs_err::write(directory.join(name), bytes))
 }
 
@@ -196,11 +220,17 @@ fn make(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Model, StageEr
 /// The model at an input port.
 ///
 /// # Errors
-/// The directory does not hold a model that the kernels can run.
+/// The directory does not hold a model that the kernels can run, or it stands for an endpoint.
 pub fn load(inputs: &Inputs, port: &str) -> Result<Model, StageError> {
     let directory = inputs
         .directory(port)
         .ok_or_else(|| StageError::input(format!("no model is connected to the port `{port}`")))?;
+    if let Some(endpoint) = Endpoint::load(directory)? {
+        return Err(StageError::input(format!(
+            "the model at the port `{port}` is the endpoint `{}`, whose weights are not here: only `sample` can use it",
+            endpoint.source()
+        )));
+    }
     Model::load(directory).map_err(failed)
 }
 

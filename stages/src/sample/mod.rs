@@ -1,6 +1,7 @@
 //! Kind `sample`: a model draws repairs.
 
 mod params;
+mod remote;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,6 +14,8 @@ use tracetune_kernels::model::Model;
 
 pub use params::Params;
 
+use crate::endpoint::Endpoint;
+use crate::endpoint::client::{Answer, Client};
 use crate::model::failed;
 use crate::prompt::{self, Settings, Template, View};
 
@@ -47,11 +50,11 @@ record! {
         pub rationale: String,
         /// The whole repaired program; empty if the completion holds none.
         pub fix: String,
-        /// `stop`, `length` or `prompt_too_long`.
+        /// `stop`, `length`, `prompt_too_long`, or an endpoint's own word, e.g. `content_filter`.
         pub finish: String,
         /// Tokens in the completion.
         pub tokens: i32,
-        /// Sum of the tokens' log-probabilities (natural log).
+        /// Sum of the tokens' log-probabilities (natural log); NaN if an endpoint gave none.
         pub logprob: f32,
     }
     /// A solved example.
@@ -111,11 +114,25 @@ impl ExemplarRow {
 ///
 /// A prompt that leaves no room for `max_tokens` in the model's context gives rows with an empty completion and
 /// `finish = "prompt_too_long"`.
+///
+/// From a model that is an endpoint (`source = "openai:URL#model"`) each draw is one request, with a seed of its own
+/// made from its row's key: more draws ask only for the new ones. Its rows are recorded under their keys like all
+/// others, but they are not reproducible: the endpoint may answer otherwise another time.
+///
+/// # Errors
+/// The endpoint can't be reached or is busy, after some tries with growing pauses, or as long as its `retry-after` and
+/// `x-ratelimit-*` headers ask; it refuses a request; the environment variable with its key is not set.
 pub struct Sample;
 
-/// A loaded model with its template.
+/// What draws.
+enum Source {
+    Local(Box<Model>),
+    Remote(Box<Client>),
+}
+
+/// What draws, with its template.
 pub struct Session {
-    model: Model,
+    source: Source,
     template: Template,
     settings: Settings,
     sampling: Sampling,
@@ -147,7 +164,7 @@ impl RowStage for Sample {
         greedy.into_iter().chain(0..params.n as i32).collect()
     }
 
-    const PART_PARAMS: &'static [&'static str] = &["n", "greedy"];
+    const PART_PARAMS: &'static [&'static str] = &["n", "greedy", "concurrency", "timeout_s"];
 
     fn segment_items(params: &Params) -> usize {
         // 64 prompts at a time: enough for full batches, and no more lost by a kill than a few seconds' work.
@@ -159,10 +176,13 @@ impl RowStage for Sample {
     }
 
     fn open(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Session, StageError> {
-        let model = crate::model::load(inputs, "model")?;
+        let source = match inputs.directory("model").map(Endpoint::load).transpose()?.flatten() {
+            Some(endpoint) => Source::Remote(Box::new(remote::open(endpoint, params, cx)?)),
+            None => Source::Local(Box::new(crate::model::load(inputs, "model")?)),
+        };
         let exemplars = inputs.table("exemplars").map(|rows| exemplars(rows, params)).transpose()?;
         Ok(Session {
-            model,
+            source,
             template: Template::load(&params.prompt, &cx.root)?,
             settings: Settings {
                 rationale: params.rationale,
@@ -187,59 +207,76 @@ impl RowStage for Sample {
         cx: &Context,
     ) -> Result<Vec<Vec<CandidateRow>>, StageError> {
         let groups: Vec<&[Item<PromptRow>]> = items.chunk_by(|a, b| a.row == b.row).collect();
-        let mut prompts = Vec::with_capacity(groups.len());
-        let mut requests = Vec::with_capacity(groups.len());
-        for group in &groups {
-            let prompt = session.template.render(&group[0].row.view(params.trace), &session.settings, 0)?;
-            let tokens = session.model.tokenizer.encode(&prompt).map_err(failed)?;
-            let fits = tokens.len() + params.max_tokens <= session.model.config.max_position_embeddings;
-            let draw = |item: &Item<PromptRow>| Draw { seed: item.key.seed(), greedy: item.part == GREEDY };
-            requests.push(fits.then(|| Request { prompt: tokens, draws: group.iter().map(draw).collect() }));
-            prompts.push(prompt);
-        }
-        let completions = generate(session, requests, items.len(), cx)?;
-
-        let mut rows = Vec::with_capacity(items.len());
-        for ((group, prompt), completions) in groups.iter().zip(prompts).zip(completions) {
-            let mut completions = completions.into_iter();
-            for item in *group {
-                rows.push(vec![candidate(params, item, prompt.clone(), completions.next())]);
+        let render = |group: &&[Item<PromptRow>]| {
+            session.template.render(&group[0].row.view(params.trace), &session.settings, 0)
+        };
+        let prompts = groups.iter().map(render).collect::<Result<Vec<_>, _>>()?;
+        let answers = match &session.source {
+            Source::Local(model) => generate(model, &session.sampling, &prompts, &groups, cx)?,
+            Source::Remote(client) => {
+                let asked = groups
+                    .iter()
+                    .zip(&prompts)
+                    .flat_map(|(group, prompt)| group.iter().map(|item| (prompt.as_str(), draw(item))));
+                remote::ask(client, &session.sampling, &asked.collect::<Vec<_>>(), params.concurrency, cx)?
             }
-        }
-        Ok(rows)
+        };
+        let prompts = groups.iter().zip(&prompts).flat_map(|(group, prompt)| std::iter::repeat_n(prompt, group.len()));
+        let rows = items.iter().zip(prompts).zip(answers);
+        Ok(rows.map(|((item, prompt), answer)| vec![candidate(params, item, prompt.clone(), answer)]).collect())
     }
 }
 
-/// Decodes the requests there are, and gives no completions for the others; progress counts draws of `total`.
+fn draw(item: &Item<PromptRow>) -> Draw {
+    Draw { seed: item.key.seed(), greedy: item.part == GREEDY }
+}
+
+/// Draws for each item of each group, after its prompt; none if that leaves no room.
 fn generate(
-    session: &Session,
-    requests: Vec<Option<Request>>,
-    total: usize,
+    model: &Model,
+    sampling: &Sampling,
+    prompts: &[String],
+    groups: &[&[Item<PromptRow>]],
     cx: &Context,
-) -> Result<Vec<Vec<Completion>>, StageError> {
-    let asked: Vec<bool> = requests.iter().map(Option::is_some).collect();
-    let requests: Vec<Request> = requests.into_iter().flatten().collect();
+) -> Result<Vec<Option<Answer>>, StageError> {
+    let mut asked = Vec::with_capacity(groups.len());
+    let mut requests = Vec::with_capacity(groups.len());
+    for (prompt, group) in prompts.iter().zip(groups) {
+        let prompt = model.tokenizer.encode(prompt).map_err(failed)?;
+        let fits = prompt.len() + sampling.max_tokens <= model.config.max_position_embeddings;
+        asked.push(fits);
+        requests.extend(fits.then(|| Request { prompt, draws: group.iter().map(draw).collect() }));
+    }
+    let total = groups.iter().map(|group| group.len() as u64).sum();
     let done = AtomicUsize::new(0);
     let finished = |_: usize, completions: &[Completion]| {
         let before = done.fetch_add(completions.len(), Ordering::Relaxed);
-        cx.progress((before + completions.len()) as u64, total as u64, "");
+        cx.progress((before + completions.len()) as u64, total, "");
     };
     let cancelled = || cx.cancelled();
-    let drawn = decode::generate(&session.model, &requests, &session.sampling, cx.threads, &cancelled, &finished)
-        .map_err(failed)?;
-    let mut drawn = drawn.into_iter();
-    Ok(asked.into_iter().map(|asked| if asked { drawn.next().unwrap_or_default() } else { Vec::new() }).collect())
+    let drawn = decode::generate(model, &requests, sampling, cx.threads, &cancelled, &finished).map_err(failed)?;
+    let mut drawn = drawn.into_iter().flatten();
+    let each = groups.iter().zip(asked).flat_map(|(group, fits)| std::iter::repeat_n(fits, group.len()));
+    Ok(each.map(|fits| if fits { drawn.next().map(answer) } else { None }).collect())
 }
 
-/// The output row of a draw; without a completion the prompt was too long.
-fn candidate(params: &Params, item: &Item<PromptRow>, prompt: String, completion: Option<Completion>) -> CandidateRow {
-    let finish = match completion.as_ref().map(|completion| completion.finish) {
-        Some(Finish::Stop) => "stop",
-        Some(Finish::Length) => "length",
-        None => "prompt_too_long",
+fn answer(completion: Completion) -> Answer {
+    let finish = match completion.finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
     };
-    let (text, tokens, logprob) =
-        completion.map_or_else(Default::default, |c| (c.text, c.tokens.len() as i32, c.logprob));
+    Answer {
+        text: completion.text,
+        finish: finish.to_owned(),
+        tokens: completion.tokens.len() as i32,
+        logprob: completion.logprob,
+    }
+}
+
+/// The output row of a draw; without an answer the prompt was too long.
+fn candidate(params: &Params, item: &Item<PromptRow>, prompt: String, answer: Option<Answer>) -> CandidateRow {
+    let too_long = || Answer { text: String::new(), finish: "prompt_too_long".to_owned(), tokens: 0, logprob: 0.0 };
+    let Answer { text, finish, tokens, logprob } = answer.unwrap_or_else(too_long);
     let answer = prompt::parse(&text, &item.row.buggy, params.fix_format, params.rationale);
     CandidateRow {
         sample: item.part,
@@ -247,7 +284,7 @@ fn candidate(params: &Params, item: &Item<PromptRow>, prompt: String, completion
         completion: text,
         rationale: answer.rationale,
         fix: answer.fix,
-        finish: finish.to_owned(),
+        finish,
         tokens,
         logprob,
     }

@@ -40,6 +40,12 @@ pub struct Params {
     pub shots: usize,
     /// Seed of the draws; the pipeline's unless given.
     pub seed: u64,
+    /// Requests at once, if the model is an endpoint.
+    #[schemars(range(min = 1, max = 1024))]
+    pub concurrency: usize,
+    /// Longest wait for one answer of an endpoint, in seconds.
+    #[schemars(range(min = 1))]
+    pub timeout_s: u64,
 }
 
 impl Default for Params {
@@ -58,6 +64,8 @@ impl Default for Params {
             fix_format: FixFormat::Edit,
             shots: 0,
             seed: 0,
+            concurrency: 8,
+            timeout_s: 300,
         }
     }
 }
@@ -75,6 +83,12 @@ impl tracetune_engine::stage::Params for Params {
         }
         if self.n == 0 && !self.greedy {
             return wrong("n", "draws nothing", "write `n = 16`, or `greedy = true`");
+        }
+        if self.concurrency == 0 || self.concurrency > 1024 {
+            return wrong("concurrency", "must be from 1 to 1024", "8 is kind to most servers");
+        }
+        if self.timeout_s == 0 {
+            return wrong("timeout_s", "must be at least 1", "300 lets a slow model finish");
         }
         if self.max_tokens == 0 {
             return wrong("max_tokens", "must be at least 1", "64 is enough for a short rationale and an edit");

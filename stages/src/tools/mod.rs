@@ -2,6 +2,7 @@
 
 mod generate;
 mod score;
+mod serve_model;
 mod trace;
 mod verify;
 
@@ -14,5 +15,6 @@ pub(crate) fn all() -> Vec<Tool> {
         Tool::new("verify", verify::verify),
         Tool::new("generate", generate::generate),
         Tool::new("score", score::score),
+        serve_model::tool(),
     ]
 }
