@@ -13,6 +13,7 @@ pub mod registry;
 pub mod runs;
 pub mod schedule;
 pub mod stage;
+pub mod statistics;
 pub mod table;
 
 pub use arrow;

@@ -1,8 +1,9 @@
 //! Metric rows, pass@k and the bootstrap: what evaluate, filter and train report.
 
-pub use tracetune_engine::runs::{MetricRow, OutcomeRow};
+use std::collections::BTreeMap;
 
-use crate::prompt::splitmix64;
+pub use tracetune_engine::runs::{MetricRow, OutcomeRow};
+use tracetune_engine::statistics::{Cluster, Estimate, bootstrap_interval};
 
 /// A count or another figure without an interval.
 pub fn plain(split: &str, metric: &str, value: f64, n: usize) -> MetricRow {
@@ -33,48 +34,18 @@ pub fn pass_at_k(samples: usize, passes: usize, k: usize) -> Option<f64> {
     Some(1.0 - all_fail)
 }
 
-/// A mean over tasks with its 95 % percentile-bootstrap interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
-    /// The mean over tasks.
-    pub mean: f64,
-    /// 2.5 % quantile of the resampled means.
-    pub low: f64,
-    /// 97.5 % quantile.
-    pub high: f64,
-}
-
-/// The mean of `values` with an interval from `resamples` bootstrap draws of whole clusters (Field and Welsh 2007,
-/// doi:10.1111/j.1467-9868.2007.00593.x): tasks of one problem are not independent. `clusters[i]` is the cluster of
-/// `values[i]`. `None` for no values.
+/// The mean of `values` with an interval from `resamples` bootstrap draws of whole clusters: tasks of one problem are not
+/// independent. `clusters[i]` is the cluster of `values[i]`. `None` for no values.
 pub fn clustered_bootstrap(values: &[f64], clusters: &[&str], resamples: usize, seed: u64) -> Option<Estimate> {
-    if values.is_empty() {
-        return None;
-    }
-    let mut sums: std::collections::BTreeMap<&str, (f64, f64)> = std::collections::BTreeMap::new();
+    let mut sums: BTreeMap<&str, Cluster> = BTreeMap::new();
     for (value, cluster) in values.iter().zip(clusters) {
         let sum = sums.entry(cluster).or_default();
-        sum.0 += value;
-        sum.1 += 1.0;
+        sum.sum += value;
+        sum.size += 1.0;
     }
-    let sums: Vec<(f64, f64)> = sums.into_values().collect();
-    let mut state = splitmix64(seed);
-    let mut means: Vec<f64> = (0..resamples)
-        .map(|_| {
-            let (mut total, mut count) = (0.0, 0.0);
-            for _ in 0..sums.len() {
-                state = splitmix64(state);
-                let (sum, size) = sums[(((state >> 32) * sums.len() as u64) >> 32) as usize];
-                total += sum;
-                count += size;
-            }
-            total / count
-        })
-        .collect();
-    means.sort_by(f64::total_cmp);
-    let quantile = |q: f64| means.get((q * (means.len() - 1) as f64).round() as usize).copied();
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    Some(Estimate { mean, low: quantile(0.025).unwrap_or(mean), high: quantile(0.975).unwrap_or(mean) })
+    let sums: Vec<Cluster> = sums.into_values().collect();
+    let (low, high) = bootstrap_interval(&sums, resamples, seed)?;
+    Some(Estimate { value: values.iter().sum::<f64>() / values.len() as f64, low, high })
 }
 
 #[cfg(test)]
@@ -99,38 +70,5 @@ mod tests {
             }
         }
         assert_eq!(pass_at_k(4, 1, 5), None);
-    }
-
-    #[test]
-    fn the_interval_covers_the_mean_at_its_rate() {
-        // 300 experiments of 60 coin flips at 0.3: the 95 % interval should hold 0.3 about 95 % of the time.
-        let mut state = 5;
-        let mut covered = 0;
-        for experiment in 0..300 {
-            let names: Vec<String> = (0..60).map(|i| i.to_string()).collect();
-            let clusters: Vec<&str> = names.iter().map(String::as_str).collect();
-            let values: Vec<f64> = (0..60)
-                .map(|_| {
-                    state = splitmix64(state);
-                    f64::from((state >> 11) as f64 / (1u64 << 53) as f64 <= 0.3)
-                })
-                .collect();
-            let estimate = clustered_bootstrap(&values, &clusters, 400, experiment).unwrap();
-            covered += usize::from(estimate.low <= 0.3 && 0.3 <= estimate.high);
-        }
-        assert!((270..=297).contains(&covered), "{covered} of 300");
-    }
-
-    #[test]
-    fn clustering_widens_the_interval() {
-        let values: Vec<f64> = (0..200).map(|i| f64::from(i % 20 < 6)).collect();
-        let problems: Vec<String> = (0..200).map(|i| (i % 20).to_string()).collect();
-        let tasks: Vec<String> = (0..200).map(|i| i.to_string()).collect();
-        let width = |names: &[String]| {
-            let clusters: Vec<&str> = names.iter().map(String::as_str).collect();
-            let estimate = clustered_bootstrap(&values, &clusters, 1000, 1).unwrap();
-            estimate.high - estimate.low
-        };
-        assert!(width(&problems) > 2.0 * width(&tasks));
     }
 }

@@ -116,7 +116,7 @@ fn metrics(rows: &[PlacedRow], texts: &[String], means: &[(&str, Vec<f64>)]) -> 
             clustered_bootstrap(values, &problems, RESAMPLES, 1).map(|mean| MetricRow {
                 ci_low: Some(mean.low),
                 ci_high: Some(mean.high),
-                ..plain(split, metric, mean.mean, here.len())
+                ..plain(split, metric, mean.value, here.len())
             })
         };
         metrics.push(plain(split, "rows", here.len() as f64, here.len()));

@@ -195,7 +195,7 @@ class Bench:
             walls.append(f"{row['wall_s']:.2f}")
             answer = subprocess.run([self.tracetune, "show", "latest", "--json"], cwd=project, capture_output=True, text=True, check=True)
             nodes = json.loads(answer.stdout)["run"]["nodes"]
-            computed.append(next(node["rows_computed"] for node in nodes if node["id"] == "copy"))
+            computed.append(next(node.get("rows_computed", 0) for node in nodes if node["id"] == "copy"))
         print(f"| tracetune | {', '.join(map(str, computed))} | {', '.join(walls)} |")
         for engine, program in self.engines:
             if engine.name not in ("dvc", "snakemake", "doit"):

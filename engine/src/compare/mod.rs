@@ -9,12 +9,13 @@ use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use statistics::{Estimate, Tally};
+pub use statistics::Tally;
 use statistics::{holm, mcnemar, paired_difference, pairs};
 
 use crate::cache::{ActionRecord, CacheError, PartGroup, Store};
 use crate::pipeline::MAIN;
 use crate::runs::{self, MetricLine, MetricRow, OutcomeLine, Run, RunNode, RunsError};
+use crate::statistics::Estimate;
 use crate::table::{Record, TableError};
 
 /// A run's variant at a round.

@@ -278,7 +278,7 @@ fn row(
         split: split.to_owned(),
         metric: params.named(metric),
         k: k.map(|k| k as i32),
-        value: estimate.mean,
+        value: estimate.value,
         ci_low: Some(estimate.low),
         ci_high: Some(estimate.high),
         n: values.len() as i64,
