@@ -172,11 +172,12 @@ impl Store {
         record.outputs.iter().find(|(_, output)| is_lost(output)).map(|(name, _)| name.as_str())
     }
 
-    /// Writes a record; its objects must be there.
+    /// Writes a record, once its objects are on the disk; they must be there.
     ///
     /// # Errors
     /// The store can't be written.
     pub fn put_action(&self, record: &ActionRecord) -> Result<(), CacheError> {
+        super::clear::named_by(record).iter().try_for_each(|digest| self.sync_object(digest))?;
         write_json(self, Destination::Record(self.action_path(&record.key)), record)
     }
 

@@ -12,8 +12,8 @@ use super::{CacheError, Digest, Lock, Store};
 
 /// Where a written file goes.
 pub(crate) enum Destination {
-    /// `objects/`, by the digest of its bytes. Its name is not synced: that follows with the record that needs it, and a
-    /// record whose object a power cut took away counts as none.
+    /// `objects/`, by the digest of its bytes. Not synced: a record that names it is written after
+    /// [`Store::sync_object`].
     Object,
     /// A record, at a path of the store.
     Record(PathBuf),
@@ -43,21 +43,21 @@ impl Store {
         // What went wrong with the file itself says more than what `fill` made of it.
         let (digest, bytes) = writer.finish().map_err(CacheError::io("write", staged.path()))?;
         filled?;
-        let (path, mode, bytes_synced, name_synced) = match destination {
-            Destination::Object => (self.object_path(&digest), 0o444, true, false),
-            Destination::Record(path) => (path, 0o644, true, true),
-            Destination::Pointer(path) | Destination::Telemetry(path) => (path, 0o644, false, false),
+        let (path, mode, synced) = match destination {
+            Destination::Object => (self.object_path(&digest), 0o444, false),
+            Destination::Record(path) => (path, 0o644, true),
+            Destination::Pointer(path) | Destination::Telemetry(path) => (path, 0o644, false),
         };
         staged
             .as_file()
             .set_permissions(Permissions::from_mode(mode))
-            .and_then(|()| if bytes_synced { staged.as_file().sync_all() } else { Ok(()) })
+            .and_then(|()| if synced { staged.as_file().sync_all() } else { Ok(()) })
             .map_err(CacheError::io("write", staged.path()))?;
         let folder = path.parent().expect("files of the store lie in a folder of the store");
         let is_new = !folder.is_dir();
         make_folder(folder)?;
         staged.persist(&path).map_err(|error| CacheError::io("write", &path)(error.error))?;
-        if name_synced {
+        if synced {
             sync_folder(folder)?;
             folder.parent().filter(|_| is_new).map_or(Ok(()), sync_folder)?;
         }

@@ -1,5 +1,6 @@
 //! Objects: immutable files named by the blake3 of their bytes.
 
+use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -50,6 +51,13 @@ impl Store {
         let fill =
             |writer: &mut (dyn Write + Send)| writer.write_all(bytes).map_err(CacheError::io("write in", &self.root));
         self.commit(Destination::Object, fill).map(|(digest, _)| digest)
+    }
+
+    /// Waits until an object's bytes are on the disk. Its name follows with the record that needs it, and a record whose
+    /// object a power cut took away counts as none.
+    pub(super) fn sync_object(&self, digest: &Digest) -> Result<(), CacheError> {
+        let path = self.object_path(digest);
+        File::open(&path).and_then(|object| object.sync_all()).map_err(CacheError::io("sync", path))
     }
 
     /// Reads a table.

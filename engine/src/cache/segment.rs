@@ -174,6 +174,7 @@ impl Store {
         let output = self.put_table(&table)?;
         let segment = Segment { digest: output.digest, bytes: output.bytes, items: keys.len() as u64 };
         let record = serde_json::to_vec(&segment).expect("a record is plain data");
+        self.sync_object(&segment.digest)?;
         self.write_file(Destination::Record(self.segment_path(signature, &segment.digest)), &record)?;
         let spread_keys = spread(keys, counts);
         let count_column = table.column_by_name("_count").expect("it was put there").as_primitive::<Int32Type>();

@@ -19,6 +19,9 @@ use crate::stage::{Reporter, StageError};
 /// How often a node's lost outputs are computed again before the run gives up on them.
 const MOST_RECOVERIES: u32 = 3;
 
+/// Nodes whose records wait for the disk at the most, before no further stage is started.
+const MOST_UNSAVED: usize = 32;
+
 /// A stage's stack: what deep recursion in a parser may need.
 const STACK_BYTES: usize = 16 << 20;
 
@@ -40,6 +43,7 @@ pub(super) fn run(
         nodes: vec![NodeLog::default(); pipeline.nodes.len()],
         prepared: pipeline.nodes.iter().map(|_| None).collect(),
         recoveries: vec![0; pipeline.nodes.len()],
+        unsaved: 0,
         cancel,
         sender,
     };
@@ -52,12 +56,13 @@ pub(super) fn run(
     let run_id = executor.log.id().to_owned();
     let mut interrupted = false;
     thread::scope(|scope| {
-        while !state.is_over() {
+        while !state.is_over() || executor.unsaved > 0 {
             if !interrupted && executor.cancel.load(Ordering::Relaxed) {
                 interrupted = true;
                 state.tell(Happening::Interrupt);
             }
-            let decisions = state.decide();
+            let is_behind = executor.unsaved >= MOST_UNSAVED;
+            let decisions = if is_behind { Vec::new() } else { state.decide() };
             let idle = decisions.is_empty();
             for decision in decisions {
                 match decision {
@@ -72,13 +77,14 @@ pub(super) fn run(
             if !idle {
                 continue;
             }
-            assert!(state.is_over() || state.is_waiting(), "the scheduler has nothing to wait for");
+            assert!(executor.unsaved > 0 || state.is_over() || state.is_waiting(), "there is nothing to wait for");
             match receiver.recv_timeout(Duration::from_millis(50)) {
                 Ok(Message::Event(event)) => executor.tell(event),
                 Ok(Message::Ended(node, result)) => {
                     let happening = executor.ended(node, result.map(|computed| *computed));
                     state.tell(happening);
                 }
+                Ok(Message::Saved(node, result)) => executor.saved(node, result),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the executor holds a sender"),
             }
@@ -93,6 +99,8 @@ const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_
 enum Message {
     Event(Event),
     Ended(NodeIndex, Result<Box<Computed>, JobError>),
+    /// The record of a node that has ended is written.
+    Saved(NodeIndex, Result<(), CacheError>),
 }
 
 struct Executor<'a> {
@@ -105,6 +113,8 @@ struct Executor<'a> {
     /// What a lookup found out about a node that is not in the cache.
     prepared: Vec<Option<Prepared>>,
     recoveries: Vec<u32>,
+    /// Nodes that are done and whose records are being written.
+    unsaved: usize,
     cancel: Arc<AtomicBool>,
     sender: Sender<Message>,
 }
@@ -193,7 +203,7 @@ impl<'a> Executor<'a> {
             cancel: Arc::clone(&self.cancel),
             reporter: Arc::new(NoteKeeper { reporter: Box::new(reporter), notes: Mutex::default() }),
         };
-        let sender = self.sender.clone();
+        let (sender, store) = (self.sender.clone(), self.store);
         let cancel = Arc::clone(&self.cancel);
         let work = move || {
             let mut pauses = RETRY_PAUSES.iter();
@@ -202,7 +212,7 @@ impl<'a> Executor<'a> {
                 let (Err(JobError::Stage(StageError::Transient { message, .. })), Some(pause)) =
                     (&result, pauses.next())
                 else {
-                    break result.map(Box::new);
+                    break result;
                 };
                 let (node, error) = (job.node.id.clone(), message.clone());
                 let retry = Event::StageRetry { node, error, pause_s: pause.as_secs_f64() };
@@ -212,8 +222,16 @@ impl<'a> Executor<'a> {
                     thread::sleep(Duration::from_millis(20));
                 }
             };
-            // The executor waits for this message; it is gone only if it panicked.
-            let _ = sender.send(Message::Ended(node, result));
+            // The executor waits for these messages; it is gone only if it panicked.
+            match result {
+                Ok((computed, unsaved)) => {
+                    let record = unsaved.map(|unsaved| (unsaved, computed.record.clone()));
+                    let _ = sender.send(Message::Ended(node, Ok(Box::new(computed))));
+                    let saved = record.map_or(Ok(()), |(unsaved, record)| unsaved.save(&record, store));
+                    let _ = sender.send(Message::Saved(node, saved));
+                }
+                Err(error) => _ = sender.send(Message::Ended(node, Err(error))),
+            }
         };
         let spawned =
             thread::Builder::new().name(described.id.clone()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
@@ -226,6 +244,7 @@ impl<'a> Executor<'a> {
     fn ended(&mut self, node: NodeIndex, result: Result<Computed, JobError>) -> Happening {
         match result {
             Ok(computed) => {
+                self.unsaved += 1;
                 let status = if computed.was_cached { StageStatus::Cached } else { StageStatus::Computed };
                 self.nodes[node].cost = computed.cost;
                 let units = (computed.rows_cached, computed.rows_computed);
@@ -247,6 +266,13 @@ impl<'a> Executor<'a> {
                 Happening::InputLost(node, from)
             }
             Err(error) => self.failed(node, error.to_string(), error.help()),
+        }
+    }
+
+    fn saved(&mut self, node: NodeIndex, result: Result<(), CacheError>) {
+        self.unsaved -= 1;
+        if let Err(error) = result {
+            self.failed(node, error.to_string(), None);
         }
     }
 

@@ -1,18 +1,21 @@
 //! Computes one node: takes its lock, reads its inputs, runs the stage, stores what it gave.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use tempfile::TempDir;
 
 use super::rows::Rows;
 use super::telemetry::Meter;
 use crate::cache::{
-    ActionKey, ActionRecord, CacheError, Cost, Digest, KeyPart, OutputRecord, OutputType, Provenance, Signature, Store,
+    ActionKey, ActionRecord, CacheError, Cost, Digest, KeyPart, Lock, OutputRecord, OutputType, Provenance, Signature,
+    Store,
 };
 use crate::pipeline::{BadRows, Node, NodeIndex};
 use crate::registry::{ROWS_OUTPUT, Stage, TableWork, Work};
@@ -46,6 +49,24 @@ pub(super) struct Computed {
     pub rows_cached: u64,
     pub rows_computed: u64,
     pub cost: Cost,
+}
+
+/// What stays with a job until its record is written: other runs wait for it, and its folders are still there.
+pub(super) struct Unsaved {
+    _lock: Lock,
+    _scratch: TempDir,
+    checkpoint: PathBuf,
+}
+
+impl Unsaved {
+    /// Writes the record, which may wait for the disk; the stages that need the outputs need not.
+    pub(super) fn save(self, record: &ActionRecord, store: &Store) -> Result<(), CacheError> {
+        store.put_action(record)?;
+        match std::fs::remove_dir_all(&self.checkpoint) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(CacheError::io("remove", &self.checkpoint)(error)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Why a job gave nothing.
@@ -91,17 +112,17 @@ pub(super) fn output_error(kind: &str, what: &str) -> JobError {
 }
 
 impl Job<'_> {
-    /// Computes the node, unless another run did so in the meantime.
-    pub(super) fn run(&self) -> Result<Computed, JobError> {
+    /// Computes the node, unless another run did so in the meantime. What was computed is still to be saved.
+    pub(super) fn run(&self) -> Result<(Computed, Option<Unsaved>), JobError> {
         let meter = Meter::start();
         let cancel = Arc::clone(&self.cancel);
         let cancelled = move || cancel.load(std::sync::atomic::Ordering::Relaxed);
         let waiting = || self.reporter.pass_on("waiting for another run that computes the same");
-        let _lock = self.store.lock_action(&self.key, &cancelled, waiting)?;
+        let lock = self.store.lock_action(&self.key, &cancelled, waiting)?;
         if let Some(record) = self.store.action(&self.key)? {
             let cost = meter.read();
             let rows_cached = record.items.unwrap_or_default();
-            return Ok(Computed { record, was_cached: true, rows_cached, rows_computed: 0, cost });
+            return Ok((Computed { record, was_cached: true, rows_cached, rows_computed: 0, cost }, None));
         }
         let stage = self.node.stage_kind.as_ref();
         let inputs = self.load_inputs(stage.work())?;
@@ -157,12 +178,9 @@ impl Job<'_> {
                 tracetune: env!("CARGO_PKG_VERSION").to_owned(),
             },
         };
-        self.store.put_action(&record)?;
-        if checkpoint.exists() {
-            std::fs::remove_dir_all(&checkpoint).map_err(CacheError::io("remove", &checkpoint))?;
-        }
         let rows_cached = items.unwrap_or_default() - rows_computed;
-        Ok(Computed { record, was_cached: false, rows_cached, rows_computed, cost })
+        let computed = Computed { record, was_cached: false, rows_cached, rows_computed, cost };
+        Ok((computed, Some(Unsaved { _lock: lock, _scratch: scratch, checkpoint })))
     }
 
     /// What the ports hold, but for the rows of a row stage, which are read piece by piece.

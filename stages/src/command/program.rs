@@ -1,12 +1,19 @@
 //! Starts the user's program, waits for it, and reads what it left.
 
+use std::ffi::OsStr;
 use std::fs::File;
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
+#[cfg(target_os = "linux")]
+use rustix::process::{PidfdFlags, pidfd_open};
 use tracetune_engine::stage::{Artifact, Context, Inputs, StageError};
 use tracetune_engine::table::{TableFile, table_to_bytes};
 
@@ -18,9 +25,10 @@ const TEMPORARY_FAILURE: i32 = 75;
 /// Runs the program with `folder` for its files; gives the path of the Parquet file that it wrote.
 pub(super) fn run(params: &Params, inputs: &Inputs, folder: &Path, cx: &Context) -> Result<PathBuf, StageError> {
     let out = folder.join("out.parquet");
-    let mut command = Command::new(&params.run[0]);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut command = Command::new(found_in(&path, &params.run[0]));
     command.args(&params.run[1..]).current_dir(&cx.root).env_clear().envs(&params.env);
-    command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("TRACETUNE_OUT", &out);
+    command.env("PATH", &path).env("TRACETUNE_OUT", &out);
     for (port, artifact) in &inputs.0 {
         let name = format!("TRACETUNE_IN_{}", port.to_uppercase().replace('-', "_"));
         command.env(name, path_of(port, artifact, folder)?);
@@ -51,6 +59,18 @@ pub(super) fn run(params: &Params, inputs: &Inputs, folder: &Path, cx: &Context)
     }
 }
 
+/// The program's path, as the system would find it. Given a path, Rust starts it without a copy of this process, whose
+/// threads would all have to wait for that.
+fn found_in(path: &OsStr, program: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let is_program = |path: &PathBuf| {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    let mut candidates = std::env::split_paths(path).map(|folder| folder.join(program));
+    let found = if program.contains('/') { None } else { candidates.find(is_program) };
+    found.unwrap_or_else(|| program.into())
+}
+
 /// Where the program finds an input.
 fn path_of(port: &str, artifact: &Artifact, folder: &Path) -> Result<PathBuf, StageError> {
     let path = folder.join(format!("in-{port}.parquet"));
@@ -71,8 +91,7 @@ fn path_of(port: &str, artifact: &Artifact, folder: &Path) -> Result<PathBuf, St
 fn wait(mut child: Child, cx: &Context) -> Result<ExitStatus, StageError> {
     let group = Pid::from_raw(child.id() as i32);
     let end_group = || group.map(|group| kill_process_group(group, Signal::KILL));
-    // Short programs are not kept waiting, long ones are not asked all the time.
-    let mut pause = Duration::from_micros(200);
+    let mut patience = Patience::of(&child);
     loop {
         if let Some(status) = child.try_wait()? {
             end_group();
@@ -83,8 +102,44 @@ fn wait(mut child: Child, cx: &Context) -> Result<ExitStatus, StageError> {
             child.wait()?;
             return Err(StageError::Cancelled);
         }
-        std::thread::sleep(pause);
-        pause = (pause * 3 / 2).min(Duration::from_millis(20));
+        patience.wait();
+    }
+}
+
+/// How to wait for a child a little, so that an interrupt is noticed as well as its end.
+enum Patience {
+    /// Until the system says that it has ended.
+    #[cfg(target_os = "linux")]
+    Told(OwnedFd),
+    /// So long: short programs are not kept waiting, long ones are not asked all the time.
+    Asking(Duration),
+}
+
+impl Patience {
+    const LONGEST: Duration = Duration::from_millis(20);
+
+    fn of(child: &Child) -> Self {
+        #[cfg(target_os = "linux")]
+        if let Some(pid) = Pid::from_raw(child.id() as i32)
+            && let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty())
+        {
+            return Self::Told(descriptor);
+        }
+        Self::Asking(Duration::from_micros(200))
+    }
+
+    fn wait(&mut self) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Told(descriptor) => {
+                let longest = Timespec { tv_sec: 0, tv_nsec: Self::LONGEST.subsec_nanos().into() };
+                let _ = poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&longest));
+            }
+            Self::Asking(pause) => {
+                std::thread::sleep(*pause);
+                *pause = (*pause * 3 / 2).min(Self::LONGEST);
+            }
+        }
     }
 }
 
