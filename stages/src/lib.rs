@@ -42,6 +42,7 @@ pub fn registry() -> Registry {
         .row::<trace::Trace>()
         .table::<model::ModelKind>()
         .row::<sample::Sample>()
+        .row::<sample::Resample>()
         .row::<verify::Verify>()
         .table::<filter::Filter>()
         .table::<train::Train>()

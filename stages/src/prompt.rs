@@ -281,12 +281,26 @@ fn apply_edit(buggy: &str, edit: &str) -> Option<String> {
 
 /// The completion that a demonstration stands for.
 pub fn demonstration(rationale: &str, fix: &str, format: FixFormat, with_rationale: bool) -> String {
-    let language = if format == FixFormat::Diff { "diff" } else { "python" };
-    match (format, with_rationale) {
-        (FixFormat::Edit, true) => format!(" {rationale}\nfix: {fix}"),
-        (FixFormat::Edit, false) => format!(" {fix}"),
-        (_, true) => format!("{rationale}\n```{language}\n{fix}```"),
-        (_, false) => format!("```{language}\n{fix}```"),
+    let start = if with_rationale { up_to_fix(rationale, format) } else { before_fix(format).to_owned() };
+    match format {
+        FixFormat::Edit => format!("{start} {fix}"),
+        FixFormat::Program | FixFormat::Diff => format!("{start}{fix}```"),
+    }
+}
+
+/// A completion with this rationale, up to where its fix begins.
+pub fn up_to_fix(rationale: &str, format: FixFormat) -> String {
+    match format {
+        FixFormat::Edit => format!(" {rationale}\nfix:"),
+        FixFormat::Program | FixFormat::Diff => format!("{rationale}\n{}", before_fix(format)),
+    }
+}
+
+fn before_fix(format: FixFormat) -> &'static str {
+    match format {
+        FixFormat::Edit => "",
+        FixFormat::Program => "```python\n",
+        FixFormat::Diff => "```diff\n",
     }
 }
 
@@ -322,6 +336,14 @@ mod tests {
         assert!(parse(&text, BUGGY, FixFormat::Edit, true).fix.contains("x >= 3"));
         let text = demonstration("", "2 if x >= 3:", FixFormat::Edit, false);
         assert!(parse(&text, BUGGY, FixFormat::Edit, false).fix.contains("x >= 3"));
+        let (diff, fixed) = ("@@ -2 +2 @@\n-    if x > 3:\n+    if x >= 3:\n", BUGGY.replace('>', ">="));
+        for (format, fix) in [(FixFormat::Program, fixed.as_str()), (FixFormat::Diff, diff)] {
+            for rationale in ["", "x=3 is left out."] {
+                let text = demonstration(rationale, fix, format, !rationale.is_empty());
+                let expected = Answer { rationale: rationale.to_owned(), fix: fixed.clone() };
+                assert_eq!(parse(&text, BUGGY, format, true), expected, "{format:?}");
+            }
+        }
     }
 
     #[test]

@@ -55,3 +55,62 @@ fn a_folder_without_a_model_and_an_empty_prompt_are_refused() {
     help: a completion needs at least one token to go on from
     ");
 }
+
+#[test]
+fn resample_gives_a_rationale_on_and_keeps_its_number() {
+    let workspace = workspace();
+    let pipeline = r#"
+        [stages.problems]
+        kind = "dataset"
+        source = "builtin:mini-python"
+        sizes = { test = 3 }
+
+        [stages.traces]
+        kind = "trace"
+        rows = "problems"
+
+        [stages.model]
+        kind = "model"
+        source = "builtin:tiny"
+
+        [stages.samples]
+        kind = "sample"
+        model = "model"
+        rows = "traces"
+        n = 1
+        greedy = true
+        max_tokens = 24
+
+        [stages.proxied]
+        kind = "resample"
+        model = "model"
+        rows = "samples"
+        max_tokens = 24
+
+        [stages.verdicts]
+        kind = "verify"
+        rows = "proxied"
+
+        [stages.evaluation]
+        kind = "evaluate"
+        rows = "verdicts"
+        k = [1]
+        condition = "proxy"
+    "#;
+    workspace.write("pipeline.toml", pipeline);
+    let ran = workspace.run(["run", "-q"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let row = |stage: &str, row: &str| workspace.run(["show", "latest", stage, "--row", row, "--json"]).json();
+    for number in ["0", "1", "5"] {
+        let (before, after) = (row("samples", number), row("proxied", number));
+        let (before, after) = (&before["value"], &after["value"]);
+        for same in ["problem_id", "sample", "rationale"] {
+            assert_eq!(before[same], after[same], "{same}");
+        }
+        let text = |row: &serde_json::Value, column: &str| row[column].as_str().expect("a text").to_owned();
+        let expected = format!("{} {}\nfix:", text(before, "prompt"), text(before, "rationale"));
+        assert_eq!(text(after, "prompt"), expected);
+    }
+    let compared = workspace.run(["compare", "latest", "latest", "--paper"]);
+    assert!(compared.stdout.contains("fixes by smaller models from the rationales, in per cent"), "{compared}");
+}

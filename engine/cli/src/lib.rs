@@ -35,19 +35,37 @@ pub struct App {
     pub templates: Vec<(&'static str, &'static str)>,
 }
 
-/// A published table of pass@k, in per cent.
+/// Published figures.
 #[derive(Clone, Copy, Debug)]
 pub struct Paper {
-    /// Where it stands.
+    /// Where they stand.
     pub source: &'static str,
+    /// The tables.
+    pub tables: &'static [PaperTable],
+    /// How they were measured.
+    pub setup: &'static [Setup],
+}
+
+/// A published table of pass@k, in per cent.
+#[derive(Clone, Copy, Debug)]
+pub struct PaperTable {
+    /// What it is of.
+    pub caption: &'static str,
+    /// The condition that a run's figures for it were evaluated under: `evaluate`'s `condition`.
+    pub condition: Option<&'static str>,
     /// The k of each column.
     pub ks: &'static [i32],
     /// Its rows.
     pub rows: &'static [(&'static str, &'static [f64])],
     /// The row of differences.
     pub gain: (&'static str, &'static [f64]),
-    /// How it was measured.
-    pub setup: &'static [Setup],
+}
+
+impl PaperTable {
+    /// A metric's or a split's name as a run has it.
+    pub(crate) fn named(&self, name: &str) -> String {
+        self.condition.map_or_else(|| name.to_owned(), |condition| format!("{name} ({condition})"))
+    }
 }
 
 /// A part of how a published figure was measured.

@@ -2,6 +2,7 @@
 
 mod params;
 mod remote;
+mod resample;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,6 +14,7 @@ use tracetune_kernels::decode::{self, Completion, Draw, Finish, Request, Samplin
 use tracetune_kernels::model::Model;
 
 pub use params::Params;
+pub use resample::Resample;
 
 use crate::endpoint::Endpoint;
 use crate::endpoint::client::{Answer, Client};
@@ -207,57 +209,65 @@ impl RowStage for Sample {
         cx: &Context,
     ) -> Result<Vec<Vec<CandidateRow>>, StageError> {
         let groups: Vec<&[Item<PromptRow>]> = items.chunk_by(|a, b| a.row == b.row).collect();
-        let render = |group: &&[Item<PromptRow>]| {
-            session.template.render(&group[0].row.view(params.trace), &session.settings, 0)
-        };
-        let prompts = groups.iter().map(render).collect::<Result<Vec<_>, _>>()?;
-        let answers = match &session.source {
-            Source::Local(model) => generate(model, &session.sampling, &prompts, &groups, cx)?,
-            Source::Remote(client) => {
-                let asked = groups
-                    .iter()
-                    .zip(&prompts)
-                    .flat_map(|(group, prompt)| group.iter().map(|item| (prompt.as_str(), draw(item))));
-                remote::ask(client, &session.sampling, &asked.collect::<Vec<_>>(), params.concurrency, cx)?
-            }
-        };
-        let prompts = groups.iter().zip(&prompts).flat_map(|(group, prompt)| std::iter::repeat_n(prompt, group.len()));
+        let asked = groups
+            .iter()
+            .map(|group| {
+                let prompt = session.template.render(&group[0].row.view(params.trace), &session.settings, 0)?;
+                let draw = |item: &Item<_>| Draw { seed: item.key.seed(), greedy: item.part == GREEDY };
+                Ok(Asked { prompt, draws: group.iter().map(draw).collect() })
+            })
+            .collect::<Result<Vec<_>, StageError>>()?;
+        let answers = session.draw(&asked, params.concurrency, cx)?;
+        let prompts = asked.into_iter().flat_map(|Asked { prompt, draws }| std::iter::repeat_n(prompt, draws.len()));
         let rows = items.iter().zip(prompts).zip(answers);
-        Ok(rows.map(|((item, prompt), answer)| vec![candidate(params, item, prompt.clone(), answer)]).collect())
+        Ok(rows.map(|((item, prompt), answer)| vec![candidate(params, item, prompt, answer)]).collect())
     }
 }
 
-fn draw(item: &Item<PromptRow>) -> Draw {
-    Draw { seed: item.key.seed(), greedy: item.part == GREEDY }
+/// A prompt and the draws after it.
+struct Asked {
+    prompt: String,
+    draws: Vec<Draw>,
 }
 
-/// Draws for each item of each group, after its prompt; none if that leaves no room.
+impl Session {
+    /// An answer for each draw of each prompt, in their order; none where the prompt leaves no room.
+    fn draw(&self, asked: &[Asked], concurrency: usize, cx: &Context) -> Result<Vec<Option<Answer>>, StageError> {
+        match &self.source {
+            Source::Local(model) => generate(model, &self.sampling, asked, cx),
+            Source::Remote(client) => {
+                let each = asked
+                    .iter()
+                    .flat_map(|Asked { prompt, draws }| draws.iter().map(move |draw| (prompt.as_str(), *draw)));
+                remote::ask(client, &self.sampling, &each.collect::<Vec<_>>(), concurrency, cx)
+            }
+        }
+    }
+}
+
 fn generate(
     model: &Model,
     sampling: &Sampling,
-    prompts: &[String],
-    groups: &[&[Item<PromptRow>]],
+    asked: &[Asked],
     cx: &Context,
 ) -> Result<Vec<Option<Answer>>, StageError> {
-    let mut asked = Vec::with_capacity(groups.len());
-    let mut requests = Vec::with_capacity(groups.len());
-    for (prompt, group) in prompts.iter().zip(groups) {
+    let mut fits = Vec::with_capacity(asked.len());
+    let mut requests = Vec::with_capacity(asked.len());
+    for Asked { prompt, draws } in asked {
         let prompt = model.tokenizer.encode(prompt).map_err(failed)?;
-        let fits = prompt.len() + sampling.max_tokens <= model.config.max_position_embeddings;
-        asked.push(fits);
-        requests.extend(fits.then(|| Request { prompt, draws: group.iter().map(draw).collect() }));
+        let has_room = prompt.len() + sampling.max_tokens <= model.config.max_position_embeddings;
+        fits.extend(draws.iter().map(|_| has_room));
+        requests.extend(has_room.then(|| Request { prompt, draws: draws.clone() }));
     }
-    let total = groups.iter().map(|group| group.len() as u64).sum();
     let done = AtomicUsize::new(0);
     let finished = |_: usize, completions: &[Completion]| {
         let before = done.fetch_add(completions.len(), Ordering::Relaxed);
-        cx.progress((before + completions.len()) as u64, total, "");
+        cx.progress((before + completions.len()) as u64, fits.len() as u64, "");
     };
     let cancelled = || cx.cancelled();
     let drawn = decode::generate(model, &requests, sampling, cx.threads, &cancelled, &finished).map_err(failed)?;
     let mut drawn = drawn.into_iter().flatten();
-    let each = groups.iter().zip(asked).flat_map(|(group, fits)| std::iter::repeat_n(fits, group.len()));
-    Ok(each.map(|fits| if fits { drawn.next().map(answer) } else { None }).collect())
+    Ok(fits.iter().map(|fits| if *fits { drawn.next().map(answer) } else { None }).collect())
 }
 
 fn answer(completion: Completion) -> Answer {
@@ -273,9 +283,13 @@ fn answer(completion: Completion) -> Answer {
     }
 }
 
+/// What stands for the answer to a prompt that leaves no room.
+fn too_long() -> Answer {
+    Answer { text: String::new(), finish: "prompt_too_long".to_owned(), tokens: 0, logprob: 0.0 }
+}
+
 /// The output row of a draw; without an answer the prompt was too long.
 fn candidate(params: &Params, item: &Item<PromptRow>, prompt: String, answer: Option<Answer>) -> CandidateRow {
-    let too_long = || Answer { text: String::new(), finish: "prompt_too_long".to_owned(), tokens: 0, logprob: 0.0 };
     let Answer { text, finish, tokens, logprob } = answer.unwrap_or_else(too_long);
     let answer = prompt::parse(&text, &item.row.buggy, params.fix_format, params.rationale);
     CandidateRow {

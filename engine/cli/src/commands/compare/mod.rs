@@ -1,5 +1,7 @@
 //! `tracetune compare`
 
+mod paper;
+
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -14,7 +16,6 @@ use tracetune_engine::runs::MetricRow;
 use tracetune_engine::table::{Record, table_to_bytes};
 
 use super::runs;
-use crate::Here;
 use crate::exit;
 use crate::session::Session;
 use crate::ui::results;
@@ -67,7 +68,7 @@ pub(crate) fn compare(args: &Args, session: &Session) -> anyhow::Result<u8> {
         return show_problem(&comparison, problem, &store, session);
     }
     if args.paper {
-        return beside_the_paper(&comparison, &store, args, session);
+        return paper::beside(&comparison, &store, args, session);
     }
     if session.ui.json {
         let sides: Vec<_> = comparison
@@ -246,73 +247,6 @@ fn print(tables: &[Captioned], markdown: bool, session: &Session) {
         let text = if markdown { table.markdown() } else { table.text() };
         session.ui.answer(format_args!("{gap}{text}"));
     }
-}
-
-/// The paper's table with a row a side below, and the set-ups side by side.
-fn beside_the_paper(comparison: &Comparison, store: &Store, args: &Args, session: &Session) -> anyhow::Result<u8> {
-    let Some(paper) = session.app.paper else {
-        return Err(helped("no paper's figures come with this program", "leave out `--paper`"));
-    };
-    let columns = || paper.ks.iter().map(|k| format!("pass@{k}"));
-    let published = |(name, values): &(&str, &[f64])| {
-        let values = values.iter().map(|value| format!("{value:.1}"));
-        std::iter::once((*name).to_owned()).chain(values).collect::<Vec<String>>()
-    };
-    let mut rows: Vec<Vec<String>> = paper.rows.iter().map(published).collect();
-    let signed = paper.gain.1.iter().map(|value| format!("{value:+.1}"));
-    rows.push(std::iter::once(paper.gain.0.to_owned()).chain(signed).collect());
-    let mut ours = Vec::new();
-    for side in &comparison.sides {
-        for split in side.splits() {
-            let figures: Vec<Option<&MetricRow>> = columns().map(|metric| side.figure(split, &metric)).collect();
-            let cells = figures.iter().map(|figure| figure.map_or("-".to_owned(), |figure| cell(figure, true)));
-            let name = format!("{} round {}, {split}", side.variant, side.round);
-            rows.push(std::iter::once(name).chain(cells).collect());
-            let values: Vec<Option<f64>> = figures.iter().map(|figure| figure.map(|figure| figure.value)).collect();
-            ours.push(json!({"side": side.name(), "split": split, "values": values}));
-        }
-    }
-    for flips in &comparison.flips {
-        let side = &comparison.sides[flips.side];
-        let difference = flip_row(flips)[3].clone();
-        let empty = paper.ks.iter().skip(1).map(|_| String::new());
-        let name = format!("gain of {} round {}, {}", side.variant, side.round, flips.split);
-        rows.push([name, difference].into_iter().chain(empty).collect());
-    }
-    let last = &comparison.sides[comparison.sides.len() - 1];
-    let mut setup = Vec::new();
-    for part in paper.setup {
-        let mut values = Vec::new();
-        match part.here {
-            Here::Params(params) => {
-                for (kind, param) in params {
-                    values.extend(last.settings_of(store, kind, param)?.iter().map(written));
-                }
-            }
-            Here::Rounds => {
-                values.push(comparison.sides.iter().map(|side| side.round).max().unwrap_or_default().to_string());
-            }
-            Here::Always(text) => values.push(text.to_owned()),
-        }
-        setup.push(vec![part.what.to_owned(), part.there.to_owned(), values.join(", ")]);
-    }
-    if session.ui.json {
-        let published = |(name, values): &(&str, &[f64])| json!({"name": name, "values": values});
-        session.ui.answer_json(&json!({
-            "source": paper.source,
-            "k": paper.ks,
-            "paper": paper.rows.iter().chain([&paper.gain]).map(published).collect::<Vec<_>>(),
-            "ours": ours,
-            "setup": setup,
-        }));
-        return Ok(exit::DONE);
-    }
-    let header = std::iter::once("in per cent".to_owned()).chain(columns().map(|name| format!(">{name}"))).collect();
-    let figures = Captioned { caption: paper.source.to_owned(), header, rows };
-    let header = ["what", "paper", "this run"].map(str::to_owned).to_vec();
-    let setup = Captioned { caption: "What is different about the set-up".to_owned(), header, rows: setup };
-    print(&[figures, setup], args.markdown, session);
-    Ok(exit::DONE)
 }
 
 /// A row of a problem on one side.
