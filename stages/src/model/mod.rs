@@ -116,7 +116,8 @@ pub struct ModelKind;
 impl TableStage for ModelKind {
     const KIND: &'static str = "model";
     const VERSION: u32 = 1;
-    const ABOUT: &'static str = "brings a base model: the embedded one, a directory, a GGUF file, or a new one";
+    const ABOUT: &'static str =
+        "brings a base model: the embedded one, a directory, a GGUF file, one behind an API, or a new one";
     type Params = Params;
 
     fn ports() -> Vec<Port> {

@@ -10,7 +10,7 @@ use tracetune_kernels::model::Model;
 use crate::endpoint::chat::Chat;
 use crate::endpoint::server::{self, Served};
 
-/// Offer a model to other tools, over OpenAI's HTTP protocol.
+/// Offer a model to other tools, over OpenAI's HTTP protocol
 ///
 /// Answers /v1/models, /v1/completions and /v1/chat/completions, the latter with the chat template of the model's
 /// directory (without one, the messages' contents are the prompt). `seed` makes an answer repeatable. With `stream`

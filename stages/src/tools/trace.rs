@@ -11,7 +11,7 @@ use crate::python::Python;
 use crate::sandbox::{Limits, Sandbox};
 use crate::trace::{Form, Params, records, tokenizer, trace_call};
 
-/// Runs a call of a Python program and prints the program with its execution trace
+/// Run a call of a Python program and print the program with its execution trace
 ///
 /// The program runs in the sandbox, under limits. TRACETUNE_PYTHON names the interpreter.
 #[derive(Args)]
