@@ -4,6 +4,7 @@ mod cli;
 mod diagnostics;
 mod endpoint;
 mod golden;
+mod hub;
 mod purity;
 mod readme;
 mod recovery;

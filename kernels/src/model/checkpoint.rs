@@ -90,6 +90,12 @@ impl Model {
         Ok(Self { config, tokenizer, layout, weights, sidecars })
     }
 
+    /// Names the files that hold the weights, where they are more than one.
+    pub const INDEX: &str = INDEX;
+
+    /// Files of a model's folder that may be missing.
+    pub const SIDECARS: [&str; 4] = SIDECARS;
+
     /// The files of a model's folder that [`Model::load`] reads: those it must have, then those that happen to be there.
     ///
     /// # Errors

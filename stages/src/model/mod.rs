@@ -1,5 +1,7 @@
 //! Kind `model`: brings a base model, or makes a new one.
 
+mod hub;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -10,6 +12,8 @@ use tracetune_engine::stage::{
     Artifact, Context, Environment, Inputs, Output, Outputs, ParamError, Port, PortType, Setup, StageError, TableStage,
 };
 use tracetune_kernels::model::{Config, Model, Tokenizer};
+
+use hub::Hub;
 
 use crate::endpoint::{self, Endpoint};
 use crate::train::documents::{self, Documents};
@@ -25,8 +29,9 @@ const TINY: &[(&str, &[u8])] = &[
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// `builtin:tiny`, a directory in the Hugging Face layout, a GGUF file, `new`, or `openai:URL#model`: a model behind
-    /// an API that speaks OpenAI's protocol, which only `sample` can use.
+    /// `builtin:tiny`, a directory in the Hugging Face layout, a GGUF file, `hf://org/name@revision` from the Hugging Face
+    /// Hub (a revision that is a commit never moves), `new`, or `openai:URL#model`: a model behind an API that speaks
+    /// OpenAI's protocol, which only `sample` and `resample` can use.
     source: String,
     /// For `openai:URL#model`: how to ask it.
     #[serde(default)]
@@ -78,9 +83,7 @@ impl Default for Shape {
 
 impl tracetune_engine::stage::Params for Params {
     fn validate(&self) -> Result<(), ParamError> {
-        if let Some(parsed) = self.remote() {
-            return parsed.map(|_| ());
-        }
+        self.source()?;
         let shape = &self.shape;
         let wrong = |message: &str, help: &str| {
             Err(ParamError { param: "shape", message: message.to_owned(), help: Some(help.to_owned()) })
@@ -98,15 +101,40 @@ impl tracetune_engine::stage::Params for Params {
     }
 }
 
+/// Where a model comes from.
+enum Source<'a> {
+    Tiny,
+    New,
+    Endpoint(Endpoint),
+    Hub(Hub),
+    Gguf(&'a str),
+    Directory(&'a str),
+}
+
 impl Params {
-    /// The endpoint, if the source is one.
-    fn remote(&self) -> Option<Result<Endpoint, ParamError>> {
-        Endpoint::parse(&self.source, &self.endpoint)
+    fn source(&self) -> Result<Source<'_>, ParamError> {
+        if let Some(endpoint) = Endpoint::parse(&self.source, &self.endpoint) {
+            return endpoint.map(Source::Endpoint);
+        }
+        if let Some(hub) = Hub::parse(&self.source) {
+            return hub.map(Source::Hub);
+        }
+        Ok(match self.source.as_str() {
+            "builtin:tiny" => Source::Tiny,
+            "new" => Source::New,
+            path if path.ends_with(".gguf") => Source::Gguf(path),
+            path => Source::Directory(path),
+        })
+    }
+
+    /// The same after `validate`.
+    fn valid_source(&self) -> Result<Source<'_>, StageError> {
+        self.source().map_err(|error| StageError::input(format!("`source` {}", error.message)))
     }
 }
 
-/// Brings a model into the pipeline: the embedded one, one from a directory or a GGUF file, or a new one with random
-/// weights and a tokenizer trained on the port `rows`; or names one behind an API (`openai:URL#model`): nothing is
+/// Brings a model into the pipeline: the embedded one, one from a directory, the Hugging Face Hub or a GGUF file, or a new
+/// one with random weights and a tokenizer trained on the port `rows`; or names one behind an API (`openai:URL#model`): nothing is
 /// asked of it before `sample`, and what it draws there is recorded, not reproducible.
 ///
 /// # Errors
@@ -116,8 +144,7 @@ pub struct ModelKind;
 impl TableStage for ModelKind {
     const KIND: &'static str = "model";
     const VERSION: u32 = 1;
-    const ABOUT: &'static str =
-        "brings a base model: the embedded one, a directory, a GGUF file, one behind an API, or a new one";
+    const ABOUT: &'static str = "brings a base model: the embedded one, a directory, a GGUF file, one of the hub or behind an API, or a new one";
     type Params = Params;
 
     fn ports() -> Vec<Port> {
@@ -134,17 +161,18 @@ impl TableStage for ModelKind {
     }
 
     fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
-        match params.source.as_str() {
-            "builtin:tiny" => {
+        match params.valid_source()? {
+            Source::Tiny => {
                 let files = TINY.iter().map(|(name, bytes)| (*name, blake3::hash(bytes).to_hex().to_string()));
                 Ok(files.map(|(name, digest)| (format!("file {name}"), digest)).collect())
             }
-            "new" => {
+            Source::New => {
                 params.documents.iter().map(|document| crate::prompt::Template::key_part(document, setup)).collect()
             }
-            _ if params.remote().is_some() => Ok(Vec::new()),
-            gguf if gguf.ends_with(".gguf") => Ok(vec![("file gguf".to_owned(), setup.digest_file(gguf)?)]),
-            directory => Model::files(&setup.resolve(directory))
+            Source::Endpoint(_) => Ok(Vec::new()),
+            Source::Hub(hub) => Ok(vec![("commit".to_owned(), hub.commit()?)]),
+            Source::Gguf(path) => Ok(vec![("file gguf".to_owned(), setup.digest_file(path)?)]),
+            Source::Directory(directory) => Model::files(&setup.resolve(directory))
                 .map_err(failed)?
                 .into_iter()
                 .map(|name| Ok((format!("file {name}"), setup.digest_file(Path::new(directory).join(name))?)))
@@ -155,23 +183,22 @@ impl TableStage for ModelKind {
     fn run(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
         let directory = cx.scratch.join("model");
         fs_err::create_dir_all(&directory)?;
-        match params.source.as_str() {
-            "builtin:tiny" => write_tiny(&directory)?,
-            "new" => make(params, inputs, cx)?.save(&directory).map_err(failed)?,
-            source => match params.remote() {
-                Some(endpoint) => endpoint.map_err(|error| StageError::input(error.message))?.save(&directory)?,
-                None => bring(&cx.root.join(source), &directory)?,
-            },
+        match params.valid_source()? {
+            Source::Tiny => write_tiny(&directory)?,
+            Source::New => make(params, inputs, cx)?.save(&directory).map_err(failed)?,
+            Source::Endpoint(endpoint) => endpoint.save(&directory)?,
+            Source::Hub(hub) => copy(&hub.fetch(Some(cx))?, &directory)?,
+            Source::Gguf(path) => {
+                Model::load(&cx.root.join(path)).map_err(failed)?.save(&directory).map_err(failed)?;
+            }
+            Source::Directory(source) => copy(&cx.root.join(source), &directory)?,
         }
         Ok(Outputs::from([("model", Artifact::Directory(directory))]))
     }
 }
 
-/// Brings a model from a directory, as its own files, or from a GGUF file.
-fn bring(source: &Path, directory: &Path) -> Result<(), StageError> {
-    if source.extension().is_some_and(|extension| extension == "gguf") {
-        return Model::load(source).map_err(failed)?.save(directory).map_err(failed);
-    }
+/// Copies a model's files, if they make a model.
+fn copy(source: &Path, directory: &Path) -> Result<(), StageError> {
     for name in Model::files(source).map_err(failed)? {
         fs_err::copy(source.join(&name), directory.join(name))?;
     }
@@ -184,11 +211,15 @@ pub(crate) fn write_tiny(directory: &Path) -> std::io::Result<()> {
     TINY.iter().try_for_each(|(name, bytes)| fs_err::write(directory.join(name), bytes))
 }
 
-/// The model that a command line names: `builtin:tiny`, a directory or a GGUF file.
+/// The model that a command line names: `builtin:tiny`, one of the hub, a directory or a GGUF file.
 ///
 /// # Errors
-/// A file is missing or not what it should be.
+/// A file is missing or not what it should be, or the hub does not give it.
 pub(crate) fn open(source: &str) -> anyhow::Result<Model> {
+    if let Some(hub) = Hub::parse(source) {
+        let hub = hub.map_err(|error| anyhow::anyhow!("`{source}` {}", error.message))?;
+        return Ok(Model::load(&hub.fetch(None)?)?);
+    }
     if source != "builtin:tiny" {
         return Ok(Model::load(Path::new(source))?);
     }
