@@ -102,7 +102,7 @@ fn a_model_of_the_hub_is_fetched_once_and_found_offline() {
         let ran = run(&elsewhere, &hub.url, &cache, more);
         assert_eq!(ran.code, Some(0), "{ran}");
     }
-    assert_eq!(hub.asked(), [String::new(); 0]);
+    assert!(hub.asked().is_empty());
     assert_eq!(digests(&elsewhere), digests(&workspace));
 
     let store = workspace.path().join(".tracetune");
