@@ -15,6 +15,7 @@ pub mod model;
 pub mod mutate;
 pub mod paper;
 mod patch;
+pub mod probe;
 pub mod prompt;
 pub mod python;
 pub mod sample;
@@ -24,6 +25,7 @@ pub mod tally;
 mod tools;
 pub mod trace;
 pub mod train;
+mod values;
 pub mod verify;
 
 pub use app::app;
@@ -47,5 +49,6 @@ pub fn registry() -> Registry {
         .table::<filter::Filter>()
         .table::<train::Train>()
         .table::<evaluate::Evaluate>()
+        .table::<probe::Probe>()
         .table::<command::CommandKind>()
 }

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
@@ -14,6 +12,7 @@ use tracetune_engine::stage::{
 use tracetune_engine::table::Record;
 
 use crate::metrics::{MetricRow, clustered_bootstrap, plain};
+use crate::values::{numbers, texts};
 
 /// Bootstrap draws behind each interval.
 const RESAMPLES: usize = 1000;
@@ -81,30 +80,6 @@ impl TableStage for Tally {
         let metrics = metrics(&rows, &texts, &means);
         Ok(Outputs::from([("metrics", Artifact::Table(MetricRow::write(&metrics)?))]))
     }
-}
-
-/// A column in another type, as far as it can be.
-fn column(table: &RecordBatch, name: &str, wanted: &DataType) -> Result<ArrayRef, StageError> {
-    let schema = table.schema();
-    let column = table.column_by_name(name).ok_or_else(|| {
-        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        StageError::input(format!("there is no column `{name}`; the table has {}", names.join(", ")))
-    })?;
-    cast(column, wanted)
-        .map_err(|_| StageError::input(format!("column `{name}` holds {}, not {wanted}", column.data_type())))
-}
-
-fn texts(table: &RecordBatch, name: &str) -> Result<Vec<String>, StageError> {
-    let column = column(table, name, &DataType::Utf8)?;
-    Ok(column.as_string::<i32>().iter().map(|text| text.unwrap_or("null").to_owned()).collect())
-}
-
-fn numbers(table: &RecordBatch, name: &str) -> Result<Vec<f64>, StageError> {
-    let column = column(table, name, &DataType::Float64)?;
-    if column.null_count() > 0 {
-        return Err(StageError::input(format!("column `{name}` holds what is no number")));
-    }
-    Ok(column.as_primitive::<Float64Type>().values().to_vec())
 }
 
 fn metrics(rows: &[PlacedRow], texts: &[String], means: &[(&str, Vec<f64>)]) -> Vec<MetricRow> {

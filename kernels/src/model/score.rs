@@ -67,15 +67,32 @@ impl Model {
         Ok(all)
     }
 
+    /// The state (C) of the last layer, after its norm, at the end of each text; `see` is told of each one done.
+    ///
+    /// # Errors
+    /// As [`Model::logprobs`], or a text without tokens.
+    pub fn last_states(&self, texts: &[Vec<u32>], mut see: impl FnMut(usize)) -> Result<Vec<Vec<f32>>> {
+        let longest = texts.iter().map(Vec::len).max().unwrap_or_default();
+        texts.iter().try_for_each(|tokens| self.check_tokens(tokens))?;
+        if texts.iter().any(Vec::is_empty) {
+            return Err(Error::Config("a text has no tokens".into()));
+        }
+        let mut network = Network::new(&self.config, Cpu::new(), longest)?;
+        network.pack(self.weights(), false);
+        let mut kept = Activations::default();
+        let mut states = Vec::with_capacity(texts.len());
+        for tokens in texts {
+            row_forward(&network, self.weights(), &Row::to_read(tokens, tokens.len() - 1), &mut kept);
+            states.push(kept.normed[..network.channels].to_vec());
+            see(states.len());
+        }
+        Ok(states)
+    }
+
     /// Hands over the logits (V) after each token from the one at `first` on.
     fn each_logits(&self, tokens: &[u32], first: usize, mut see: impl FnMut(usize, &[f32])) -> Result<()> {
-        let (limit, vocabulary) = (self.config.max_position_embeddings, self.config.vocab_size);
-        if tokens.len() > limit {
-            return Err(Error::Config(format!("{} tokens, the model has {limit} positions", tokens.len())));
-        }
-        if let Some(token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
-            return Err(Error::Config(format!("token {token} is not in the model's vocabulary of {vocabulary}")));
-        }
+        self.check_tokens(tokens)?;
+        let vocabulary = self.config.vocab_size;
         if first >= tokens.len() {
             return Ok(());
         }
@@ -91,6 +108,17 @@ impl Model {
             for (nth, logits) in logits.chunks_exact(vocabulary).enumerate() {
                 see(first + block * LOGIT_ROWS + nth, logits);
             }
+        }
+        Ok(())
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let (limit, vocabulary) = (self.config.max_position_embeddings, self.config.vocab_size);
+        if tokens.len() > limit {
+            return Err(Error::Config(format!("{} tokens, the model has {limit} positions", tokens.len())));
+        }
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
+            return Err(Error::Config(format!("token {token} is not in the model's vocabulary of {vocabulary}")));
         }
         Ok(())
     }

@@ -206,7 +206,7 @@ fn count(n: i64) -> String {
 
 /// Whether a metric is a share of something, by its name.
 pub(crate) fn is_share(metric: &str) -> bool {
-    metric.contains('@') || ["rate", "share", "gain"].iter().any(|word| metric.contains(word))
+    metric.contains('@') || ["accuracy", "rate", "share", "gain"].iter().any(|word| metric.contains(word))
 }
 
 /// The distinct values in the order in which they first stand there.
