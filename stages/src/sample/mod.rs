@@ -195,9 +195,10 @@ impl RowStage for Sample {
                 temperature: params.temperature,
                 top_p: params.top_p,
                 top_k: params.top_k,
+                min_p: params.min_p,
+                repetition_penalty: params.repetition_penalty,
                 max_tokens: params.max_tokens,
                 stop: params.stop.clone(),
-                ..Sampling::default()
             },
         })
     }

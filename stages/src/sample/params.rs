@@ -23,6 +23,13 @@ pub struct Params {
     pub top_p: f32,
     /// Keeps only the k likeliest tokens; 0 keeps all.
     pub top_k: usize,
+    /// Keeps only the tokens with at least this share of the likeliest one's probability; 0 keeps all.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_p: f32,
+    /// Divides the logits above 0 of tokens that the prompt or the completion has, and multiplies those below (Keskar et
+    /// al. 2019, arXiv:1909.05858); 1 leaves them alone.
+    #[schemars(range(min = 0.0))]
+    pub repetition_penalty: f32,
     /// Longest completion, in tokens.
     #[schemars(range(min = 1))]
     pub max_tokens: usize,
@@ -56,6 +63,8 @@ impl Default for Params {
             temperature: 0.8,
             top_p: 1.0,
             top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
             max_tokens: 64,
             stop: Vec::new(),
             prompt: "builtin:repair".to_owned(),
@@ -80,6 +89,12 @@ impl tracetune_engine::stage::Params for Params {
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return wrong("top_p", "must be above 0 and at most 1", "1 keeps all tokens");
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return wrong("min_p", "must be from 0 to 1", "0 keeps all tokens, 0.05 is usual");
+        }
+        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+            return wrong("repetition_penalty", "must be above 0", "1 leaves the logits alone, 1.1 is usual");
         }
         if self.n == 0 && !self.greedy {
             return wrong("n", "draws nothing", "write `n = 16`, or `greedy = true`");
