@@ -1,9 +1,10 @@
 """The fork server: a warm interpreter that forks one restricted child a job.
 
 It reads no job and keeps no timer. The supervisor sends it one byte and two or three descriptors (the job's socket, the
-pipe for its output, a link to another server's child); it forks, says the child's pid, waits, and says how the child ended. The child reads its job from its
-own socket, so that nothing of one candidate is in memory when the next one is forked. The child stays unreaped until
-the next command: meanwhile its pid can't be taken by another process, and the supervisor may kill it.
+pipe for its output, a link to another server's child or memory shared with the supervisor); it forks, says the child's
+pid, waits, and says how the child ended. The child reads its job from its own socket, so that nothing of one candidate
+is in memory when the next one is forked. The child stays unreaped until the next command: meanwhile its pid can't be
+taken by another process, and the supervisor may kill it.
 """
 
 import _ctypes
@@ -118,7 +119,7 @@ def serve():
         programs.append(program)
         filters = filters[2 + 8 * count :]
     addresses = [Long(_ctypes.addressof(program)) for program in programs]
-    runners = {b"frames": {"read": lambda: read_frame(LINK), "send": frame_writer(LINK)}}
+    runners = {b"frames": {"read": lambda: read_frame(LINK), "send": frame_writer(LINK), "LINK": LINK}}
     for name, source in zip(scripts[::2], scripts[1::2]):
         space = {"__name__": "tracetune_" + name.decode(), "shared": runners}
         exec(compile(source, "<tracetune " + name.decode() + ">", "exec", dont_inherit=True), space)

@@ -107,6 +107,7 @@ def start_monitoring(tracer, program):
     blocks = {code: block_of(tracer, code) for code in code_objects(program)}
     blocks = {code: block for code, block in blocks.items() if block is not False}
     elsewhere = lambda: tracer.threads and get_ident() != main
+    step = tracer.line
 
     def begins(code, _):
         if not elsewhere():
@@ -120,8 +121,8 @@ def start_monitoring(tracer, program):
 
     def line(code, number):
         watch = stack[-1] if stack else None
-        if watch is not None and not elsewhere():
-            tracer.line(watch, number)
+        if watch is not None and not (tracer.threads and elsewhere()):
+            step(watch, number)
 
     def jumps(code, offset, destination):
         # A jump to its own line is no event of that line for monitoring.

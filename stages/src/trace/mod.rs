@@ -352,7 +352,7 @@ pub(crate) fn trace_call(
     let flags = [params.form == Form::Scratchpad, params.settrace].map(|flag| if flag { &b"1"[..] } else { b"0" });
     let mut fields = vec![source.as_bytes(), setup.as_bytes(), mode, code.as_bytes()];
     fields.extend(numbers.iter().map(String::as_bytes).chain(flags));
-    let reply = worker.call("trace", &fields)?;
+    let reply = worker.call_with_memory("trace", &fields)?;
     Ok((Run::read(&reply), reply.ending == Ending::WallTime))
 }
 
