@@ -63,6 +63,7 @@ const RUNNERS: &[(&str, &str)] = &[
     ("remote", include_str!("../verify/remote.py")),
     ("prepare", include_str!("../verify/prepare.py")),
     ("render", include_str!("../trace/render.py")),
+    ("inert", include_str!("../trace/inert.py")),
     ("syntax", include_str!("../trace/syntax.py")),
     ("hooks", include_str!("../trace/hooks.py")),
     ("trace", include_str!("../trace/tracer.py")),

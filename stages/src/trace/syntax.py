@@ -4,6 +4,7 @@ import ast
 import io
 import tokenize
 
+inert_places = shared[b"inert"]["inert_places"]
 SKIPPED = (tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -59,6 +60,7 @@ class Block(Scope):
             named = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
             self.arguments = [argument.arg for argument in named if argument]
         super().__init__(node.body, self.arguments, places, not self.is_class)
+        self.given = list(dict.fromkeys([*self.arguments, *self.anywhere]))  # what may have a value when it is called
 
     def fields(self):
         words = (self.start, self.line, self.header, self.end, "class" if self.is_class else "def", self.name)
@@ -72,6 +74,7 @@ class Program(Scope):
         tree = ast.parse(source)
         self.places = logical_lines(source)
         super().__init__(tree.body, [], self.places, False)
+        self.inert = inert_places(tree, self.places)
         nodes = [node for node in ast.walk(tree) if isinstance(node, (*FUNCTIONS, ast.ClassDef))]
         # A code object starts at the first decorator.
         self.blocks = {(block.start, block.name): block for block in (Block(node, self.places) for node in nodes)}

@@ -21,6 +21,7 @@ start, start_settrace, FILE = map(shared[b"hooks"].get, ("start", "start_settrac
 GENERATOR, COROUTINE = 0x20 | 0x200, 0x80 | 0x100
 RETURNED, YIELDED, UNWOUND = range(3)
 HIDDEN = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)
+BIG, SMALL = 10**8, -(10**7)  # between them an int has at most eight characters, the least that may be shown
 ATOMS = frozenset((int, str, float, bool, type(None), bytes, complex, range))
 MAX_DEPTH = 200  # frames, one in the other, that are shown
 DEEP_EVENTS = 100  # calls beyond that depth which cost as much as one shown statement
@@ -113,7 +114,7 @@ class Tracer:
         self.stack.append(watch)
         if block and not block.is_class:
             self.count()
-            shown = [change for change in self.changes(watch, block.names) if change[0] in block.arguments]
+            shown = [change for change in self.changes(watch, block.given) if change[0] in block.arguments]
             if shown or self.every:
                 self.step(watch, block.header, shown)
         return watch
@@ -134,7 +135,8 @@ class Tracer:
         """Shows what the statement that ran has done: to the names that it binds, and to what can change in place."""
         scope, mutable = watch.scope, watch.mutable
         names = scope.bound.get(watch.place, scope.anywhere)
-        if mutable:
+        inert = self.program.inert.get(watch.place)
+        if mutable and inert is not True and inert not in watch.atoms:
             names = names | mutable if type(names) is dict else [*names, *(name for name in mutable if name not in names)]
         found = self.changes(watch, names) if names else []
         if len(found) > 1:
@@ -189,10 +191,11 @@ class Tracer:
         for name in names:
             value = get(name, MISSING)
             if value is MISSING:
-                if texts.pop(name, None) and name not in watch.scope.handled:
-                    found.append((name, ""))
-                atoms.pop(name, None)
-                mutable.pop(name, None)
+                if texts.pop(name, None):
+                    atoms.pop(name, None)
+                    mutable.pop(name, None)
+                    if name not in watch.scope.handled:
+                        found.append((name, ""))
                 continue
             if value is atoms.get(name, MISSING):
                 continue
@@ -207,7 +210,7 @@ class Tracer:
                     texts.pop(name, None)
                     continue
                 mutable[name] = None
-            text = render(value)
+            text = repr(value) if kind is int and SMALL < value < BIG else render(value)
             if texts.get(name) != text:
                 texts[name] = text
                 found.append((name, text))

@@ -15,8 +15,8 @@ use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamErr
 
 use crate::python::Python;
 use crate::sandbox::{Isolation, Limits, Sandbox, SandboxError, Worker};
-pub(crate) use prepare::{BadTest, Mode, Test};
 pub use prepare::Tests;
+pub(crate) use prepare::{BadTest, Mode, Test};
 pub use verdict::{Outcome, Verdict};
 
 /// A program to check and the tests to check it with.
