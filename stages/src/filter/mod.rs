@@ -12,11 +12,11 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{
     Artifact, Context, Inputs, Output, Outputs, ParamError, Port, PortType, StageError, TableStage,
 };
+use tracetune_engine::statistics::splitmix64;
 use tracetune_engine::table::Record;
 
 use crate::evaluate::{Task, VerifiedRow, tasks};
 use crate::metrics::{MetricRow, plain};
-use crate::prompt::splitmix64;
 
 record! {
     /// What decides whether a sample is kept.

@@ -12,10 +12,10 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{
     self, Artifact, Context, Inputs, Output, Outputs, ParamError, Port, PortType, StageError, TableStage,
 };
+use tracetune_engine::statistics::splitmix64;
 use tracetune_engine::table::{Record, RecordError, read_column};
 
 use crate::metrics::{MetricRow, plain};
-use crate::prompt::splitmix64;
 
 /// What makes a problem, and is kept of a sample.
 const PROBLEM: &[&str] = &["problem_id", "split", "instruction", "reference", "entry_point", "setup", "tests"];

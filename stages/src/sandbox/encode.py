@@ -46,8 +46,20 @@ def counted_name(value):
     return len(data), data
 
 
+# What is sent most, without the work that containers need.
+PLAIN = {
+    int: lambda value: b"i%x;" % value,
+    float: lambda value: b"f" + float.__repr__(value).encode() + b";",
+    bool: lambda value: b"T" if value else b"F",
+    type(None): lambda value: b"N",
+}
+
+
 def encode(value, opaque=lambda value: b"o%d:%s" % counted_name(value)):
     """`opaque` gives the bytes of what is of no built-in type."""
+    plain = PLAIN.get(type(value))
+    if plain and (data := plain(value)) and len(data) <= MAX_BYTES:
+        return data
     parts, size, nodes = [], 0, 0
 
     def put(data):

@@ -9,6 +9,7 @@
 
 mod frame;
 mod layers;
+mod memory;
 mod syscalls;
 pub(crate) mod value;
 mod zygote;
@@ -31,6 +32,7 @@ use tracetune_engine::stage::StageError;
 use crate::python::Python;
 pub(crate) use frame::Frame;
 pub use layers::Layers;
+use memory::SharedMemory;
 use zygote::{Bounds, Zygote};
 
 /// The status of a child that could not lay a filter on itself (`zygote.py`).
@@ -61,6 +63,7 @@ const RUNNERS: &[(&str, &str)] = &[
     ("remote", include_str!("../verify/remote.py")),
     ("prepare", include_str!("../verify/prepare.py")),
     ("render", include_str!("../trace/render.py")),
+    ("inert", include_str!("../trace/inert.py")),
     ("syntax", include_str!("../trace/syntax.py")),
     ("hooks", include_str!("../trace/hooks.py")),
     ("trace", include_str!("../trace/tracer.py")),
@@ -159,13 +162,15 @@ pub struct Reply {
     pub(crate) frames: Vec<Frame>,
     pub(crate) ending: Ending,
     pub(crate) output_bytes: u64,
+    /// What it wrote into memory that it shared with us; empty where it had none.
+    pub(crate) memory: Vec<u8>,
     /// CPU time; known where a SIGKILL of unknown origin ended it.
     pub(crate) cpu: Option<Duration>,
 }
 
 impl Default for Reply {
     fn default() -> Self {
-        Self { frames: Vec::new(), ending: Ending::Exit(0), output_bytes: 0, cpu: None }
+        Self { frames: Vec::new(), ending: Ending::Exit(0), output_bytes: 0, memory: Vec::new(), cpu: None }
     }
 }
 
@@ -396,6 +401,20 @@ impl Worker<'_> {
         let bounds = Bounds::of(&Limits { cpu_s, ..self.sandbox.limits });
         let Servers { candidate, processor, .. } = &mut *self.servers;
         retried(|| self.sandbox.attempt((candidate, *processor), &job, &bounds, None, self.cancelled))
+    }
+
+    /// As [`Worker::call`], with memory shared between the child and the reply.
+    pub(crate) fn call_with_memory(&mut self, runner: &str, fields: &[&[u8]]) -> Result<Reply, SandboxError> {
+        let limits = &self.sandbox.limits;
+        let job = job(runner, limits.cpu_s, fields);
+        let bounds = Bounds::of(limits);
+        let Servers { candidate, processor, .. } = &mut *self.servers;
+        retried(|| {
+            let memory = SharedMemory::create()?;
+            let link = Some(memory.link()?);
+            let reply = self.sandbox.attempt((candidate, *processor), &job, &bounds, link, self.cancelled)?;
+            Ok(Reply { memory: memory.read()?, ..reply })
+        })
     }
 
     /// Runs `runner` in two children at once, joined by a link, each with its fields. The first is the candidate's:

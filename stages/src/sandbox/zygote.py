@@ -1,9 +1,10 @@
 """The fork server: a warm interpreter that forks one restricted child a job.
 
 It reads no job and keeps no timer. The supervisor sends it one byte and two or three descriptors (the job's socket, the
-pipe for its output, a link to another server's child); it forks, says the child's pid, waits, and says how the child ended. The child reads its job from its
-own socket, so that nothing of one candidate is in memory when the next one is forked. The child stays unreaped until
-the next command: meanwhile its pid can't be taken by another process, and the supervisor may kill it.
+pipe for its output, a link to another server's child or memory shared with the supervisor); it forks, says the child's
+pid, waits, and says how the child ended. The child reads its job from its own socket, so that nothing of one candidate
+is in memory when the next one is forked. The child stays unreaped until the next command: meanwhile its pid can't be
+taken by another process, and the supervisor may kill it.
 """
 
 import _ctypes
@@ -12,6 +13,10 @@ import gc
 import os
 import resource
 import sys
+
+# `random` and `threading` would repair themselves in each child, at a seventh of a small job's time. Nothing is broken: the
+# server has one thread, and the child seeds.
+register_at_fork, os.register_at_fork = os.register_at_fork, lambda **hooks: None
 
 # What candidates import most; a child that needs more pays for its import.
 import ast, bisect, collections, functools, heapq, io, itertools, math, operator, random, re, string, tokenize, typing
@@ -37,25 +42,25 @@ class Function(_ctypes.CFuncPtr):
 prctl = Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl"))
 
 
-def read_exactly(descriptor, count):
-    parts = []
-    while count:
-        part = os.read(descriptor, min(count, 1 << 20))
+def read_frame(descriptor, read=os.read, length=len, number=int.from_bytes):
+    """A list of byte strings: a length, then each with its length; all lengths are 32 bits, little endian.
+
+    The other end sends one frame and waits. EOFError if it is gone, ValueError if it sends more."""
+    frame, end = b"", 4
+    while length(frame) < end:
+        part = read(descriptor, max(end, 1 << 16))
         if not part:
-            raise EOFError("the supervisor closed the job")
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
-
-
-def read_frame(descriptor):
-    """A list of byte strings: a length, then each with its length; all lengths are 32 bits, little endian."""
-    body = read_exactly(descriptor, int.from_bytes(read_exactly(descriptor, 4), "little"))
-    fields, at = [], 0
-    while at < len(body):
-        end = at + 4 + int.from_bytes(body[at : at + 4], "little")
-        fields.append(body[at + 4 : end])
-        at = end
+            raise EOFError("the other end is closed")
+        frame += part
+        if length(frame) >= 4:
+            end = 4 + number(frame[:4], "little")
+    fields, at = [], 4
+    while at < end:
+        start = at + 4
+        at = start + number(frame[at:start], "little")
+        fields.append(frame[start:at])
+    if at != length(frame):
+        raise ValueError("more than a frame")
     return fields
 
 
@@ -114,11 +119,12 @@ def serve():
         programs.append(program)
         filters = filters[2 + 8 * count :]
     addresses = [Long(_ctypes.addressof(program)) for program in programs]
-    runners = {b"frames": {"read": lambda: read_frame(LINK), "send": frame_writer(LINK)}}
+    runners = {b"frames": {"read": lambda: read_frame(LINK), "send": frame_writer(LINK), "LINK": LINK}}
     for name, source in zip(scripts[::2], scripts[1::2]):
         space = {"__name__": "tracetune_" + name.decode(), "shared": runners}
         exec(compile(source, "<tracetune " + name.decode() + ">", "exec", dont_inherit=True), space)
         runners[name] = space
+    os.register_at_fork = register_at_fork
     frame_writer(JOB)(b"ready")
     os.close(JOB)
     control = _socket.socket(fileno=CONTROL)

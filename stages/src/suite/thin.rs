@@ -4,8 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Inputs, Item, ParamError, RowStage, StageError};
-
-use crate::prompt::splitmix64;
+use tracetune_engine::statistics::splitmix64;
 
 /// Which tests stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

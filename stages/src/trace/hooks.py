@@ -24,13 +24,13 @@ class Operations:
     """The instruction that a frame stands at."""
 
     def __init__(self):
-        self.codes = {}
+        self.codes = {}  # by `id`, since to hash a code object is to read all of it; each is kept, so that none is reused
 
     def at(self, frame):
-        code = self.codes.get(frame.f_code)
-        if code is None:
-            code = self.codes[frame.f_code] = frame.f_code.co_code
-        at = frame.f_lasti
+        key = id(frame.f_code)
+        if key not in self.codes:
+            self.codes[key] = frame.f_code, frame.f_code.co_code
+        code, at = self.codes[key][1], frame.f_lasti
         if at >= 2 and code[at] == RESUME:  # where 3.13 stands when it yields
             at -= 2
         elif YIELD_FROM and code[at + 2 : at + 3] == bytes([YIELD_FROM]):  # where 3.10 stands when it yields from
@@ -51,7 +51,7 @@ def block_of(tracer, code):
 
 def start_settrace(tracer, _, settrace=sys.settrace, gettrace=sys.gettrace):
     """Traces from now on; the function it gives ends that, and says whether it went on until then."""
-    stack, operations = tracer.stack, Operations()
+    stack, operations, line = tracer.stack, Operations(), tracer.line
 
     def trace(frame, event, _):
         code = frame.f_code
@@ -70,7 +70,7 @@ def start_settrace(tracer, _, settrace=sys.settrace, gettrace=sys.gettrace):
             if not stack or stack[-1] is not watch:  # it resumed
                 stack.append(watch)
             if event == "line":
-                tracer.line(watch, frame.f_lineno)
+                line(watch, frame.f_lineno)
             elif event == "exception":
                 if not operations.ends_iteration(argument[1], frame):
                     tracer.raised(watch, argument[1], frame.f_lineno)
@@ -104,24 +104,25 @@ def start_monitoring(tracer, program):
     monitoring, getframe = sys.monitoring, sys._getframe
     tool, events = monitoring.DEBUGGER_ID, monitoring.events
     stack, suspended, operations, main = tracer.stack, {}, Operations(), get_ident()
-    blocks = {code: block_of(tracer, code) for code in code_objects(program)}
-    blocks = {code: block for code, block in blocks.items() if block is not False}
+    codes = [code for code in code_objects(program) if block_of(tracer, code) is not False]
+    blocks = {id(code): block_of(tracer, code) for code in codes}
     elsewhere = lambda: tracer.threads and get_ident() != main
+    step = tracer.line
 
     def begins(code, _):
         if not elsewhere():
             # Beyond the depth that is shown, None stands for a frame, so that its end is told from others'.
-            if tracer.enter(getframe(1), blocks[code]) is None:
+            if tracer.enter(getframe(1), blocks[id(code)]) is None:
                 stack.append(None)
 
     def resumes(code, *_):
-        if code in blocks and not elsewhere():
+        if id(code) in blocks and not elsewhere():
             stack.append(suspended.pop(getframe(1), None))
 
     def line(code, number):
         watch = stack[-1] if stack else None
-        if watch is not None and not elsewhere():
-            tracer.line(watch, number)
+        if watch is not None and not (tracer.threads and elsewhere()):
+            step(watch, number)
 
     def jumps(code, offset, destination):
         # A jump to its own line is no event of that line for monitoring.
@@ -131,7 +132,7 @@ def start_monitoring(tracer, program):
 
     def ends(how):
         def end(code, *argument):
-            if code not in blocks or not stack or elsewhere():
+            if id(code) not in blocks or not stack or elsewhere():
                 return
             watch = stack[-1]
             if watch is None:
@@ -144,7 +145,7 @@ def start_monitoring(tracer, program):
         return end
 
     def raises(code, offset, error):
-        if code in blocks and stack and stack[-1] is not None and not elsewhere():
+        if id(code) in blocks and stack and stack[-1] is not None and not elsewhere():
             watch = stack[-1]
             if not operations.ends_iteration(error, watch.frame):
                 tracer.raised(watch, error, watch.frame.f_lineno)
@@ -170,7 +171,7 @@ def start_monitoring(tracer, program):
     monitoring.use_tool_id(tool, "tracetune")
     for event, callback in callbacks.items():
         monitoring.register_callback(tool, event, callback)
-    for code in blocks:
+    for code in codes:
         monitoring.set_local_events(tool, code, local)
     monitoring.set_events(tool, everywhere)
 
@@ -178,7 +179,7 @@ def start_monitoring(tracer, program):
         went_on = monitoring.get_tool(tool) == "tracetune" and monitoring.get_events(tool) == everywhere
         if monitoring.get_tool(tool) is not None:
             monitoring.set_events(tool, 0)
-            for code in blocks:
+            for code in codes:
                 monitoring.set_local_events(tool, code, 0)
             for event in callbacks:
                 monitoring.register_callback(tool, event, None)

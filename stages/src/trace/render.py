@@ -52,8 +52,12 @@ def flat(value, max_chars, max_items):
     else:
         return None
     kinds = set(map(type, items))
-    if not kinds <= FLAT or int in kinds and [item for item in items if type(item) is int and not -BIG < item < BIG]:
+    if not kinds <= FLAT:
         return None
+    if int in kinds:
+        numbers = items if len(kinds) == 1 else [item for item in items if type(item) is int]
+        if min(numbers) <= -BIG or max(numbers) >= BIG:
+            return None
     strings = str in kinds
     if strings and sum([len(item) for item in items if type(item) is str]) > max_chars:
         return None

@@ -37,6 +37,19 @@ impl Step {
     }
 }
 
+/// Bytes of the shared memory before its steps: how many frames of steps went out, and where the last step ends.
+const HEADER: usize = 8;
+
+/// Reads steps, each after its length, up to the first that is none.
+fn steps_in(mut bytes: &[u8]) -> impl Iterator<Item = Step> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (step, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        bytes = rest;
+        Step::read(&String::from_utf8_lossy(step))
+    })
+}
+
 /// A function or a class of the program; lines are 1-based.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -94,9 +107,13 @@ impl Run {
         let mut run = Self { status, ..Self::default() };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let mut sent = 0;
         for frame in &reply.frames {
             match frame.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
-                [b"step", step] => run.steps.extend(Step::read(&text(step))),
+                [b"steps", steps] => {
+                    sent += 1;
+                    run.steps.extend(steps_in(steps));
+                }
                 [b"blocks", blocks @ ..] => run.blocks = blocks.iter().filter_map(|block| Block::read(block)).collect(),
                 [b"mark", mark] => run.marks.push(text(mark)),
                 [b"got", value] => run.got = text(value),
@@ -108,6 +125,13 @@ impl Run {
                 }
                 _ => {}
             }
+        }
+        // The rest is in the memory, unless the program died while these very steps went out as a frame.
+        if let Some((header, steps)) = reply.memory.split_at_checked(HEADER)
+            && let [before, end] = [&header[..4], &header[4..]].map(|n| n.try_into().map_or(0, u32::from_le_bytes))
+            && before == sent
+        {
+            run.steps.extend(steps_in(&steps[..(end as usize).saturating_sub(HEADER).min(steps.len())]));
         }
         run
     }

@@ -4,6 +4,7 @@ import ast
 import io
 import tokenize
 
+inert_places = shared[b"inert"]["inert_places"]
 SKIPPED = (tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -24,8 +25,28 @@ def logical_lines(source):
     return places
 
 
-class Block:
-    """A function's or a class's body: its lines, and its names in the order of the source."""
+class Scope:
+    """The names of a body in the order of the source, and at which statements each may be bound anew."""
+
+    def __init__(self, body, arguments, places, is_function):
+        own = list(walk_own(body))
+        self.names = list(dict.fromkeys([*arguments, *(name for name, _ in bound_names(own))]))
+        self.globals = {name for inner in own if isinstance(inner, ast.Global) for name in inner.names}
+        # Names that Python itself deletes at the end of their handlers.
+        self.handled = {node.name for node in own if isinstance(node, ast.ExceptHandler) and node.name}
+        self.order = {name: place for place, name in enumerate(self.names)}.__getitem__
+        self.anywhere = self.names
+        if is_function:
+            elsewhere = self.globals | self.handled | set(rebound_names(body, own))
+            self.anywhere = [name for name in self.names if name in elsewhere]
+        self.bound = {}
+        for name, line in bound_names(own):
+            names = self.bound.setdefault(places.get(line, line), dict.fromkeys(self.anywhere))
+            names[name] = None
+
+
+class Block(Scope):
+    """A function's or a class's body: its lines and its names."""
 
     def __init__(self, node, places):
         self.name = node.name
@@ -38,27 +59,25 @@ class Block:
             given = node.args
             named = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
             self.arguments = [argument.arg for argument in named if argument]
-        own = list(walk_own(node.body))
-        self.names = list(dict.fromkeys([*self.arguments, *bound_names(own)]))
-        self.globals = {name for inner in own if isinstance(inner, ast.Global) for name in inner.names}
-        self.handled = handled_names(own)
+        super().__init__(node.body, self.arguments, places, not self.is_class)
+        self.given = list(dict.fromkeys([*self.arguments, *self.anywhere]))  # what may have a value when it is called
 
     def fields(self):
         words = (self.start, self.line, self.header, self.end, "class" if self.is_class else "def", self.name)
         return " ".join(map(str, words)).encode("utf-8", "backslashreplace")
 
 
-class Program:
+class Program(Scope):
     """A parsed program. SyntaxError and its like if it is none."""
 
     def __init__(self, source):
         tree = ast.parse(source)
         self.places = logical_lines(source)
+        super().__init__(tree.body, [], self.places, False)
+        self.inert = inert_places(tree, self.places)
         nodes = [node for node in ast.walk(tree) if isinstance(node, (*FUNCTIONS, ast.ClassDef))]
         # A code object starts at the first decorator.
         self.blocks = {(block.start, block.name): block for block in (Block(node, self.places) for node in nodes)}
-        own = list(walk_own(tree.body))
-        self.names, self.handled = list(dict.fromkeys(bound_names(own))), handled_names(own)
         # Loops with their body on the header's line: there a jump back is a new execution of the line, unless it may be
         # a comprehension's own, which some versions run in a frame of its own and others in place.
         self.one_line_loops = {
@@ -82,19 +101,27 @@ def walk_own(body):
 
 
 def bound_names(nodes):
+    """Names with the lines where they are bound or deleted."""
     for node in nodes:
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            yield node.name
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            names = [node.id]
+        elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
+            names = [node.name]
         elif isinstance(node, (ast.Global, ast.Nonlocal)):
-            yield from node.names
-        elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
+            names = node.names
+        elif isinstance(node, ast.MatchMapping):
+            names = [node.rest]
+        else:
+            continue
+        yield from ((name, node.lineno) for name in names if name)
+
+
+def rebound_names(body, own):
+    """Names of a function that something else than a statement about variables may bind."""
+    for node in own:
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             yield node.name
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            yield node.rest
-
-
-def handled_names(nodes):
-    """Names that Python itself deletes at the end of their handlers."""
-    return {node.name for node in nodes if isinstance(node, ast.ExceptHandler) and node.name}
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from (alias.asname or alias.name.split(".")[0] for alias in node.names)
+    for statement in body:
+        yield from (name for node in ast.walk(statement) if isinstance(node, ast.Nonlocal) for name in node.names)

@@ -1,4 +1,4 @@
-"""Runs one test of a candidate and sends each state change as it is seen, a frame each.
+"""Runs one test of a candidate and writes down each state change as it is seen, where it outlives this process.
 
 A step is a logical line and the variables that it bound or changed, seen at the frame's next event. Lines are given as
 the physical line that a comment may follow: the last of the logical line, so that no comment can land inside a
@@ -8,6 +8,7 @@ expressions and lambdas are part of their statement. `hooks.py` turns an interpr
 """
 
 import io
+import mmap
 import sys
 import threading
 import tokenize
@@ -20,20 +21,54 @@ start, start_settrace, FILE = map(shared[b"hooks"].get, ("start", "start_settrac
 GENERATOR, COROUTINE = 0x20 | 0x200, 0x80 | 0x100
 RETURNED, YIELDED, UNWOUND = range(3)
 HIDDEN = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)
+BIG, SMALL = 10**8, -(10**7)  # between them an int has at most eight characters, the least that may be shown
 ATOMS = frozenset((int, str, float, bool, type(None), bytes, complex, range))
 MAX_DEPTH = 200  # frames, one in the other, that are shown
 DEEP_EVENTS = 100  # calls beyond that depth which cost as much as one shown statement
 MISSING = object()
 
 
+class Steps:
+    """State changes in memory that the supervisor reads in the end, however this process ends: a system call for each
+    would cost more than all else. When it is full it goes out as a frame, `steps`.
+
+    The memory holds how many such frames went before and where its last step ends, then each step's length and text;
+    numbers are 32 bits, little endian.
+    """
+
+    HEADER = 8
+
+    def __init__(self, memory, send):
+        self.memory, self.send, self.size = memory, send, len(memory)
+        self.end, self.sent = self.HEADER, 0
+
+    def add(self, text, to_bytes=int.to_bytes, length=len):
+        data = text.encode("utf-8", "backslashreplace")
+        data = to_bytes(length(data), 4, "little") + data
+        end = self.end + length(data)
+        if end > self.size:
+            self.flush(data)
+            return
+        self.memory[self.end : end] = data
+        self.memory[4:8] = to_bytes(end, 4, "little")
+        self.end = end
+
+    def flush(self, last):
+        self.send(b"steps", bytes(self.memory[self.HEADER : self.end]) + last)
+        self.sent, self.end = self.sent + 1, self.HEADER
+        self.memory[:8] = self.sent.to_bytes(4, "little") + self.end.to_bytes(4, "little")
+
+
 class Watch:
     """A frame that is watched: what of it was shown, and the statement that it executes."""
 
-    __slots__ = ("frame", "number", "block", "names", "atoms", "texts", "place", "line", "began", "error")
+    __slots__ = ("frame", "block", "origin", "scope", "atoms", "mutable", "texts", "place", "line", "began", "error")
 
-    def __init__(self, frame, number, block, names):
-        self.frame, self.number, self.block, self.names = frame, number, block, names
-        self.atoms, self.texts = {}, {}  # name to value, for values known by their identity; name to text, for all
+    def __init__(self, frame, number, block, scope):
+        self.frame, self.block, self.scope = frame, block, scope
+        self.origin = f" {number} {block.line if block else 0}"
+        # Name to value, for values known by their identity; names of other values; name to text, for all.
+        self.atoms, self.mutable, self.texts = {}, {}, {}
         self.place = self.line = self.error = None
         self.began = -1  # the instruction at which the statement began
 
@@ -41,9 +76,9 @@ class Watch:
 class Tracer:
     """Follows a run: `stack` holds the watched frames, the innermost last."""
 
-    def __init__(self, program, send, render, max_events, every, leave):
+    def __init__(self, program, steps, render, max_events, every, leave):
         self.program, self.places = program, program.places
-        self.send, self.render, self.exit, self.every = send, render, leave, every
+        self.steps, self.send, self.render, self.exit, self.every = steps, steps.send, render, leave, every
         self.max_events = self.events_left = max_events
         self.deep_left = max_events * DEEP_EVENTS
         self.stack, self.frames, self.shown_error = [], 0, None
@@ -51,10 +86,10 @@ class Tracer:
 
     def step(self, watch, place, changes):
         # Neither names nor rendered values hold a zero character.
-        fields = [f"{place} {watch.number} {watch.block.line if watch.block else 0}"]
-        for change in changes:
-            fields += change
-        self.send(b"step", "\0".join(fields).encode("utf-8", "backslashreplace"))
+        text = f"{place}{watch.origin}"
+        for name, value in changes:
+            text += f"\0{name}\0{value}"
+        self.steps.add(text)
 
     def count(self):
         self.events_left -= 1
@@ -74,12 +109,12 @@ class Tracer:
             if self.deep_left < 0:
                 self.truncate()
             return None
-        watch = Watch(frame, self.frames, block, block.names if block else self.program.names)
+        watch = Watch(frame, self.frames, block, block or self.program)
         self.frames += 1
         self.stack.append(watch)
         if block and not block.is_class:
             self.count()
-            shown = [change for change in self.changes(watch) if change[0] in block.arguments]
+            shown = [change for change in self.changes(watch, block.given) if change[0] in block.arguments]
             if shown or self.every:
                 self.step(watch, block.header, shown)
         return watch
@@ -92,14 +127,20 @@ class Tracer:
             if at > watch.began and place not in self.program.one_line_loops:
                 return
         self.count()
-        self.finish(watch)
+        if watch.place is not None:
+            self.finish(watch)
         watch.place, watch.line, watch.began = place, line, at
 
     def finish(self, watch):
-        """Shows what the statement that ran has done."""
-        if watch.place is None:
-            return
-        found = self.changes(watch)
+        """Shows what the statement that ran has done: to the names that it binds, and to what can change in place."""
+        scope, mutable = watch.scope, watch.mutable
+        names = scope.bound.get(watch.place, scope.anywhere)
+        inert = self.program.inert.get(watch.place)
+        if mutable and inert is not True and inert not in watch.atoms:
+            names = names | mutable if type(names) is dict else [*names, *(name for name in mutable if name not in names)]
+        found = self.changes(watch, names) if names else []
+        if len(found) > 1:
+            found.sort(key=lambda change: scope.order(change[0]))
         if self.printed:
             found.append(("__out__", self.render(self.printed)))
             self.printed = ""
@@ -121,7 +162,8 @@ class Tracer:
     def leave(self, watch, how, value):
         """The frame returns, yields or is unwound by an exception."""
         error, watch.error = watch.error, None
-        self.finish(watch)
+        if watch.place is not None:
+            self.finish(watch)
         block, flags, place = watch.block, watch.frame.f_code.co_flags, self.place_of(watch)
         if how == RETURNED:
             silent = flags & (GENERATOR | COROUTINE) or block and block.name == "__init__"
@@ -138,32 +180,37 @@ class Tracer:
         line = watch.frame.f_lineno
         return self.places.get(line, line)
 
-    def changes(self, watch):
-        """What became different, as pairs of name and text; a deleted variable has an empty text."""
-        found, atoms, texts = [], watch.atoms, watch.texts
+    def changes(self, watch, names):
+        """Which of the names became different, as pairs of name and text; a deleted variable has an empty text."""
+        found, atoms, mutable, texts, render = [], watch.atoms, watch.mutable, watch.texts, self.render
         space = watch.frame.f_locals
         if watch.block and watch.block.globals:
             outer = watch.frame.f_globals
             space = {**space, **{name: outer[name] for name in watch.block.globals if name in outer}}
         get = space.get
-        for name in watch.names:
+        for name in names:
             value = get(name, MISSING)
             if value is MISSING:
-                if texts.pop(name, None) and name not in (watch.block or self.program).handled:
-                    found.append((name, ""))
-                atoms.pop(name, None)
+                if texts.pop(name, None):
+                    atoms.pop(name, None)
+                    mutable.pop(name, None)
+                    if name not in watch.scope.handled:
+                        found.append((name, ""))
                 continue
             if value is atoms.get(name, MISSING):
                 continue
             kind = type(value)
             if kind in ATOMS:
                 atoms[name] = value
+                mutable.pop(name, None)
             else:
                 atoms.pop(name, None)
                 if issubclass(kind, HIDDEN):
+                    mutable.pop(name, None)
                     texts.pop(name, None)
                     continue
-            text = self.render(value)
+                mutable[name] = None
+            text = repr(value) if kind is int and SMALL < value < BIG else render(value)
             if texts.get(name) != text:
                 texts[name] = text
                 found.append((name, text))
@@ -179,7 +226,7 @@ class Tracer:
                 at = traceback
             traceback = traceback.tb_next
         if at:
-            watch = Watch(at.tb_frame, self.frames, None, ())
+            watch = Watch(at.tb_frame, self.frames, None, self.program)
             self.show_error(watch, error, self.places.get(at.tb_lineno, at.tb_lineno))
 
 
@@ -205,7 +252,7 @@ def said(error):
     return str(text).encode("utf-8", "backslashreplace"), b"%d" % (getattr(error, "lineno", None) or 0)
 
 
-def run(job, send, exec=exec, eval=eval, warming=False):
+def run(job, send, memory=None, exec=exec, eval=eval):
     source, setup, mode, test, max_events, value_chars, value_items, every, reference = job
     source = source.decode()
     try:
@@ -220,8 +267,9 @@ def run(job, send, exec=exec, eval=eval, warming=False):
     send(b"blocks", *(block.fields() for block in program.blocks.values()))
     render = renderer(int(value_chars), int(value_items))
     show = renderer(max(int(value_chars), 200), max(int(value_items), 50))
-    tracer = Tracer(program, send, render, int(max_events), every == b"1", __import__("os")._exit)
-    if not warming:
+    steps = Steps(memory or mmap.mmap(shared[b"frames"]["LINK"], 0), send)
+    tracer = Tracer(program, steps, render, int(max_events), every == b"1", __import__("os")._exit)
+    if memory is None:
         capture_output(tracer, int(value_chars))
     module = type(sys)("candidate")
     sys.modules["candidate"] = module
@@ -271,7 +319,7 @@ def warm_up():
     """Runs once in the fork server: what this compiles and loads, no child has to."""
     source = b"def f(x):\n    y = [x, 'a', 1.5, {x: None}, {2}]\n    return y\n"
     for _ in range(9):
-        run((source, b"", b"value", b"f(1)", b"100", b"80", b"20", b"0", b"0"), lambda *frame: None, warming=True)
+        run((source, b"", b"value", b"f(1)", b"100", b"80", b"20", b"0", b"0"), lambda *frame: None, bytearray(1 << 12))
     del sys.modules["candidate"]
 
 

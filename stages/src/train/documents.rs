@@ -2,9 +2,10 @@
 
 use arrow::array::RecordBatch;
 use tracetune_engine::stage::{Context, StageError};
+use tracetune_engine::statistics::splitmix64;
 use tracetune_engine::table::{Column, read_column};
 
-use crate::prompt::{COMPLETION_MARK, FixFormat, Settings, Template, View, demonstration, splitmix64};
+use crate::prompt::{COMPLETION_MARK, FixFormat, Settings, Template, View, demonstration};
 
 /// A training document.
 #[derive(Clone, Debug, PartialEq, Eq)]

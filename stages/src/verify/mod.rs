@@ -15,7 +15,8 @@ use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamErr
 
 use crate::python::Python;
 use crate::sandbox::{Isolation, Limits, Sandbox, SandboxError, Worker};
-pub(crate) use prepare::{BadTest, Mode, Test, Tests};
+pub use prepare::Tests;
+pub(crate) use prepare::{BadTest, Mode, Test};
 pub use verdict::{Outcome, Verdict};
 
 /// A program to check and the tests to check it with.
@@ -39,12 +40,26 @@ pub fn verify(
     cancelled: &(dyn Fn() -> bool + Sync),
     on_done: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<Verdict>, StageError> {
-    let tests = Tests::prepare(sandbox, jobs.iter().flat_map(|job| &job.tests), cancelled)?;
-    verify_with(sandbox, jobs, &tests, cancelled, on_done)
+    verify_with(sandbox, jobs, &prepare_tests(sandbox, jobs, cancelled)?, cancelled, on_done)
+}
+
+/// Sorts the jobs' tests, as it is done once for all candidates of a problem.
+///
+/// # Errors
+/// As [`verify`].
+pub fn prepare_tests(
+    sandbox: &Sandbox,
+    jobs: &[Job],
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Tests, StageError> {
+    Ok(Tests::prepare(sandbox, jobs.iter().flat_map(|job| &job.tests), cancelled)?)
 }
 
 /// As [`verify`], with tests that are sorted already.
-pub(crate) fn verify_with(
+///
+/// # Errors
+/// The sandbox failed, or the work was cancelled.
+pub fn verify_with(
     sandbox: &Sandbox,
     jobs: &[Job],
     tests: &Tests,
@@ -70,7 +85,7 @@ pub(crate) fn check(worker: &mut Worker, job: &Job, tests: &Tests) -> Result<Ver
         return Ok(Verdict::new(Outcome::Invalid, 0, tests.len(), "null byte"));
     }
     let source = job.source.strip_prefix('\u{feff}').unwrap_or(&job.source).as_bytes();
-    let sorted: Vec<&[u8]> = tests.iter().flat_map(|test| [test.mode.as_bytes(), test.code.as_bytes()]).collect();
+    let sorted: Vec<&[u8]> = tests.iter().flat_map(|test| [test.mode.as_bytes(), &test.compiled]).collect();
     let cpu_s = worker.limits().cpu_s;
     let apart = tests.iter().any(|test| test.mode != Mode::Value);
     if apart {

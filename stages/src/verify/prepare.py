@@ -1,10 +1,12 @@
 """Sorts tests by how they can be checked; sees tests only, never a candidate.
 
 `assert E == literal` becomes the expression E and the encoded literal, to be compared outside. Any other single
-assert becomes an expression that must be true, anything else statements that must not raise.
+assert becomes an expression that must be true, anything else statements that must not raise. They are compiled here, once
+for all candidates.
 """
 
 import ast
+import marshal
 
 encode, TooLarge = shared[b"encode"]["encode"], shared[b"encode"]["TooLarge"]
 CONSTRUCTORS = {"set": set, "frozenset": frozenset, "list": list, "tuple": tuple, "dict": dict, "float": float}
@@ -48,13 +50,14 @@ def sort_test(text):
 
 
 def run(job, send):
-    """The job is a list of tests; a frame each comes back: (mode, code, expected) or (bad, message, b'')."""
+    """The job is a list of tests; a frame each comes back: (mode, code, compiled, expected) or (bad, message)."""
     for test in job:
         try:
             mode, code, expected = sort_test(test.decode())
-            send(mode, code, expected)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            send(b"bad", str(error).encode("utf-8", "backslashreplace"), b"")
+            compiled = compile(code.decode(), "<test>", "exec" if mode == b"exec" else "eval", dont_inherit=True)
+            send(mode, code, marshal.dumps(compiled), expected)
+        except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+            send(b"bad", str(error).encode("utf-8", "backslashreplace"))
     send(b"done")
 
 

@@ -35,8 +35,10 @@ impl Mode {
 #[derive(Clone, Debug)]
 pub(crate) struct Test {
     pub(crate) mode: Mode,
-    /// What the sandboxed process evaluates.
+    /// What is evaluated.
     pub(crate) code: String,
+    /// The same as marshalled bytecode of the sandbox's interpreter.
+    pub(crate) compiled: Vec<u8>,
     /// What a [`Mode::Value`] test expects; stays outside.
     pub(crate) expected: Value,
 }
@@ -63,7 +65,7 @@ impl From<BadTest> for StageError {
 
 /// Sorted tests by their text.
 #[derive(Debug, Default)]
-pub(crate) struct Tests(HashMap<String, Test>);
+pub struct Tests(HashMap<String, Test>);
 
 impl Tests {
     /// Sorts all distinct tests among `tests`.
@@ -88,16 +90,23 @@ impl Tests {
                 return Err(SandboxError::ForkServer(message).into());
             }
             for (&test, frame) in chunk.iter().zip(reply.frames) {
-                let [mode, code, expected] = frame.as_slice() else { continue };
-                let code = String::from_utf8_lossy(code).into_owned();
-                let mode = match mode.as_slice() {
-                    b"value" => Mode::Value,
-                    b"truth" => Mode::Truth,
-                    b"exec" => Mode::Exec,
-                    _ => return Err(BadTest::Syntax { test: test.clone(), reason: code }),
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let sorted = match <[Vec<u8>; 4]>::try_from(frame) {
+                    Ok([mode, code, compiled, expected]) => {
+                        let mode = match mode.as_slice() {
+                            b"value" => Mode::Value,
+                            b"truth" => Mode::Truth,
+                            _ => Mode::Exec,
+                        };
+                        let expected = Value::parse(&expected).unwrap_or(Value::None);
+                        Test { mode, code: text(&code), compiled, expected }
+                    }
+                    Err(bad) => {
+                        let reason = bad.get(1).map_or(String::new(), |reason| text(reason));
+                        return Err(BadTest::Syntax { test: test.clone(), reason });
+                    }
                 };
-                let expected = Value::parse(expected).unwrap_or(Value::None);
-                prepared.insert(test.clone(), Test { mode, code, expected });
+                prepared.insert(test.clone(), sorted);
             }
         }
         Ok(Self(prepared))

@@ -14,7 +14,7 @@ counted_name, name_of = shared[b"encode"]["counted_name"], shared[b"encode"]["na
 mro_of, TooLarge = shared[b"encode"]["mro_of"], shared[b"encode"]["TooLarge"]
 outcome, BUILTIN = shared[b"outcome"]["outcome"], shared[b"outcome"]["BUILTIN"]
 read, send_link = shared[b"frames"]["read"], shared[b"frames"]["send"]
-load, compile_tests, run_tests = (shared[b"verify"][name] for name in ("load", "compile_tests", "run_tests"))
+load, read_tests, run_tests = (shared[b"verify"][name] for name in ("load", "read_tests", "run_tests"))
 BUILTIN_NAMES = {kind.__name__: kind for kind in BUILTIN}
 APPLY = {
     "len": len, "list": list, "bool": bool, "str": str, "repr": repr, "int": int, "float": float, "next": next,
@@ -22,6 +22,7 @@ APPLY = {
     "isinstance": lambda kind, value: isinstance(value, kind),
 }  # fmt: skip
 CHANGING = (list, dict, set)
+NO_KEYWORDS = encode({})
 
 
 def serve(job, send):
@@ -55,7 +56,7 @@ def serve(job, send):
         elif verb == b"apply":
             value = APPLY[name](target, *arguments)
         else:
-            value = target(*arguments, **unpack(keywords))
+            value = target(*arguments, **(unpack(keywords) if keywords != NO_KEYWORDS else {}))
         changed = []
         for place, (data, argument) in enumerate(zip(sent, arguments)):
             if type(argument) in CHANGING and (after := pack(argument)) != data:
@@ -133,7 +134,7 @@ def pack(value):
 
 def ask(verb, target, name, arguments=(), keywords={}):
     try:
-        request = verb, b"%d" % target._tracetune_number, name.encode(), pack(keywords), *map(pack, arguments)
+        request = verb, b"%d" % target._tracetune_number, name.encode(), keywords and pack(keywords) or NO_KEYWORDS, *map(pack, arguments)
     except TooLarge:
         raise Stopped(b"opaque") from None
     try:
@@ -204,7 +205,7 @@ def shown(value):
 def judge(job, send):
     """The job is the setup and the tests; `gone` or `opaque` comes back in a test's place if it can't be run here."""
     setup, *tests = job
-    tests = compile_tests(tests)
+    tests = read_tests(tests)
     setup = compile(setup.decode(), "<setup>", "exec", dont_inherit=True)
     send(b"begin")
     try:

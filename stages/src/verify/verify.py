@@ -1,10 +1,11 @@
 """Runs one candidate: loads it, then evaluates each test and sends what came out, a frame each.
 
-Expected values never enter this process. A test is (mode, code): `value`, an expression whose value is compared
-outside; `truth`, an expression that must be true; `exec`, statements that must not raise. Tests of the last two modes
-run here only where `remote.py` can't keep them apart from the candidate.
+Expected values never enter this process. A test is (mode, code), compiled by `prepare.py`: `value`, an expression whose
+value is compared outside; `truth`, an expression that must be true; `exec`, statements that must not raise. Tests of the
+last two modes run here only where `remote.py` can't keep them apart from the candidate.
 """
 
+import marshal
 import sys
 
 encode, TooLarge = shared[b"encode"]["encode"], shared[b"encode"]["TooLarge"]
@@ -32,11 +33,8 @@ def load(source, send):
     return module.__dict__
 
 
-def compile_tests(tests):
-    return [
-        (mode, compile(code.decode(), "<test>", "exec" if mode == b"exec" else "eval", dont_inherit=True))
-        for mode, code in zip(tests[::2], tests[1::2])
-    ]
+def read_tests(tests):
+    return [(mode, marshal.loads(code)) for mode, code in zip(tests[::2], tests[1::2])]
 
 
 def run_tests(setup, tests, space, send, encode=encode, relayed=Never, stopped=Never, exec=exec, eval=eval):
@@ -68,8 +66,8 @@ def run_tests(setup, tests, space, send, encode=encode, relayed=Never, stopped=N
 
 def run(job, send):
     source, setup, *tests = job
-    # Compiled before the candidate can change what compiles.
-    tests, setup = compile_tests(tests), setup and compile(setup.decode(), "<setup>", "exec", dont_inherit=True)
+    # Read before the candidate can change what reads.
+    tests, setup = read_tests(tests), setup and compile(setup.decode(), "<setup>", "exec", dont_inherit=True)
     space = load(source, send)
     if space is not None:
         run_tests(setup, tests, space, send)
@@ -78,7 +76,8 @@ def run(job, send):
 
 def warm_up():
     """Runs once in the fork server: what this loads, no child has to."""
-    run((b"def f(x):\n    return [x, 'a', 1.5, {x: None}]\n", b"", b"value", b"f(1)", b"truth", b"f(1)"), lambda *frame: None)
+    call = marshal.dumps(compile("f(1)", "<test>", "eval"))
+    run((b"def f(x):\n    return [x, 'a', 1.5, {x: None}]\n", b"", b"value", call, b"truth", call), lambda *frame: None)
     del sys.modules["candidate"]
 
 
