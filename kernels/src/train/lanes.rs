@@ -36,6 +36,19 @@ struct Sum {
 }
 
 impl Sum {
+    /// The last step's buffer is the first to be used again.
+    fn restart(&mut self) {
+        let last = std::mem::take(&mut self.total);
+        self.keep(last);
+        self.next = 0;
+    }
+
+    fn keep(&mut self, gradient: Gradient) {
+        if !gradient.values.is_empty() {
+            self.spare.push(gradient);
+        }
+    }
+
     fn add(&mut self, lane: usize, gradient: Gradient) {
         self.waiting.insert(lane, gradient);
         while let Some(mut gradient) = self.waiting.remove(&self.next) {
@@ -46,7 +59,7 @@ impl Sum {
                 self.total.loss += gradient.loss;
             }
             self.next += 1;
-            self.spare.push(gradient);
+            self.keep(gradient);
         }
     }
 }
@@ -64,7 +77,7 @@ impl Lanes {
         add_row: impl Fn(usize, &mut Row, &mut Activations, &mut Gradient) + Sync,
     ) -> &Gradient {
         let (used, taken) = (self.lanes.min(rows), AtomicUsize::new(0));
-        lock(&self.sum).next = 0;
+        lock(&self.sum).restart();
         pool.broadcast(|thread| {
             if thread.index() >= self.workers {
                 return;

@@ -42,8 +42,8 @@ fn peak_bytes(options: &Options, config: &Config, layout: &Layout, trained: usiz
     let packed = 2 * (layout.len() - if tied { 0 } else { layout.embedding.len() });
     let adapters = if options.lora.is_some() { trained } else { 0 };
     let best = if options.evaluation.keep_best { trained } else { 0 };
-    // One sum, one for each thread, and one more for a lane that waits for its turn.
-    let gradients = trained * (way.workers + if way.workers > 1 { 2 } else { 1 });
+    // The sum, and one for each thread.
+    let gradients = trained * (way.workers + 1);
     // Gate, up and their product; queries, keys and values; what goes into and out of norms and attention.
     let layer = tokens * (3 * config.intermediate_size + heads.stride() + heads.width() + 4 * channels);
     let kept = if way.recompute { layer + layers * tokens * channels } else { layers * layer };
