@@ -122,7 +122,11 @@ fn train(threads: usize) {
         let examples: Vec<Example> = (0..800)
             .map(|e| {
                 let length = 150 + random::bits(9, e) % 100;
-                Example { tokens: (0..length).map(|i| 2 + (random::bits(e, i) % 700) as u32).collect(), prompt }
+                Example {
+                    tokens: (0..length).map(|i| 2 + (random::bits(e, i) % 700) as u32).collect(),
+                    prompt,
+                    weight: 1.0,
+                }
             })
             .collect();
         let options = Options {

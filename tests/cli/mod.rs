@@ -2,6 +2,7 @@
 
 mod models;
 mod trace;
+mod train;
 
 use std::path::Path;
 

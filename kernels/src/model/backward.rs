@@ -1,9 +1,9 @@
 //! The network backward over one row of documents: the loss at the places that count, and its gradient.
 
-use super::forward::{Activations, LOGIT_ROWS, Row, row_forward, sized};
+use super::forward::{Activations, LOGIT_ROWS, Row, documents_forward, row_forward, sized};
 use super::{Network, Weights};
 use crate::ops::attention::Attention;
-use crate::ops::classifier::Classifier;
+use crate::ops::classifier::{Classifier, scale_by};
 use crate::ops::embedding::Embedding;
 use crate::ops::gelu::Gelu;
 use crate::ops::matmul::MatMul;
@@ -23,11 +23,11 @@ pub(crate) struct Buffers {
     raw: Vec<f32>,
 }
 
-/// A sum of gradients, laid out as the weights are, and of losses.
+/// A sum of gradients, laid out as what is trained is (the weights, or the adapters), and of losses.
 #[derive(Debug, Default)]
 pub(crate) struct Gradient {
     pub(crate) values: Vec<f32>,
-    /// Σ loss in nats over the targets.
+    /// Σ weight · loss in nats over the targets.
     pub(crate) loss: f64,
 }
 
@@ -39,7 +39,7 @@ impl Gradient {
     }
 }
 
-/// Adds one row's gradient, each target weighing `scale`, into `gradient`.
+/// Adds one row's gradient, each target counting its weight times `scale`, into `gradient`.
 pub(crate) fn row_gradient(
     network: &Network,
     weights: Weights,
@@ -51,7 +51,8 @@ pub(crate) fn row_gradient(
     row_forward(network, weights, row, kept);
     let Network { cpu, heads, channels, width, vocabulary, .. } = *network;
     let (layout, count, tokens) = (weights.layout, row.places.len(), row.tokens.len());
-    let Activations { layers, chosen, chosen_stats, normed, logits, losses, attention, panels, backward, .. } = kept;
+    let Activations { recompute, inputs, layers, output, chosen, .. } = kept;
+    let Activations { chosen_stats, normed, logits, losses, attention, scratch, backward, .. } = kept;
     let Buffers { stream, chosen: dchosen, normed: dnormed, gated, up, attended, qkv, raw } = backward;
     let grad = &mut gradient.values[..];
 
@@ -65,9 +66,15 @@ pub(crate) fn row_gradient(
         let logits = sized(logits, rows * vocabulary);
         cpu.linear(logits, &normed[part.clone()], &network.head, rows, false);
         cpu.classifier(logits, losses, &row.targets[first..first + rows], vocabulary, scale);
-        gradient.loss = losses[..rows].iter().fold(gradient.loss, |sum, loss| sum + loss);
+        let weighted = logits.chunks_exact_mut(vocabulary).zip(&row.weights[first..first + rows]);
+        for ((logits, weight), loss) in weighted.zip(&*losses) {
+            gradient.loss += f64::from(*weight) * loss;
+            if *weight != 1.0 {
+                scale_by(cpu.level, logits, *weight);
+            }
+        }
         let (dx, x) = (&mut dnormed_at[part.clone()], &normed[part]);
-        network.linear_backward(dx, grad, (logits, x), (&network.head, &layout.head), rows, panels);
+        network.linear_backward(dx, grad, (logits, x), (&network.head, &layout.head), rows, scratch);
     }
     let dchosen = sized(dchosen, count * channels);
     dchosen.fill(0.0);
@@ -78,13 +85,19 @@ pub(crate) fn row_gradient(
     dx.fill(0.0);
     cpu.embedding_backward(dx, dchosen, &row.places, channels);
 
-    for ((kept, parts), layer) in layers.iter().zip(&layout.layers).zip(&network.layers).rev() {
+    for (index, (parts, layer)) in layout.layers.iter().zip(&network.layers).enumerate().rev() {
+        if *recompute && index + 1 < network.layers.len() {
+            let x = sized(output, size);
+            x.copy_from_slice(&inputs[index * size..][..size]);
+            documents_forward(network, weights, index, x, (&row.positions, &row.documents), &mut layers[0], attention);
+        }
+        let kept = &layers[if *recompute { 0 } else { index }];
         let dnormed = sized(dnormed, size);
 
         // The feed-forward half: x += down(gate(up(norm(x)))).
         let dgated = sized(gated, tokens * width);
         let kept_gated = &kept.gated[..tokens * width];
-        network.linear_backward(dgated, grad, (dx, kept_gated), (&layer.down, &parts.down), tokens, panels);
+        network.linear_backward(dgated, grad, (dx, kept_gated), (&layer.down, &parts.down), tokens, scratch);
         let len = tokens * network.up_width();
         let (dup, kept_up) = (sized(up, len), &kept.up[..len]);
         if network.gated {
@@ -93,14 +106,14 @@ pub(crate) fn row_gradient(
             cpu.gelu_backward(dup, dgated, kept_up);
         }
         let kept_in = &kept.mlp_in[..size];
-        network.linear_backward(dnormed, grad, (dup, kept_in), (&layer.up, &parts.up), tokens, panels);
+        network.linear_backward(dnormed, grad, (dup, kept_in), (&layer.up, &parts.up), tokens, scratch);
         let middle = (&kept.middle[..size], &kept.mlp_stats[..]);
         network.norm_backward(dx, grad, dnormed, middle, weights, &parts.mlp_norm);
 
         // The attention half: x += output(attention(rope(norm(qkv(norm(x)))))).
         let dattended = sized(attended, tokens * heads.width());
         let kept_attended = &kept.attended[..tokens * heads.width()];
-        network.linear_backward(dattended, grad, (dx, kept_attended), (&layer.output, &parts.output), tokens, panels);
+        network.linear_backward(dattended, grad, (dx, kept_attended), (&layer.output, &parts.output), tokens, scratch);
         let len = tokens * heads.stride();
         let (mut dqkv, kept_qkv, stats) = (sized(qkv, len), &kept.qkv[..len], &kept.stats[..tokens * heads.query * 2]);
         let (documents, window) = (&row.documents[..], layer.window);
@@ -125,9 +138,12 @@ pub(crate) fn row_gradient(
             dqkv = draw;
         }
         let kept_in = &kept.attention_in[..size];
-        network.linear_backward(dnormed, grad, (dqkv, kept_in), (&layer.qkv, &parts.qkv), tokens, panels);
+        network.linear_backward(dnormed, grad, (dqkv, kept_in), (&layer.qkv, &parts.qkv), tokens, scratch);
         let input = (&kept.input[..size], &kept.attention_stats[..]);
         network.norm_backward(dx, grad, dnormed, input, weights, &parts.attention_norm);
+    }
+    if network.adapters.is_some() {
+        return;
     }
     cpu.embedding_backward(&mut grad[layout.embedding.clone()], dx, &row.tokens, channels);
     if let Some(table) = &layout.positions {
@@ -141,7 +157,7 @@ mod tests {
     use crate::memory::Cpu;
     use crate::model::family::Family;
     use crate::model::layout::Start;
-    use crate::model::{Config, Model, Tokenizer};
+    use crate::model::{Adapters, Config, Lora, Model, Tokenizer};
     use crate::simd::Level;
     use crate::testing::{assert_same_bits, noise};
 
@@ -180,9 +196,9 @@ mod tests {
 
     fn row() -> Row {
         let mut row = Row::default();
-        row.push(&[5, 9, 200, 9, 31, 8], 2);
-        row.push(&[7, 7, 90], 0);
-        row.push(&(2..160).collect::<Vec<u32>>(), 3);
+        row.push(&[5, 9, 200, 9, 31, 8], 2, 1.0);
+        row.push(&[7, 7, 90], 0, 2.5);
+        row.push(&(2..160).collect::<Vec<u32>>(), 3, 1.0);
         row
     }
 
@@ -236,6 +252,43 @@ mod tests {
                 let found = gradient(&model, &model.weights, &row, level);
                 assert_eq!(found.loss.to_bits(), scalar.loss.to_bits());
                 assert_same_bits(&found.values, &scalar.values);
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_adapters_agrees_with_finite_differences_factor_by_factor() {
+        for model in models() {
+            let row = row();
+            let lora = Lora { rank: 3, alpha: 4.0, targets: Vec::new() };
+            let start = noise(Adapters::new(&model.layout, &lora).expect("adapters").len(), 3, 0.1);
+            let gradient = |values: Vec<f32>| {
+                let adapters = Adapters::new(&model.layout, &lora).expect("adapters");
+                let mut network = Network::new(&model.config, Cpu::new(), 160).expect("a valid model");
+                network.adapters = Some((adapters, values));
+                network.pack(model.weights(), true);
+                let mut gradient = Gradient::default();
+                gradient.clear(start.len());
+                let scale = 1.0 / row.targets.len() as f32;
+                row_gradient(&network, model.weights(), &row, scale, &mut Activations::default(), &mut gradient);
+                gradient.loss /= row.targets.len() as f64;
+                gradient
+            };
+            let analytic = gradient(start.clone());
+            for (nth, factor) in Adapters::new(&model.layout, &lora).expect("adapters").factors().enumerate() {
+                let direction = noise(factor.len(), nth as u64, 1.0);
+                let slope: f64 =
+                    analytic.values[factor.clone()].iter().zip(&direction).map(|(g, d)| f64::from(g * d)).sum();
+                let step = 2e-3;
+                let loss = |sign: f32| {
+                    let mut values = start.clone();
+                    values[factor.clone()].iter_mut().zip(&direction).for_each(|(v, d)| *v += sign * step * d);
+                    gradient(values).loss
+                };
+                let numeric = (loss(1.0) - loss(-1.0)) / (2.0 * f64::from(step));
+                let error = (numeric - slope).abs();
+                let family = &model.config.model_type;
+                assert!(error < 0.02 * slope.abs().max(0.05), "{family}, {factor:?}: {slope} instead of {numeric}");
             }
         }
     }

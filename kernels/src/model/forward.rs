@@ -5,7 +5,6 @@ use super::{Network, Weights};
 use crate::ops::attention::{Attention, Scratch};
 use crate::ops::embedding::Embedding;
 use crate::ops::gelu::Gelu;
-use crate::ops::panels::Panels;
 use crate::ops::rope::Rope;
 use crate::ops::swiglu::SwiGlu;
 use std::ops::Range;
@@ -23,6 +22,8 @@ pub(crate) struct Row {
     pub(crate) places: Vec<u32>,
     /// That next token, for each of them.
     pub(crate) targets: Vec<u32>,
+    /// What each of them counts.
+    pub(crate) weights: Vec<f32>,
 }
 
 impl Row {
@@ -32,6 +33,7 @@ impl Row {
         self.documents.clear();
         self.places.clear();
         self.targets.clear();
+        self.weights.clear();
     }
 
     /// One document of which the places from `first` on count, whatever follows.
@@ -40,11 +42,12 @@ impl Row {
         let documents = vec![0..tokens.len()];
         let length = tokens.len() as u32;
         let places = (first as u32..length).collect();
-        Self { tokens: tokens.to_vec(), positions: (0..length).collect(), documents, places, targets: Vec::new() }
+        Self { tokens: tokens.to_vec(), positions: (0..length).collect(), documents, places, ..Self::default() }
     }
 
-    /// Adds a document whose tokens from `prompt` on are to be predicted; the last one is a target only.
-    pub(crate) fn push(&mut self, tokens: &[u32], prompt: usize) {
+    /// Adds a document whose tokens from `prompt` on are to be predicted, each counting `weight`; the last one is a target
+    /// only.
+    pub(crate) fn push(&mut self, tokens: &[u32], prompt: usize, weight: f32) {
         let start = self.tokens.len();
         let inputs = tokens.len() - 1;
         self.tokens.extend_from_slice(&tokens[..inputs]);
@@ -53,6 +56,7 @@ impl Row {
         let first = prompt.max(1) - 1;
         self.places.extend((start + first..start + inputs).map(|place| place as u32));
         self.targets.extend_from_slice(&tokens[first + 1..]);
+        self.weights.resize(self.targets.len(), weight);
     }
 }
 
@@ -79,6 +83,12 @@ pub(crate) struct LayerActivations {
 /// Everything a pass over one row writes; reused from row to row.
 #[derive(Debug, Default)]
 pub(crate) struct Activations {
+    /// Whether only the layers' inputs are kept: the backward pass then runs each layer forward once more, which costs
+    /// a third of the time at most and changes no bits.
+    pub(crate) recompute: bool,
+    /// Those inputs, (L, T, C).
+    pub(crate) inputs: Vec<f32>,
+    /// One a layer; one for all of them if they are recomputed.
     pub(crate) layers: Vec<LayerActivations>,
     /// The residual stream after the last layer.
     pub(crate) output: Vec<f32>,
@@ -89,7 +99,7 @@ pub(crate) struct Activations {
     pub(crate) logits: Vec<f32>,
     pub(crate) losses: Vec<f64>,
     pub(crate) attention: Scratch,
-    pub(crate) panels: Panels,
+    pub(crate) scratch: super::adapters::Scratch,
     pub(crate) backward: super::backward::Buffers,
 }
 
@@ -182,11 +192,17 @@ pub(crate) fn documents_forward(
 /// The whole row: afterwards `normed` holds the final norm at the places that count.
 pub(crate) fn row_forward(network: &Network, weights: Weights, row: &Row, kept: &mut Activations) {
     let Network { cpu, channels, .. } = *network;
-    let Activations { layers, output, chosen, chosen_stats, normed, attention, .. } = kept;
-    layers.resize_with(network.layers.len(), LayerActivations::default);
+    let Activations { recompute, inputs, layers, output, chosen, chosen_stats, normed, attention, .. } = kept;
+    let recompute = *recompute;
+    layers.resize_with(if recompute { 1 } else { network.layers.len() }, LayerActivations::default);
     let x = sized(output, row.tokens.len() * channels);
     embed(network, weights, &row.tokens, &row.positions, x);
-    for (index, kept) in layers.iter_mut().enumerate() {
+    for index in 0..network.layers.len() {
+        if recompute {
+            let size = x.len();
+            sized(inputs, (index + 1) * size)[index * size..].copy_from_slice(x);
+        }
+        let kept = &mut layers[if recompute { 0 } else { index }];
         documents_forward(network, weights, index, x, (&row.positions, &row.documents), kept, attention);
     }
     let count = row.places.len();

@@ -96,6 +96,13 @@ pub(crate) struct LayerRanges {
     pub(crate) down: Affine,
 }
 
+impl LayerRanges {
+    /// The matrices that are multiplied with.
+    pub(crate) fn matrices(&self) -> [&Affine; 4] {
+        [&self.qkv, &self.output, &self.up, &self.down]
+    }
+}
+
 /// Tensors as they are added.
 struct Builder {
     family: &'static Family,

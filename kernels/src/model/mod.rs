@@ -1,5 +1,6 @@
 //! Decoders: configuration, weights, tokenizer, and the whole network forward and backward.
 
+mod adapters;
 mod backward;
 mod checkpoint;
 mod config;
@@ -11,15 +12,20 @@ mod network;
 mod score;
 mod tokenizer;
 
+pub use adapters::Lora;
 pub use checkpoint::Dtype;
 pub use config::{Config, TokenIds};
 pub use layout::{Layout, Tensor};
 pub use score::Scored;
 pub use tokenizer::Tokenizer;
 
+pub(crate) use adapters::Adapters;
 pub(crate) use backward::{Gradient, row_gradient};
-pub(crate) use forward::{Activations, LayerActivations, Row, documents_forward, embed, layer_forward, sized};
+pub(crate) use forward::{
+    Activations, LOGIT_ROWS, LayerActivations, Row, documents_forward, embed, layer_forward, sized,
+};
 pub(crate) use network::{Network, Weights};
+pub(crate) use score::row_loss;
 
 use crate::random;
 use crate::{Error, Result};

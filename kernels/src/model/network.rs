@@ -2,6 +2,7 @@
 //!
 //! And the two parts that every layer is made of, a linear layer with or without bias and a norm of either kind.
 
+use super::adapters::{Adapters, Scratch};
 use super::layout::{Affine, LayerRanges};
 use super::{Config, Layout};
 use crate::Result;
@@ -10,7 +11,6 @@ use crate::ops::attention::Heads;
 use crate::ops::bias::Bias;
 use crate::ops::layernorm::LayerNorm;
 use crate::ops::matmul::{MatMul, Weight};
-use crate::ops::panels::Panels;
 use crate::ops::rmsnorm::RmsNorm;
 use crate::ops::rope::Rotations;
 use rayon::prelude::*;
@@ -30,6 +30,8 @@ pub(crate) struct Network {
     pub(crate) gated: bool,
     pub(crate) layers: Vec<Layer>,
     pub(crate) head: Weight,
+    /// What is trained instead of the weights themselves, with its values.
+    pub(crate) adapters: Option<(Adapters, Vec<f32>)>,
 }
 
 /// One layer's packed matrices.
@@ -82,6 +84,7 @@ impl Network {
             gated: family.gated(),
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             head: Weight::default(),
+            adapters: None,
         })
     }
 
@@ -90,12 +93,27 @@ impl Network {
         self.width * if self.gated { 2 } else { 1 }
     }
 
-    /// Packs the weights, on the caller's pool; for the backward pass as well if `training`.
+    /// Packs the weights, on the caller's pool; for the backward pass as well if `training`. With adapters, packs what they
+    /// change, merged, and the rest the first time only.
     pub(crate) fn pack(&mut self, weights: Weights, training: bool) {
         let (cpu, channels, width, up, heads) = (self.cpu, self.channels, self.width, self.up_width(), self.heads);
         let (head, vocabulary) = (&mut self.head, self.vocabulary);
+        if let Some((adapters, values)) = &mut self.adapters {
+            adapters.pack(values);
+        }
+        let adapters = self.adapters.as_ref();
         let pack = |packed: &mut Weight, part: &Affine, outputs, inputs| {
-            cpu.pack(packed, weights.get(&part.weight), outputs, inputs, training);
+            let weight = weights.get(&part.weight);
+            match adapters {
+                None => cpu.pack(packed, weight, outputs, inputs, training),
+                Some((adapters, values)) if adapters.of(part).is_some() => {
+                    let mut merged = weight.to_vec();
+                    adapters.merge(cpu, part, &mut merged, values);
+                    cpu.pack(packed, &merged, outputs, inputs, training);
+                }
+                Some(_) if packed.forward.n() > 0 => {}
+                Some(_) => cpu.pack(packed, weight, outputs, inputs, training),
+            }
         };
         rayon::join(
             || pack(head, &weights.layout.head, vocabulary, channels),
@@ -118,7 +136,7 @@ impl Network {
         self.cpu.linear(y, x, w, rows, add || bias.is_some());
     }
 
-    /// Overwrites `dx` and adds into the gradient of the weight and of the bias.
+    /// Overwrites `dx` and adds into the gradient of the weight and of the bias, or of the weight's adapters.
     pub(crate) fn linear_backward(
         &self,
         dx: &mut [f32],
@@ -126,12 +144,18 @@ impl Network {
         (dy, x): (&[f32], &[f32]),
         (w, part): (&Weight, &Affine),
         rows: usize,
-        panels: &mut Panels,
+        scratch: &mut Scratch,
     ) {
         let (outputs, inputs) = (w.forward.n(), w.forward.k());
         self.cpu.linear_backward_input(dx, dy, w, rows);
+        if let Some((adapters, _)) = &self.adapters {
+            if let Some(adapted) = adapters.of(part) {
+                adapted.backward(self.cpu, gradient, (dy, x), rows, scratch);
+            }
+            return;
+        }
         let dw = &mut gradient[part.weight.clone()];
-        self.cpu.linear_backward_weight(dw, dy, x, outputs, inputs, rows, panels);
+        self.cpu.linear_backward_weight(dw, dy, x, outputs, inputs, rows, &mut scratch.panels);
         if let Some(bias) = &part.bias {
             self.cpu.bias_backward(&mut gradient[bias.clone()], dy);
         }
@@ -146,7 +170,7 @@ impl Network {
         }
     }
 
-    /// Adds into `dx` and into the gradient of the norm's weights.
+    /// Adds into `dx` and into the gradient of the norm's weights, unless adapters are trained instead.
     pub(crate) fn norm_backward(
         &self,
         dx: &mut [f32],
@@ -157,15 +181,19 @@ impl Network {
         part: &Affine,
     ) {
         let (w, rows) = (weights.get(&part.weight), x.len() / part.weight.len());
-        match &part.bias {
-            Some(b) => {
-                let (dw, db) = gradient[part.weight.start..b.end].split_at_mut(w.len());
-                self.cpu.layernorm_backward(dx, dw, db, dy, x, w, &stats[..2 * rows]);
-            }
-            None => {
-                let dw = &mut gradient[part.weight.clone()];
-                self.cpu.rmsnorm_backward(dx, dw, dy, x, w, &stats[..rows]);
-            }
+        let range = part.weight.start..part.bias.as_ref().map_or(part.weight.end, |bias| bias.end);
+        let mut unused = Vec::new();
+        let gradient = if self.adapters.is_some() {
+            unused.resize(range.len(), 0.0);
+            &mut unused[..]
+        } else {
+            &mut gradient[range]
+        };
+        let (dw, db) = gradient.split_at_mut(w.len());
+        if part.bias.is_some() {
+            self.cpu.layernorm_backward(dx, dw, db, dy, x, w, &stats[..2 * rows]);
+        } else {
+            self.cpu.rmsnorm_backward(dx, dw, dy, x, w, &stats[..rows]);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What a model thinks of a given text: logits and log-probabilities, a block of positions at a time.
 
 use super::forward::{Activations, LOGIT_ROWS, Row, row_forward, sized};
-use super::{Model, Network};
+use super::{Model, Network, Weights};
 use crate::memory::Cpu;
-use crate::ops::classifier::exponentials;
+use crate::ops::classifier::{Classifier, exponentials};
 use crate::ops::matmul::MatMul;
 use crate::{Error, Result, math};
 
@@ -122,4 +122,19 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// Σ loss in nats over the row's targets, whatever they count in training.
+pub(crate) fn row_loss(network: &Network, weights: Weights, row: &Row, kept: &mut Activations) -> f64 {
+    row_forward(network, weights, row, kept);
+    let Activations { normed, logits, losses, .. } = kept;
+    let normed = &normed[..row.places.len() * network.channels];
+    losses.resize(LOGIT_ROWS, 0.0);
+    let blocks = normed.chunks(LOGIT_ROWS * network.channels).zip(row.targets.chunks(LOGIT_ROWS));
+    blocks.fold(0.0, |sum, (normed, targets)| {
+        let logits = sized(logits, targets.len() * network.vocabulary);
+        network.cpu.linear(logits, normed, &network.head, targets.len(), false);
+        network.cpu.classifier(logits, losses, targets, network.vocabulary, 1.0);
+        losses[..targets.len()].iter().fold(sum, |sum, loss| sum + loss)
+    })
 }

@@ -1,5 +1,8 @@
-//! Gradient steps: packed rows, AdamW, a warm-up and a cosine; resumable, and the same bytes on any number of threads.
+//! Gradient steps on the weights or on low-rank adapters: packed rows, AdamW, schedules, evaluation and early stop;
+//! resumable, and the same bytes on any number of threads.
 
+mod lanes;
+mod memory;
 mod plan;
 mod state;
 mod trainer;
@@ -8,19 +11,34 @@ pub use trainer::Trainer;
 
 use crate::Result;
 use crate::memory::Cpu;
-use crate::model::{Activations, Gradient, Model, Network, Row, Tensor, row_gradient};
+use crate::model::{Activations, Gradient, Lora, Model, Network, Row, Tensor, row_gradient};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
 /// One document: `tokens[..prompt]` is context, the loss is on `tokens[prompt..]` only.
 ///
 /// Nothing is added: a text that should end has its end-of-text token last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     /// At least two tokens.
     pub tokens: Vec<u32>,
     /// How many of them are context; the first token is never predicted.
     pub prompt: usize,
+    /// What each of its targets counts in a step's mean, above 0; 1 where all count the same.
+    pub weight: f32,
+}
+
+impl Example {
+    /// How many tokens it asks for.
+    fn targets(&self) -> usize {
+        self.tokens.len() - self.prompt.max(1)
+    }
+}
+
+impl Row {
+    fn add(&mut self, example: &Example) {
+        self.push(&example.tokens, example.prompt, example.weight);
+    }
 }
 
 /// How long to train.
@@ -33,7 +51,45 @@ pub enum Steps {
     Tokens(u64),
 }
 
-/// What a training run is given beside the model and the examples. Every field but `threads` changes the result.
+/// How the learning rate goes from its peak to its last value, after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Half a cosine.
+    #[default]
+    Cosine,
+    /// A straight line.
+    Linear,
+    /// It stays at its peak; the last value counts for nothing.
+    Constant,
+}
+
+/// Which weights decay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// Every matrix, embeddings too; norms and biases do not.
+    #[default]
+    Matrices,
+    /// The matrices of the layers, and a head that is not the embedding table.
+    Layers,
+    /// Everything that is trained.
+    All,
+}
+
+/// What is done about the loss on examples that are not trained on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Steps from one evaluation to the next; the last step is always evaluated. 0 for the last step only.
+    pub every: usize,
+    /// Evaluations in a row without a new lowest loss after which the run ends; 0 for never.
+    pub patience: usize,
+    /// Whether the run gives the weights of the lowest loss instead of the last ones.
+    pub keep_best: bool,
+}
+
+/// What a training run is given beside the model and the examples. Every field but `threads` and `memory_bytes` changes
+/// the result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// How long.
@@ -63,6 +119,21 @@ pub struct Options {
     pub lanes: usize,
     /// Orders the examples.
     pub seed: u64,
+    /// The learning rate's way down.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Which weights decay.
+    #[serde(default)]
+    pub decay: Decay,
+    /// Trains low-rank adapters instead of the weights.
+    #[serde(default)]
+    pub lora: Option<Lora>,
+    /// For [`Trainer::evaluating`].
+    #[serde(default)]
+    pub evaluation: Evaluation,
+    /// What the run may take at its peak, the model included; changes no bits. Threads and kept activations give way.
+    #[serde(skip)]
+    pub memory_bytes: Option<u64>,
     /// Threads; changes no bits.
     #[serde(skip, default = "one")]
     pub threads: usize,
@@ -88,6 +159,11 @@ impl Default for Options {
             clip: 1.0,
             lanes: 8,
             seed: 0,
+            schedule: Schedule::default(),
+            decay: Decay::default(),
+            lora: None,
+            evaluation: Evaluation::default(),
+            memory_bytes: None,
             threads: 1,
         }
     }
@@ -100,7 +176,7 @@ pub struct StepReport {
     pub step: usize,
     /// Of how many.
     pub steps: usize,
-    /// Mean loss of the step's targets before the step, in nats.
+    /// Mean loss of the step's targets before the step, each counting its weight, in nats.
     pub loss: f32,
     /// Global gradient norm before clipping.
     pub grad_norm: f32,
@@ -110,6 +186,9 @@ pub struct StepReport {
     pub tokens: u64,
     /// Tokens predicted so far, this step included.
     pub target_tokens: u64,
+    /// Mean loss over the evaluation's targets after the step, in nats, if there was an evaluation.
+    #[serde(default)]
+    pub eval_loss: Option<f32>,
 }
 
 /// The gradient of an example's mean loss: each tensor's name and values, as a Hugging Face file would keep them.
@@ -120,7 +199,7 @@ pub fn gradient(model: &Model, example: &Example) -> Result<Vec<(String, Vec<f32
     let mut network = Network::new(&model.config, Cpu::new(), example.tokens.len())?;
     network.pack(model.weights(), true);
     let (mut row, mut kept, mut gradient) = (Row::default(), Activations::default(), Gradient::default());
-    row.push(&example.tokens, example.prompt);
+    row.add(example);
     gradient.clear(model.weights.len());
     row_gradient(&network, model.weights(), &row, 1.0 / row.targets.len() as f32, &mut kept, &mut gradient);
     let stored =

@@ -121,6 +121,8 @@ fn check(examples: &[Example], options: &Options, config: &Config) -> Result<()>
             format!("{inputs} tokens to read, the model has {positions} positions")
         } else if let Some(token) = example.tokens.iter().find(|token| **token as usize >= config.vocab_size) {
             format!("token {token} is not in the model's vocabulary of {}", config.vocab_size)
+        } else if !(example.weight > 0.0 && example.weight.is_finite()) {
+            format!("its weight is {}, not a number above 0", example.weight)
         } else {
             continue;
         };
@@ -134,7 +136,7 @@ mod tests {
     use super::*;
 
     fn examples() -> Vec<Example> {
-        (0..2000).map(|i| Example { tokens: vec![1; 2 + i * 7 % 60], prompt: 1 }).collect()
+        (0..2000).map(|i| Example { tokens: vec![1; 2 + i * 7 % 60], prompt: 1, weight: 1.0 }).collect()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A run's state on disk: weights, moments and counters in one safetensors file, `trainer.safetensors`.
+//! A run's state on disk: what is trained, its moments and counters in one safetensors file, `trainer.safetensors`.
 
 use super::{Example, Options};
 use crate::model::Model;
@@ -11,7 +11,6 @@ use std::io::Write;
 use std::path::Path;
 
 const FILE: &str = "trainer.safetensors";
-const ARRAYS: [&str; 3] = ["weights", "first_moment", "second_moment"];
 
 /// How far a run is, and which run it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,11 +24,29 @@ pub(crate) struct Progress {
     pub(crate) beta1_power: f64,
     #[serde(with = "as_bits")]
     pub(crate) beta2_power: f64,
+    /// The lowest loss of the evaluations, as its bits; and how many came since.
+    #[serde(default)]
+    pub(crate) best_loss: Option<u64>,
+    #[serde(default)]
+    pub(crate) since_best: usize,
+    /// Whether the run ended early.
+    #[serde(default)]
+    pub(crate) stopped: bool,
 }
 
 impl Progress {
     pub(crate) fn new(fingerprint: String) -> Self {
-        Self { fingerprint, step: 0, tokens: 0, target_tokens: 0, beta1_power: 1.0, beta2_power: 1.0 }
+        Self {
+            fingerprint,
+            step: 0,
+            tokens: 0,
+            target_tokens: 0,
+            beta1_power: 1.0,
+            beta2_power: 1.0,
+            best_loss: None,
+            since_best: 0,
+            stopped: false,
+        }
     }
 }
 
@@ -45,27 +62,29 @@ mod as_bits {
     }
 }
 
-/// Tells runs apart: a mix of the starting weights, the examples and the options. Not a digest against malice.
-pub(crate) fn fingerprint(model: &Model, examples: &[Example], options: &Options) -> String {
+/// Tells runs apart: a mix of the starting weights, the examples (also those that are only evaluated) and the options. Not
+/// a digest against malice.
+pub(crate) fn fingerprint(model: &Model, examples: [&[Example]; 2], options: &Options) -> String {
     let mut state = 0u64;
     let mut add = |value: u64| state = mix(state ^ value).wrapping_add(0x9e37_79b9_7f4a_7c15);
     // Written out through its serde form, which leaves the threads out.
     serde_json::to_string(options).unwrap_or_default().bytes().for_each(|byte| add(byte.into()));
     serde_json::to_string(&model.config).unwrap_or_default().bytes().for_each(|byte| add(byte.into()));
     model.weights.iter().for_each(|weight| add(weight.to_bits().into()));
-    for example in examples {
+    for example in examples.into_iter().flatten() {
         add(example.prompt as u64);
+        add(example.weight.to_bits().into());
         add(example.tokens.len() as u64);
         example.tokens.iter().for_each(|token| add((*token).into()));
     }
     format!("{state:016x}")
 }
 
-pub(crate) fn write(dir: &Path, progress: &Progress, arrays: [&[f32]; 3]) -> Result<()> {
+pub(crate) fn write(dir: &Path, progress: &Progress, arrays: &[(&str, &[f32])]) -> Result<()> {
     fs_err::create_dir_all(dir)?;
     let path = dir.join(FILE);
     let malformed = |message: String| Error::Malformed { path: path.clone(), message };
-    let views = ARRAYS.iter().zip(arrays).map(|(name, values)| {
+    let views = arrays.iter().map(|(name, values)| {
         TensorView::new(Dtype::F32, vec![values.len()], bytemuck::cast_slice(values)).map(|view| (*name, view))
     });
     let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| malformed(error.to_string()))?;
@@ -85,7 +104,8 @@ pub(crate) fn write(dir: &Path, progress: &Progress, arrays: [&[f32]; 3]) -> Res
     Ok(())
 }
 
-pub(crate) fn read(dir: &Path, fingerprint: &str, arrays: [&mut Vec<f32>; 3]) -> Result<Option<Progress>> {
+/// Fills `arrays`, or none of them.
+pub(crate) fn read(dir: &Path, fingerprint: &str, arrays: &mut [(&str, &mut [f32])]) -> Result<Option<Progress>> {
     let path = dir.join(FILE);
     let bytes = match fs_err::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -100,14 +120,14 @@ pub(crate) fn read(dir: &Path, fingerprint: &str, arrays: [&mut Vec<f32>; 3]) ->
         return Err(malformed("it belongs to a run with another model, other examples or other options".into()));
     }
     let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
-    let stored = ARRAYS.map(|name| file.tensor(name));
-    for (values, view) in arrays.iter().zip(&stored) {
+    let stored: Vec<_> = arrays.iter().map(|(name, _)| file.tensor(name)).collect();
+    for ((_, values), view) in arrays.iter().zip(&stored) {
         let fits = view.as_ref().is_ok_and(|view| view.dtype() == Dtype::F32 && view.shape() == [values.len()]);
         if !fits {
             return Err(malformed("it lacks an array of the right length".into()));
         }
     }
-    for (values, view) in arrays.into_iter().zip(stored.into_iter().flatten()) {
+    for ((_, values), view) in arrays.iter_mut().zip(stored.into_iter().flatten()) {
         for (value, bytes) in values.iter_mut().zip(view.data().as_chunks().0) {
             *value = f32::from_le_bytes(*bytes);
         }

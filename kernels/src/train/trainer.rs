@@ -1,37 +1,42 @@
 //! The loop of gradient steps, one at a time.
-//!
-//! A step's rows go to a fixed number of lanes; a lane adds its rows' gradients in order into a buffer of its own, and the
-//! buffers are added in the lanes' order. Threads only decide who computes a lane, so they change no bits.
 
+use super::lanes::Lanes;
+use super::memory::{Economy, within_limit};
 use super::plan::Plan;
 use super::state;
-use super::{Example, Options, StepReport};
+use super::{Decay, Example, Options, Schedule, StepReport};
 use crate::error::pool;
 use crate::memory::Cpu;
-use crate::model::{Activations, Gradient, Model, Network, Row, row_gradient};
+use crate::model::{Activations, Adapters, Layout, Model, Network, Row, Tensor, row_gradient, row_loss};
 use crate::ops::adamw::{AdamW, Update};
-use crate::{Error, Result, math};
+use crate::{Error, Result, math, random};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 /// Elements that one task of the optimizer handles; also the parts of the gradient norm's fixed sum.
 const CHUNK: usize = 16_384;
 
+/// The arrays of a checkpoint.
+const ARRAYS: [&str; 4] = ["trained", "first_moment", "second_moment", "best"];
+
 /// A training run in progress.
 pub struct Trainer<'a> {
+    /// What is trained, unless adapters are.
     model: Model,
     examples: &'a [Example],
+    unseen: &'a [Example],
     options: Options,
     plan: Plan,
     network: Network,
     pool: rayon::ThreadPool,
-    lanes: Vec<Gradient>,
-    spare: Mutex<Vec<(Row, Activations)>>,
-    /// AdamW's moments, laid out as the weights are.
+    lanes: Lanes,
+    /// AdamW's moments, laid out as what is trained.
     first: Vec<f32>,
     second: Vec<f32>,
-    /// For each chunk of the weights, whether it decays.
+    /// What is trained as it was at the lowest loss of the evaluations, where that is to be kept.
+    best: Vec<f32>,
+    /// For each chunk of what is trained, whether it decays.
     pieces: Vec<(usize, usize, bool)>,
     progress: state::Progress,
 }
@@ -41,30 +46,57 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// [`Error::Example`], naming its index, if one is longer than a row or than the model's positions, has nothing to
-    /// predict or a token that the model lacks; [`Error::Options`] if there are no examples.
+    /// predict, no weight above 0 or a token that the model lacks; [`Error::Options`] if there are no examples, if the
+    /// model lacks a matrix that is to be adapted, or if the run does not fit the memory it may take.
     pub fn new(model: Model, examples: &'a [Example], options: &Options) -> Result<Self> {
         let plan = Plan::new(examples, options, &model.config)?;
         let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
-        let len = model.weights.len();
-        let pieces = model.layout.tensors().iter().flat_map(|tensor| {
-            let range = tensor.range();
-            let decays = tensor.shape.len() > 1;
+        let mut network = Network::new(&model.config, Cpu::new(), longest)?;
+        if let Some(lora) = &options.lora {
+            let adapters = Adapters::new(&model.layout, lora)?;
+            let values = adapters.init(random::bits(options.seed, u64::MAX));
+            network.adapters = Some((adapters, values));
+        }
+        let ranges: Vec<(Range<usize>, bool)> = match &network.adapters {
+            Some((adapters, _)) => adapters.factors().map(|range| (range, true)).collect(),
+            None => model.layout.tensors().iter().map(|tensor| decays(tensor, &model.layout, options.decay)).collect(),
+        };
+        let pieces = ranges.into_iter().flat_map(|(range, decays)| {
             range.clone().step_by(CHUNK).map(move |at| (at, (at + CHUNK).min(range.end), decays))
         });
+        let len = network.adapters.as_ref().map_or(model.weights.len(), |(adapters, _)| adapters.len());
+        let Economy { workers, recompute } = within_limit(options, &model.config, &model.layout, len)?;
         Ok(Self {
-            network: Network::new(&model.config, Cpu::new(), longest)?,
+            network,
             pool: pool(options.threads)?,
-            lanes: (0..options.lanes).map(|_| Gradient::default()).collect(),
-            spare: Mutex::default(),
+            lanes: Lanes::new(options.lanes, workers, recompute),
             first: vec![0.0; len],
             second: vec![0.0; len],
+            best: vec![0.0; if options.evaluation.keep_best { len } else { 0 }],
             pieces: pieces.collect(),
-            progress: state::Progress::new(state::fingerprint(&model, examples, options)),
+            progress: state::Progress::new(state::fingerprint(&model, [examples, &[]], options)),
             model,
             examples,
+            unseen: &[],
             options: options.clone(),
             plan,
         })
+    }
+
+    /// Evaluates the loss on `examples`, as [`Options::evaluation`] says. Their weights count for nothing.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn evaluating(mut self, examples: &'a [Example]) -> Result<Self> {
+        // Whatever could not be trained on cannot be evaluated.
+        Plan::new(examples, &self.options, &self.model.config)?;
+        let tokens = |examples: &[Example]| examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+        let adapters = self.network.adapters.take();
+        self.network = Network::new(&self.model.config, Cpu::new(), tokens(self.examples).max(tokens(examples)))?;
+        self.network.adapters = adapters;
+        self.progress.fingerprint = state::fingerprint(&self.model, [self.examples, examples], &self.options);
+        self.unseen = examples;
+        Ok(self)
     }
 
     /// Steps of the whole run.
@@ -77,13 +109,26 @@ impl<'a> Trainer<'a> {
         self.progress.step
     }
 
-    /// The model as trained so far.
-    pub fn model(&self) -> &Model {
-        &self.model
+    /// Numbers that are trained.
+    pub fn trained(&self) -> usize {
+        self.first.len()
     }
 
-    /// The trained model.
-    pub fn finish(self) -> Model {
+    /// The model as trained so far, adapters merged; at its lowest evaluation loss, if that is to be kept.
+    pub fn finish(mut self) -> Model {
+        if self.progress.best_loss.is_some() && !self.best.is_empty() {
+            let best = std::mem::take(&mut self.best);
+            match &mut self.network.adapters {
+                Some((_, values)) => *values = best,
+                None => self.model.weights = best,
+            }
+        }
+        if let Some((adapters, values)) = &mut self.network.adapters {
+            adapters.pack(values);
+            for part in self.model.layout.layers.iter().flat_map(|layer| layer.matrices()) {
+                adapters.merge(self.network.cpu, part, &mut self.model.weights[part.weight.clone()], values);
+            }
+        }
         self.model
     }
 
@@ -92,7 +137,10 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// An I/O error naming the path.
     pub fn checkpoint(&self, dir: &Path) -> Result<()> {
-        state::write(dir, &self.progress, [&self.model.weights, &self.first, &self.second])
+        let values = self.network.adapters.as_ref().map_or(&self.model.weights, |(_, values)| values);
+        let [w, m, v, best] = ARRAYS;
+        let arrays: [(&str, &[f32]); 4] = [(w, values), (m, &self.first), (v, &self.second), (best, &self.best)];
+        state::write(dir, &self.progress, &arrays)
     }
 
     /// Goes on from a checkpoint in `dir`, if there is one: the bytes are then those of an uninterrupted run. Gives
@@ -101,30 +149,33 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// An I/O error; [`Error::Malformed`] if the checkpoint is damaged or of another run.
     pub fn resume(&mut self, dir: &Path) -> Result<bool> {
-        let arrays = [&mut self.model.weights, &mut self.first, &mut self.second];
-        let found = state::read(dir, &self.progress.fingerprint, arrays)?;
+        let values = trained_values(&mut self.model, &mut self.network);
+        let [w, m, v, best] = ARRAYS;
+        let mut arrays: [(&str, &mut [f32]); 4] =
+            [(w, values), (m, &mut self.first), (v, &mut self.second), (best, &mut self.best)];
+        let found = state::read(dir, &self.progress.fingerprint, &mut arrays)?;
         let resumed = found.is_some();
         self.progress = found.unwrap_or_else(|| self.progress.clone());
         Ok(resumed)
     }
 
-    /// Does one step; none if the run is over.
+    /// Does one step; none if the run is over, be it early.
     ///
     /// # Errors
     /// [`Error::Diverged`] if the loss or the gradient is not finite; the weights are then as before the step.
     pub fn step(&mut self) -> Result<Option<StepReport>> {
         let step = self.progress.step;
-        if step >= self.plan.steps {
+        if step >= self.plan.steps || self.progress.stopped {
             return Ok(None);
         }
-        let rows: Vec<&[u32]> = self.plan.rows(step).collect();
-        let examples = rows.iter().flat_map(|row| row.iter()).map(|index| &self.examples[*index as usize]);
-        let (mut read, mut targets) = (0u64, 0u64);
+        let examples = self.plan.rows(step).flatten().map(|index| &self.examples[*index as usize]);
+        let (mut read, mut targets, mut weight) = (0, 0, 0.0);
         for example in examples {
             read += example.tokens.len() as u64 - 1;
-            targets += (example.tokens.len() - example.prompt.max(1)) as u64;
+            targets += example.targets() as u64;
+            weight += f64::from(example.weight) * example.targets() as f64;
         }
-        let loss = self.gradient(step, 1.0 / targets as f32) / targets as f64;
+        let loss = self.gradient(step, (1.0 / weight) as f32) / weight;
         let (grad_norm, learning_rate) = (self.norm(), self.learning_rate(step));
         if !(loss.is_finite() && grad_norm.is_finite()) {
             return Err(Error::Diverged { step: step + 1, loss: loss as f32, grad_norm });
@@ -135,6 +186,9 @@ impl<'a> Trainer<'a> {
         self.progress.beta1_power *= f64::from(self.options.beta1);
         self.progress.beta2_power *= f64::from(self.options.beta2);
         self.update(learning_rate, grad_norm);
+        let every = self.options.evaluation.every;
+        let evaluates = step + 1 == self.plan.steps || (every > 0 && (step + 1).is_multiple_of(every));
+        let eval_loss = if evaluates && !self.unseen.is_empty() { Some(self.evaluate()) } else { None };
         Ok(Some(StepReport {
             step: step + 1,
             steps: self.plan.steps,
@@ -143,54 +197,65 @@ impl<'a> Trainer<'a> {
             learning_rate,
             tokens: self.progress.tokens,
             target_tokens: self.progress.target_tokens,
+            eval_loss: eval_loss.map(|loss| loss as f32),
         }))
     }
 
-    /// Leaves the step's gradient in the first lane; gives the sum of the losses.
+    /// Leaves the step's gradient in the lanes; gives the weighted sum of the losses.
     fn gradient(&mut self, step: usize, scale: f32) -> f64 {
-        let Self { model, examples, plan, network, pool, lanes, spare, options, .. } = self;
-        let (rows, spare): (Vec<&[u32]>, _) = (plan.rows(step).collect(), &*spare);
-        let used = options.lanes.min(rows.len());
-        pool.install(|| {
+        let Self { model, examples, plan, network, pool, lanes, first, .. } = self;
+        let rows: Vec<&[u32]> = plan.rows(step).collect();
+        pool.install(|| network.pack(model.weights(), true));
+        let network = &*network;
+        let gradient = lanes.gradient(pool, (rows.len(), first.len()), |nth, row, kept, gradient| {
+            row.clear();
+            rows[nth].iter().for_each(|member| row.add(&examples[*member as usize]));
+            row_gradient(network, model.weights(), row, scale, kept, gradient);
+        });
+        gradient.loss
+    }
+
+    /// The mean loss on the examples that are not trained on; remembers the lowest, and whether to go on.
+    fn evaluate(&mut self) -> f64 {
+        let Self { model, unseen, network, pool, .. } = self;
+        let loss = pool.install(|| {
             network.pack(model.weights(), true);
-            let network = &*network;
-            lanes[..used].par_iter_mut().enumerate().with_max_len(1).for_each(|(lane, gradient)| {
-                gradient.clear(model.weights.len());
-                let taken = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let (mut row, mut kept) = taken.unwrap_or_default();
-                for members in rows.iter().skip(lane).step_by(options.lanes) {
+            let losses: Vec<f64> = unseen
+                .par_iter()
+                .map_init(<(Row, Activations)>::default, |(row, kept), example| {
                     row.clear();
-                    for member in *members {
-                        let example = &examples[*member as usize];
-                        row.push(&example.tokens, example.prompt);
-                    }
-                    row_gradient(network, model.weights(), &row, scale, &mut kept, gradient);
-                }
-                spare.lock().unwrap_or_else(PoisonError::into_inner).push((row, kept));
-            });
-            let (sum, others) = lanes.split_at_mut(1);
-            let others = &others[..used - 1];
-            sum[0].values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, sum)| {
-                for other in others {
-                    for (sum, value) in sum.iter_mut().zip(&other.values[chunk * CHUNK..]) {
-                        *sum += value;
-                    }
-                }
-            });
-            others.iter().fold(sum[0].loss, |loss, other| loss + other.loss)
-        })
+                    row.add(example);
+                    kept.recompute = true;
+                    row_loss(network, model.weights(), row, kept)
+                })
+                .collect();
+            losses.iter().sum::<f64>() / unseen.iter().map(|example| example.targets() as f64).sum::<f64>()
+        });
+        let progress = &mut self.progress;
+        // What is not a number is no loss to wait for.
+        if progress.best_loss.is_none_or(|best| loss < f64::from_bits(best)) && loss.is_finite() {
+            (progress.best_loss, progress.since_best) = (Some(loss.to_bits()), 0);
+            if self.options.evaluation.keep_best {
+                self.best.copy_from_slice(trained_values(&mut self.model, &mut self.network));
+            }
+        } else {
+            progress.since_best += 1;
+            progress.stopped = progress.since_best == self.options.evaluation.patience;
+        }
+        loss
     }
 
     /// The gradient's global norm: float64 sums of fixed chunks, added in order.
-    fn norm(&self) -> f32 {
+    fn norm(&mut self) -> f32 {
         let squares = |chunk: &[f32]| chunk.iter().fold(0.0f64, |sum, g| sum + f64::from(*g) * f64::from(*g));
-        let parts: Vec<f64> = self.pool.install(|| self.lanes[0].values.par_chunks(CHUNK).map(squares).collect());
+        let gradient = self.lanes.last();
+        let parts: Vec<f64> = self.pool.install(|| gradient.values.par_chunks(CHUNK).map(squares).collect());
         parts.iter().sum::<f64>().sqrt() as f32
     }
 
-    /// Linear up over the warm-up, then half a cosine down to `final_lr` at the last step.
+    /// Linear up over the warm-up, then down to `final_lr` at the last step as the schedule says.
     fn learning_rate(&self, step: usize) -> f32 {
-        let Options { learning_rate, warmup, final_lr, .. } = self.options;
+        let Options { learning_rate, warmup, final_lr, schedule, .. } = self.options;
         let steps = self.plan.steps as f64;
         let rising = (f64::from(warmup) * steps).ceil();
         let step = step as f64 + 1.0;
@@ -198,9 +263,13 @@ impl<'a> Trainer<'a> {
             return (f64::from(learning_rate) * step / rising) as f32;
         }
         let part = (step - rising) / (steps - rising).max(1.0);
-        let cosine = 0.5 * (1.0 + math::sin_cos(part * std::f64::consts::PI).1);
+        let left = match schedule {
+            Schedule::Cosine => 0.5 * (1.0 + math::sin_cos(part * std::f64::consts::PI).1),
+            Schedule::Linear => 1.0 - part,
+            Schedule::Constant => 1.0,
+        };
         let floor = f64::from(final_lr);
-        (f64::from(learning_rate) * (floor + (1.0 - floor) * cosine)) as f32
+        (f64::from(learning_rate) * (floor + (1.0 - floor) * left)) as f32
     }
 
     fn update(&mut self, learning_rate: f32, grad_norm: f32) {
@@ -215,8 +284,9 @@ impl<'a> Trainer<'a> {
             correction2: (1.0 - self.progress.beta2_power) as f32,
             scale: if clip > 0.0 && grad_norm > clip { clip / grad_norm } else { 1.0 },
         };
-        let (cpu, gradient) = (self.network.cpu, &self.lanes[0].values);
-        let (mut w, mut m, mut v) = (&mut self.model.weights[..], &mut self.first[..], &mut self.second[..]);
+        let (cpu, gradient) = (self.network.cpu, &self.lanes.last().values);
+        let mut w = trained_values(&mut self.model, &mut self.network);
+        let (mut m, mut v) = (&mut self.first[..], &mut self.second[..]);
         let mut tasks = Vec::with_capacity(self.pieces.len());
         for (start, end, decays) in &self.pieces {
             let (a, b, c);
@@ -232,4 +302,20 @@ impl<'a> Trainer<'a> {
             });
         });
     }
+}
+
+/// A step changes these: the weights, or the adapters' factors.
+fn trained_values<'v>(model: &'v mut Model, network: &'v mut Network) -> &'v mut [f32] {
+    network.adapters.as_mut().map_or(&mut model.weights[..], |(_, values)| values)
+}
+
+fn decays(tensor: &Tensor, layout: &Layout, decay: Decay) -> (Range<usize>, bool) {
+    let (range, matrix) = (tensor.range(), tensor.shape.len() > 1);
+    let table = range == layout.embedding || Some(&range) == layout.positions.as_ref();
+    let decays = match decay {
+        Decay::Matrices => matrix,
+        Decay::Layers => matrix && !table,
+        Decay::All => true,
+    };
+    (range, decays)
 }

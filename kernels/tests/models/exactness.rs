@@ -5,7 +5,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tracetune_kernels::decode::{Draw, Finish, Request, Sampling, generate};
-use tracetune_kernels::model::Model;
+use tracetune_kernels::model::{Lora, Model};
 use tracetune_kernels::train::{Example, Options, Steps, Trainer, gradient};
 
 const MODELS: [&str; 12] = [
@@ -146,7 +146,7 @@ fn gradients_and_three_steps_of_adamw_are_those_of_pytorch() {
         let (model, Expected { tokens, trained, .. }) = load(name);
         let Some(Trained { losses, gradients, logits }) = trained else { continue };
         compared += 1;
-        let examples = [Example { tokens: tokens.clone(), prompt: 1 }];
+        let examples = [Example { tokens: tokens.clone(), prompt: 1, weight: 1.0 }];
         let found: BTreeMap<String, Vec<f32>> = gradient(&model, &examples[0]).expect("runs").into_iter().collect();
         assert_eq!(found.keys().collect::<Vec<_>>(), gradients.keys().collect::<Vec<_>>(), "{name}");
         for (tensor, [norm, product]) in gradients {
@@ -204,4 +204,33 @@ fn smollm2_reads_and_continues_as_in_transformers() {
     let sampling = Sampling { max_tokens: expected.greedy.len(), ..Sampling::default() };
     let drawn = generate(&model, &[request], &sampling, 1, &|| false, &|_, _| {}).expect("decodes");
     assert_eq!((&drawn[0][0].tokens, &drawn[0][0].text), (&expected.greedy, &expected.continuation));
+}
+
+/// What `lora.py` wrote.
+#[derive(Deserialize)]
+struct Adapted {
+    tokens: Vec<u32>,
+    targets: Vec<String>,
+    losses: Vec<f64>,
+    norms: Vec<f64>,
+    logits: Vec<Vec<f64>>,
+}
+
+#[test]
+fn three_steps_on_adapters_are_those_of_peft() {
+    let text = std::fs::read(folder("lora.json")).expect("the fixture");
+    let fixture: BTreeMap<String, Adapted> = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(fixture.len(), 3);
+    for (name, Adapted { tokens, targets, losses, norms, logits }) in fixture {
+        let (model, _) = load(&name);
+        let examples = [Example { tokens: tokens.clone(), prompt: 1, weight: 1.0 }];
+        let lora = Some(Lora { rank: 4, alpha: 6.0, targets });
+        let mut trainer = Trainer::new(model, &examples, &Options { lora, ..options() }).expect("plans");
+        for (loss, norm) in losses.into_iter().zip(norms) {
+            let report = trainer.step().expect("steps").expect("a step");
+            assert!((f64::from(report.loss) - loss).abs() < 1e-4, "{name}: {} {loss}", report.loss);
+            assert!((f64::from(report.grad_norm) - norm).abs() < 1e-3 * norm, "{name}: {} {norm}", report.grad_norm);
+        }
+        assert_logits(&name, &trainer.finish(), &tokens, &logits, 1e-3);
+    }
 }

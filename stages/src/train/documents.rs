@@ -1,6 +1,8 @@
 //! Rows to training documents: what the model reads, then what it learns to write.
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
 use tracetune_engine::stage::{Context, StageError};
 use tracetune_engine::statistics::splitmix64;
 use tracetune_engine::table::{Column, read_column};
@@ -8,12 +10,20 @@ use tracetune_engine::table::{Column, read_column};
 use crate::prompt::{COMPLETION_MARK, FixFormat, Settings, Template, View, demonstration};
 
 /// A training document.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     /// Read, without loss.
     pub context: String,
     /// Learned.
     pub target: String,
+    /// What its tokens count in the loss; 1 unless given.
+    pub weight: f32,
+}
+
+impl Document {
+    fn new(context: String, target: String) -> Self {
+        Self { context, target, weight: 1.0 }
+    }
 }
 
 /// How rows become documents.
@@ -42,8 +52,8 @@ pub fn render(rows: &RecordBatch, documents: &Documents, cx: &Context) -> Result
             let salt = splitmix64(documents.seed ^ splitmix64((index as u64) << 8 | number as u64));
             let text = template.render(view, &settings, salt)?;
             rendered.push(match text.split_once(COMPLETION_MARK) {
-                Some((context, target)) => Document { context: context.to_owned(), target: target.to_owned() },
-                None => Document { context: String::new(), target: text },
+                Some((context, target)) => Document::new(context.to_owned(), target.to_owned()),
+                None => Document::new(String::new(), text),
             });
         }
     }
@@ -73,9 +83,38 @@ pub fn repairs(
             } else {
                 view.completion.clone()
             };
-            Ok(Document { context: template.render(view, &settings, 0)?, target })
+            Ok(Document::new(template.render(view, &settings, 0)?, target))
         })
         .collect()
+}
+
+/// Gives the documents of each row what the row's `column` says.
+///
+/// # Errors
+/// There is no such column of numbers, or one of them is missing, negative or not finite; names the row.
+pub fn weigh(documents: &mut [Document], rows: &RecordBatch, column: &str) -> Result<(), StageError> {
+    let Some(values) = rows.column_by_name(column) else {
+        let schema = rows.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        return Err(StageError::input(format!(
+            "`weights` names the column `{column}`, the rows have `{}`",
+            names.join("`, `")
+        )));
+    };
+    if !values.data_type().is_numeric() {
+        return Err(StageError::input(format!("`weights` names the column `{column}`, which holds no numbers")));
+    }
+    let values = cast(values, &DataType::Float64).map_err(|error| StageError::input(error.to_string()))?;
+    let each = documents.len() / rows.num_rows().max(1);
+    for (row, value) in values.as_primitive::<Float64Type>().iter().enumerate() {
+        let weight = value.unwrap_or(f64::NAN) as f32;
+        if !(weight >= 0.0 && weight.is_finite()) {
+            let found = value.map_or("empty".to_owned(), |value| value.to_string());
+            return Err(StageError::input(format!("row {row}: `{column}` is {found}, a weight is a number from 0 on")));
+        }
+        documents[row * each..(row + 1) * each].iter_mut().for_each(|document| document.weight = weight);
+    }
+    Ok(())
 }
 
 /// What templates see of each row. The program is `buggy` where there is one, else `reference`; a column that the

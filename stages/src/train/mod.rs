@@ -1,4 +1,4 @@
-//! Kind `train`: fine-tunes a model.
+//! Kind `train`: fine-tunes a model, or adapters of it.
 
 pub mod documents;
 mod params;
@@ -15,6 +15,7 @@ use tracetune_engine::table::{Record, read_column};
 use tracetune_kernels::model::Model;
 use tracetune_kernels::train::{Example, Options, StepReport, Steps, Trainer};
 
+use params::Keep;
 pub use params::Params;
 
 use crate::metrics::{MetricRow, plain};
@@ -40,9 +41,24 @@ record! {
     }
 }
 
-/// Fine-tunes all weights by maximum likelihood of the completion given the prompt.
+record! {
+    /// One evaluation of the loss on `dev`.
+    pub struct EvaluationRow {
+        /// After which step.
+        pub step: i32,
+        /// Tokens processed up to and with that step.
+        pub tokens: i64,
+        /// Mean cross-entropy of the target tokens of `dev`, in nats.
+        pub loss: f64,
+        /// Whether no evaluation was lower up to here.
+        pub best: bool,
+    }
+}
+
+/// Fine-tunes all weights, or low-rank adapters, by maximum likelihood of the completion given the prompt.
 ///
-/// NExT (Ni et al. 2024, arXiv:2404.14662), Algorithm 1 line 8; AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
+/// NExT (Ni et al. 2024, arXiv:2404.14662), Algorithm 1 line 8; AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101);
+/// LoRA (Hu et al. 2021, arXiv:2106.09685).
 /// The checkpoint's bytes depend on the rows, their order, the parameters and the starting model: not on the threads.
 ///
 /// # Errors
@@ -71,15 +87,26 @@ impl TableStage for Train {
                 optional: true,
                 about: "the `curve` of another train stage: train for as many tokens, whatever `epochs` says",
             },
+            Port {
+                name: "dev",
+                port_type: PortType::Table(None),
+                optional: true,
+                about: "rows to evaluate the loss on, for `evaluate_every`, `patience` and `keep`",
+            },
         ]
     }
 
-    fn outputs(_: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![
+    fn outputs(_: &Params, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
+        let mut outputs = vec![
             Output { name: "model", port_type: PortType::Model },
             Output { name: "curve", port_type: PortType::Table(Some(StepRow::schema())) },
             Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
-        ]
+        ];
+        if inputs.contains_key("dev") {
+            let port_type = PortType::Table(Some(EvaluationRow::schema()));
+            outputs.push(Output { name: "evaluations", port_type });
+        }
+        outputs
     }
 
     fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
@@ -88,44 +115,47 @@ impl TableStage for Train {
     }
 
     fn run(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
+        let evaluates = inputs.table("dev").is_some();
+        if !evaluates && params.evaluate_every > 0 {
+            return Err(StageError::input("`evaluate_every` needs rows to evaluate on: connect the port `dev`"));
+        }
         let model = crate::model::load(inputs, "model")?;
         let mut documents = documents_of(params, inputs, "rows", cx)?;
         documents.extend(documents_of(params, inputs, "replay", cx)?);
-        let examples = documents.iter().map(|document| example(&model, document)).collect::<Result<Vec<_>, _>>()?;
-        let (fitting, too_long): (Vec<_>, Vec<_>) =
-            examples.into_iter().partition(|example| example.tokens.len() <= params.sequence_tokens);
-        if !too_long.is_empty() {
-            cx.note(&format!(
-                "{} of {} documents are longer than `sequence_tokens = {}` and were left out",
-                too_long.len(),
-                too_long.len() + fitting.len(),
-                params.sequence_tokens
-            ));
-        }
+        let examples = examples(&model, &documents, params, "documents", cx)?;
+        let unseen = examples_of_dev(&model, params, inputs, cx)?;
         let steps = match inputs.table("match") {
             Some(curve) => Steps::Tokens(read_column::<i64>(curve, "tokens")?.last().copied().unwrap_or(0) as u64),
             None => Steps::Epochs(params.epochs as f64),
         };
-        let (model, curve) = if fitting.is_empty() {
+        let (model, reports) = if examples.is_empty() {
             cx.note("there are no rows to learn from: the model stays as it is");
             (model, Vec::new())
         } else {
-            fit(model, &fitting, &params.options(steps, cx.threads), cx)?
+            fit(model, [&examples, &unseen], &params.options(steps, cx.threads), cx)?
         };
 
         let directory = cx.scratch.join("model");
         fs_err::create_dir_all(&directory)?;
         model.save(&directory).map_err(failed)?;
-        let metrics = [
-            plain("train", "examples", fitting.len() as f64, fitting.len()),
+        let curve: Vec<StepRow> = reports.iter().map(step_row).collect();
+        let evaluations = evaluation_rows(&reports);
+        let mut metrics = vec![
+            plain("train", "examples", examples.len() as f64, examples.len()),
             plain("train", "tokens", curve.last().map_or(0.0, |step| step.tokens as f64), curve.len()),
             plain("train", "loss", mean_of_last_steps(&curve), curve.len()),
         ];
-        Ok(Outputs::from([
+        let kept = evaluations.iter().rev().find(|row| row.best || params.keep == Keep::Last);
+        metrics.extend(kept.map(|row| plain("dev", "loss", row.loss, unseen.len())));
+        let mut outputs = Outputs::from([
             ("model", Artifact::Directory(directory)),
             ("curve", Artifact::Table(StepRow::write(&curve)?)),
             ("metrics", Artifact::Table(MetricRow::write(&metrics)?)),
-        ]))
+        ]);
+        if evaluates {
+            outputs.insert("evaluations", Artifact::Table(EvaluationRow::write(&evaluations)?));
+        }
+        Ok(outputs)
     }
 }
 
@@ -133,11 +163,57 @@ fn documents_of(params: &Params, inputs: &Inputs, port: &str, cx: &Context) -> R
     let Some(rows) = inputs.table(port) else { return Ok(Vec::new()) };
     let documents =
         Documents { templates: &params.documents, trace: params.trace, rationale: params.rationale, seed: params.seed };
-    if params.documents.is_empty() {
+    let mut documents = if params.documents.is_empty() {
         documents::repairs(rows, &params.prompt, params.fix_format, &documents, cx)
     } else {
         documents::render(rows, &documents, cx)
+    }?;
+    match &params.weights {
+        // Only what is learned first and foremost must have weights, and an evaluation knows none.
+        Some(column) if port == "rows" || (port == "replay" && rows.column_by_name(column).is_some()) => {
+            documents::weigh(&mut documents, rows, column)?;
+        }
+        _ => {}
     }
+    Ok(documents)
+}
+
+/// The documents in tokens; those that are too long or count nothing are left out, with a note.
+fn examples(
+    model: &Model,
+    documents: &[Document],
+    params: &Params,
+    what: &str,
+    cx: &Context,
+) -> Result<Vec<Example>, StageError> {
+    let counted = documents.iter().filter(|document| document.weight > 0.0);
+    let examples = counted.map(|document| example(model, document)).collect::<Result<Vec<_>, _>>()?;
+    if examples.len() < documents.len() {
+        cx.note(&format!(
+            "{} of {} {what} have weight 0 and were left out",
+            documents.len() - examples.len(),
+            documents.len()
+        ));
+    }
+    let (fitting, too_long): (Vec<_>, Vec<_>) =
+        examples.into_iter().partition(|example| example.tokens.len() <= params.sequence_tokens);
+    if !too_long.is_empty() {
+        cx.note(&format!(
+            "{} of {} {what} are longer than `sequence_tokens = {}` and were left out",
+            too_long.len(),
+            too_long.len() + fitting.len(),
+            params.sequence_tokens
+        ));
+    }
+    Ok(fitting)
+}
+
+fn examples_of_dev(model: &Model, params: &Params, inputs: &Inputs, cx: &Context) -> Result<Vec<Example>, StageError> {
+    let unseen = examples(model, &documents_of(params, inputs, "dev", cx)?, params, "documents of `dev`", cx)?;
+    if unseen.is_empty() && inputs.table("dev").is_some() {
+        cx.note("`dev` has no rows to evaluate on: the training runs to its end");
+    }
+    Ok(unseen)
 }
 
 /// Context and target are encoded apart, as at sampling time, and end with the end-of-text token.
@@ -147,7 +223,7 @@ fn example(model: &Model, document: &Document) -> Result<Example, StageError> {
     let prompt = tokens.len();
     tokens.extend(encode(&document.target)?);
     tokens.push(model.tokenizer.eos());
-    Ok(Example { tokens, prompt })
+    Ok(Example { tokens, prompt, weight: document.weight })
 }
 
 /// Steps between two checkpoints of an interruptible training.
@@ -155,11 +231,14 @@ const CHECKPOINT_STEPS: usize = 200;
 
 fn fit(
     model: Model,
-    examples: &[Example],
+    [examples, unseen]: [&[Example]; 2],
     options: &Options,
     cx: &Context,
-) -> Result<(Model, Vec<StepRow>), StageError> {
+) -> Result<(Model, Vec<StepReport>), StageError> {
     let mut trainer = Trainer::new(model, examples, options).map_err(failed)?;
+    if !unseen.is_empty() {
+        trainer = trainer.evaluating(unseen).map_err(failed)?;
+    }
     let mut curve = Vec::with_capacity(trainer.steps());
     if cx.checkpoint.is_dir() && trainer.resume(&cx.checkpoint).map_err(failed)? {
         curve = read_curve(&cx.checkpoint)?;
@@ -168,7 +247,7 @@ fn fit(
     }
     while let Some(report) = trainer.step().map_err(failed)? {
         curve.push(report);
-        cx.progress(report.step as u64, report.steps as u64, &format!("loss {:.4}", report.loss));
+        cx.progress(report.step as u64, report.steps as u64, &step_text(&report));
         if cx.cancelled() || report.step % CHECKPOINT_STEPS == 0 {
             write_curve(&cx.checkpoint, &curve)?;
             trainer.checkpoint(&cx.checkpoint).map_err(failed)?;
@@ -177,7 +256,21 @@ fn fit(
             return Err(StageError::Cancelled);
         }
     }
-    Ok((trainer.finish(), curve.iter().map(step_row).collect()))
+    if trainer.done() < trainer.steps() {
+        cx.note(&format!(
+            "ended early, after step {} of {}: the loss on `dev` no longer fell",
+            trainer.done(),
+            trainer.steps()
+        ));
+    }
+    Ok((trainer.finish(), curve))
+}
+
+/// A step for people, as it happens.
+fn step_text(report: &StepReport) -> String {
+    let StepReport { loss, grad_norm, learning_rate, .. } = report;
+    let dev = report.eval_loss.map(|loss| format!(" | dev {loss:.4}")).unwrap_or_default();
+    format!("loss {loss:.4} | norm {grad_norm:.3} | lr {learning_rate:.1e}{dev}")
 }
 
 /// The steps so far, beside the checkpoint. Written before it, so that it never has fewer steps.
@@ -203,6 +296,18 @@ fn step_row(report: &StepReport) -> StepRow {
         tokens: report.tokens as i64,
         target_tokens: report.target_tokens as i64,
     }
+}
+
+fn evaluation_rows(reports: &[StepReport]) -> Vec<EvaluationRow> {
+    let mut lowest = f32::INFINITY;
+    let evaluated = reports.iter().filter_map(|report| report.eval_loss.map(|loss| (report, loss)));
+    evaluated
+        .map(|(report, loss)| {
+            let best = loss < lowest;
+            lowest = lowest.min(loss);
+            EvaluationRow { step: report.step as i32, tokens: report.tokens as i64, loss: f64::from(loss), best }
+        })
+        .collect()
 }
 
 /// Mean loss of the last tenth of the steps.

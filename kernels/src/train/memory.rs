@@ -1,0 +1,77 @@
+//! What a run takes at its peak, and how it keeps to a limit: threads and kept activations give way, bits never do.
+
+use super::Options;
+use crate::model::{Config, LOGIT_ROWS, Layout};
+use crate::{Error, Result};
+
+/// How many threads work on rows, and whether layers are run forward twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Economy {
+    pub(super) workers: usize,
+    pub(super) recompute: bool,
+}
+
+/// The fastest way that keeps to `options.memory_bytes`, for `trained` numbers under an optimizer.
+///
+/// # Errors
+/// [`Error::Options`], saying how much is needed, if there is none.
+pub(super) fn within_limit(options: &Options, config: &Config, layout: &Layout, trained: usize) -> Result<Economy> {
+    let most = options.threads.clamp(1, options.lanes);
+    let ways = (1..=most).rev().flat_map(|workers| [false, true].map(|recompute| Economy { workers, recompute }));
+    let mut least = u64::MAX;
+    for way in ways {
+        let bytes = peak_bytes(options, config, layout, trained, way);
+        if options.memory_bytes.is_none_or(|limit| bytes <= limit) {
+            return Ok(way);
+        }
+        least = least.min(bytes);
+    }
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    Err(Error::Options(format!(
+        "training this model takes about {} MiB at the least, the limit is {} MiB: take shorter rows or LoRA",
+        mib(least),
+        mib(options.memory_bytes.unwrap_or(0))
+    )))
+}
+
+/// An estimate from the shapes: weights, packed matrices, moments, gradients, and what each thread keeps of a row.
+fn peak_bytes(options: &Options, config: &Config, layout: &Layout, trained: usize, way: Economy) -> u64 {
+    let (heads, channels, layers) = (config.heads(), config.hidden_size, config.num_hidden_layers);
+    let tokens = options.sequence_tokens;
+    let tied = layout.head.weight == layout.embedding;
+    let packed = 2 * (layout.len() - if tied { 0 } else { layout.embedding.len() });
+    let adapters = if options.lora.is_some() { trained } else { 0 };
+    let best = if options.evaluation.keep_best { trained } else { 0 };
+    // The sum, and one for each thread.
+    let gradients = trained * (way.workers + 1);
+    // Gate, up and their product; queries, keys and values; what goes into and out of norms and attention.
+    let layer = tokens * (3 * config.intermediate_size + heads.stride() + heads.width() + 4 * channels);
+    let kept = if way.recompute { layer + layers * tokens * channels } else { layers * layer };
+    let logits = LOGIT_ROWS * config.vocab_size;
+    let row = kept + layer + 4 * tokens * channels + logits;
+    4 * (layout.len() + packed + 2 * trained + adapters + best + gradients + way.workers * row) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_first_gives_up_activations_then_threads_then_says_what_is_needed() {
+        let config = Config::llama(4096, 256, 704, 12, 8);
+        let layout = Layout::new(&config).expect("a layout");
+        let way = |memory_bytes| {
+            let options = Options { threads: 2, sequence_tokens: 1024, memory_bytes, ..Options::default() };
+            within_limit(&options, &config, &layout, layout.len())
+        };
+        let bytes = |workers, recompute| {
+            let options = Options { threads: 2, sequence_tokens: 1024, ..Options::default() };
+            peak_bytes(&options, &config, &layout, layout.len(), Economy { workers, recompute })
+        };
+        assert_eq!(way(None).expect("no limit"), Economy { workers: 2, recompute: false });
+        assert_eq!(way(Some(bytes(2, true))).expect("fits"), Economy { workers: 2, recompute: true });
+        assert_eq!(way(Some(bytes(1, true))).expect("fits"), Economy { workers: 1, recompute: true });
+        let error = way(Some(bytes(1, true) - 1)).expect_err("too little").to_string();
+        assert!(error.contains(&format!("about {} MiB at the least", bytes(1, true).div_ceil(1 << 20))), "{error}");
+    }
+}
