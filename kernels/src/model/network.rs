@@ -13,6 +13,7 @@ use crate::ops::matmul::{MatMul, Weight};
 use crate::ops::panels::Panels;
 use crate::ops::rmsnorm::RmsNorm;
 use crate::ops::rope::Rotations;
+use crate::ops::stored::Precision;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -30,6 +31,8 @@ pub(crate) struct Network {
     pub(crate) gated: bool,
     pub(crate) layers: Vec<Layer>,
     pub(crate) head: Weight,
+    /// How [`Network::pack`] keeps the matrices.
+    pub(crate) precision: Precision,
 }
 
 /// One layer's packed matrices.
@@ -82,6 +85,7 @@ impl Network {
             gated: family.gated(),
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             head: Weight::default(),
+            precision: Precision::F32,
         })
     }
 
@@ -93,9 +97,9 @@ impl Network {
     /// Packs the weights, on the caller's pool; for the backward pass as well if `training`.
     pub(crate) fn pack(&mut self, weights: Weights, training: bool) {
         let (cpu, channels, width, up, heads) = (self.cpu, self.channels, self.width, self.up_width(), self.heads);
-        let (head, vocabulary) = (&mut self.head, self.vocabulary);
+        let (head, vocabulary, precision) = (&mut self.head, self.vocabulary, self.precision);
         let pack = |packed: &mut Weight, part: &Affine, outputs, inputs| {
-            cpu.pack(packed, weights.get(&part.weight), outputs, inputs, training);
+            cpu.pack(packed, weights.get(&part.weight), outputs, inputs, precision, training);
         };
         rayon::join(
             || pack(head, &weights.layout.head, vocabulary, channels),

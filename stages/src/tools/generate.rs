@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde_json::json;
 use tracetune_cli::exit;
 use tracetune_cli::tool::{Output, error};
-use tracetune_kernels::decode::{Completion, Decoder, Draw, Request, Sampling};
+use tracetune_kernels::decode::{Completion, Decoder, Draw, Precision, Request, Sampling};
 use tracetune_kernels::random;
 
 use crate::model;
@@ -51,12 +51,37 @@ pub(crate) struct Args {
     /// A text that ends a completion; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// How the weights are kept: fewer bytes are faster, and rounded
+    #[arg(long, value_enum, default_value_t)]
+    precision: Kept,
     /// Seed of the draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Threads; results do not depend on it [default: all]
     #[arg(long)]
     threads: Option<usize>,
+}
+
+/// [`Precision`] as words of the command line.
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum Kept {
+    /// Four bytes a weight, as they are
+    #[default]
+    F32,
+    /// Two bytes a weight
+    Bf16,
+    /// A byte a weight, with a scale for 32 of them
+    Int8,
+}
+
+impl From<Kept> for Precision {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::F32 => Self::F32,
+            Kept::Bf16 => Self::Bf16,
+            Kept::Int8 => Self::Int8,
+        }
+    }
 }
 
 /// Prints the completions. JSON: `{completions: [{text, tokens, logprobs, logprob, finish}], summary: {prompt_tokens,
@@ -86,7 +111,7 @@ pub(crate) fn generate(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let share = args.n.div_ceil(threads.max(1)).max(1);
     let requests: Vec<Request> =
         draws.chunks(share).map(|draws| Request { prompt: prompt.clone(), draws: draws.to_vec() }).collect();
-    let decoder = Decoder::new(&model, prompt.len().saturating_add(args.max_tokens), threads)?;
+    let decoder = Decoder::new(&model, prompt.len().saturating_add(args.max_tokens), args.precision.into(), threads)?;
     let load_s = started.elapsed().as_secs_f64();
 
     // The prompt alone is timed first, with one token drawn: the rest of the whole run is decoding.
