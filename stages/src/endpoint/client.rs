@@ -135,6 +135,12 @@ impl Client {
         if sampling.top_k > 0 {
             body["top_k"] = sampling.top_k.into();
         }
+        if sampling.min_p > 0.0 {
+            body["min_p"] = shortest(sampling.min_p).into();
+        }
+        if sampling.repetition_penalty != 1.0 {
+            body["repetition_penalty"] = shortest(sampling.repetition_penalty).into();
+        }
         if options.logprobs {
             body["logprobs"] = if options.api == Api::Chat { true.into() } else { 1.into() };
         }

@@ -9,10 +9,10 @@ use arrow::array::RecordBatch;
 use tracetune_engine::record;
 use tracetune_engine::stage::{Context, Environment, Inputs, Item, Port, PortType, RowStage, Setup, StageError};
 use tracetune_engine::table::Record;
-use tracetune_kernels::decode::{self, Completion, Draw, Finish, Request, Sampling};
+use tracetune_kernels::decode::{Completion, Decoder, Draw, Finish, Request, Sampling};
 use tracetune_kernels::model::Model;
 
-pub use params::Params;
+pub use params::{Params, Precision};
 
 use crate::endpoint::Endpoint;
 use crate::endpoint::client::{Answer, Client};
@@ -193,9 +193,10 @@ impl RowStage for Sample {
                 temperature: params.temperature,
                 top_p: params.top_p,
                 top_k: params.top_k,
+                min_p: params.min_p,
+                repetition_penalty: params.repetition_penalty,
                 max_tokens: params.max_tokens,
                 stop: params.stop.clone(),
-                ..Sampling::default()
             },
         })
     }
@@ -212,7 +213,7 @@ impl RowStage for Sample {
         };
         let prompts = groups.iter().map(render).collect::<Result<Vec<_>, _>>()?;
         let answers = match &session.source {
-            Source::Local(model) => generate(model, &session.sampling, &prompts, &groups, cx)?,
+            Source::Local(model) => generate(model, params.precision, &session.sampling, &prompts, &groups, cx)?,
             Source::Remote(client) => {
                 let asked = groups
                     .iter()
@@ -234,6 +235,7 @@ fn draw(item: &Item<PromptRow>) -> Draw {
 /// Draws for each item of each group, after its prompt; none if that leaves no room.
 fn generate(
     model: &Model,
+    precision: Precision,
     sampling: &Sampling,
     prompts: &[String],
     groups: &[&[Item<PromptRow>]],
@@ -254,7 +256,9 @@ fn generate(
         cx.progress((before + completions.len()) as u64, total, "");
     };
     let cancelled = || cx.cancelled();
-    let drawn = decode::generate(model, &requests, sampling, cx.threads, &cancelled, &finished).map_err(failed)?;
+    let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(0);
+    let decoder = Decoder::new(model, longest + sampling.max_tokens, precision.into(), cx.threads).map_err(failed)?;
+    let drawn = decoder.generate(&requests, sampling, &cancelled, &finished).map_err(failed)?;
     let mut drawn = drawn.into_iter().flatten();
     let each = groups.iter().zip(asked).flat_map(|(group, fits)| std::iter::repeat_n(fits, group.len()));
     Ok(each.map(|fits| if fits { drawn.next().map(answer) } else { None }).collect())

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::stage::ParamError;
+use tracetune_kernels::decode::{self, Sampling};
 
 use crate::prompt::FixFormat;
 
@@ -23,6 +24,17 @@ pub struct Params {
     pub top_p: f32,
     /// Keeps only the k likeliest tokens; 0 keeps all.
     pub top_k: usize,
+    /// Keeps only tokens with at least this part of the likeliest one's probability; 0 keeps all.
+    #[serde(skip_serializing_if = "is_default_min_p")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_p: f32,
+    /// Makes tokens that the prompt or the completion has already less likely; 1 changes nothing.
+    #[serde(skip_serializing_if = "is_default_repetition_penalty")]
+    #[schemars(range(min = 0.0))]
+    pub repetition_penalty: f32,
+    /// How the model's weights are kept while it samples: fewer bytes are faster, and rounded.
+    #[serde(skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// Longest completion, in tokens.
     #[schemars(range(min = 1))]
     pub max_tokens: usize,
@@ -48,6 +60,45 @@ pub struct Params {
     pub timeout_s: u64,
 }
 
+/// How weights are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Four bytes a weight, as they are.
+    #[default]
+    F32,
+    /// Two bytes a weight, rounded to nearest even.
+    Bf16,
+    /// A byte a weight, and a scale for each 32 of them.
+    Int8,
+}
+
+impl From<Precision> for decode::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::Int8 => Self::Int8,
+        }
+    }
+}
+
+// Later parameters are left out of the key at their defaults, so that what was drawn before them is still found.
+
+impl Precision {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn is_default_min_p(value: &f32) -> bool {
+    *value == Sampling::default().min_p
+}
+
+fn is_default_repetition_penalty(value: &f32) -> bool {
+    *value == Sampling::default().repetition_penalty
+}
+
 impl Default for Params {
     fn default() -> Self {
         Self {
@@ -56,6 +107,9 @@ impl Default for Params {
             temperature: 0.8,
             top_p: 1.0,
             top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            precision: Precision::F32,
             max_tokens: 64,
             stop: Vec::new(),
             prompt: "builtin:repair".to_owned(),
@@ -80,6 +134,12 @@ impl tracetune_engine::stage::Params for Params {
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return wrong("top_p", "must be above 0 and at most 1", "1 keeps all tokens");
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return wrong("min_p", "must be from 0 to 1", "0 keeps all tokens");
+        }
+        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+            return wrong("repetition_penalty", "must be above 0", "1 changes nothing");
         }
         if self.n == 0 && !self.greedy {
             return wrong("n", "draws nothing", "write `n = 16`, or `greedy = true`");

@@ -7,10 +7,11 @@ use anyhow::Context;
 use serde_json::json;
 use tracetune_cli::exit;
 use tracetune_cli::tool::{Output, error};
-use tracetune_kernels::decode::{Completion, Decoder, Draw, Precision, Request, Sampling};
+use tracetune_kernels::decode::{Completion, Decoder, Draw, Request, Sampling};
 use tracetune_kernels::random;
 
 use crate::model;
+use crate::sample::Precision;
 
 /// Draw completions of a prompt from a model
 ///
@@ -53,35 +54,13 @@ pub(crate) struct Args {
     stop: Vec<String>,
     /// How the weights are kept: fewer bytes are faster, and rounded
     #[arg(long, value_enum, default_value_t)]
-    precision: Kept,
+    precision: Precision,
     /// Seed of the draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Threads; results do not depend on it [default: all]
     #[arg(long)]
     threads: Option<usize>,
-}
-
-/// [`Precision`] as words of the command line.
-#[derive(Clone, Copy, Default, clap::ValueEnum)]
-enum Kept {
-    /// Four bytes a weight, as they are
-    #[default]
-    F32,
-    /// Two bytes a weight
-    Bf16,
-    /// A byte a weight, with a scale for 32 of them
-    Int8,
-}
-
-impl From<Kept> for Precision {
-    fn from(kept: Kept) -> Self {
-        match kept {
-            Kept::F32 => Self::F32,
-            Kept::Bf16 => Self::Bf16,
-            Kept::Int8 => Self::Int8,
-        }
-    }
 }
 
 /// Prints the completions. JSON: `{completions: [{text, tokens, logprobs, logprob, finish}], summary: {prompt_tokens,
