@@ -12,6 +12,7 @@ mod stop;
 use crate::error::pool;
 use crate::memory::Cpu;
 use crate::model::{Model, Network};
+pub use crate::ops::stored::Precision;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +114,7 @@ pub fn generate(
 ) -> Result<Vec<Vec<Completion>>> {
     check(model, requests, sampling)?;
     let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(0);
-    Decoder::new(model, longest.saturating_add(sampling.max_tokens), threads)?
+    Decoder::new(model, longest.saturating_add(sampling.max_tokens), Precision::F32, threads)?
         .generate(requests, sampling, cancelled, on_request)
 }
 
@@ -127,12 +128,14 @@ pub struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     /// For texts of `positions` tokens at most, prompt and completion together; no longer ones than the model's.
+    /// Its matrices are rounded to `precision`; the embedding table and the norms are not.
     ///
     /// # Errors
     /// [`Error::Threads`] if the threads cannot be started.
-    pub fn new(model: &'a Model, positions: usize, threads: usize) -> Result<Self> {
+    pub fn new(model: &'a Model, positions: usize, precision: Precision, threads: usize) -> Result<Self> {
         let positions = positions.min(model.config.max_position_embeddings);
         let mut network = Network::new(&model.config, Cpu::new(), positions)?;
+        network.precision = precision;
         let pool = pool(threads)?;
         pool.install(|| network.pack(model.weights(), false));
         Ok(Self { model, network, pool, positions })

@@ -13,6 +13,7 @@ use crate::ops::layernorm::LayerNorm;
 use crate::ops::matmul::{MatMul, Weight};
 use crate::ops::rmsnorm::RmsNorm;
 use crate::ops::rope::Rotations;
+use crate::ops::stored::Precision;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -32,6 +33,8 @@ pub(crate) struct Network {
     pub(crate) head: Weight,
     /// What is trained instead of the weights themselves, with its values.
     pub(crate) adapters: Option<(Adapters, Vec<f32>)>,
+    /// How [`Network::pack`] keeps the matrices.
+    pub(crate) precision: Precision,
 }
 
 /// One layer's packed matrices.
@@ -85,6 +88,7 @@ impl Network {
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             head: Weight::default(),
             adapters: None,
+            precision: Precision::F32,
         })
     }
 
@@ -97,7 +101,7 @@ impl Network {
     /// change, merged, and the rest the first time only.
     pub(crate) fn pack(&mut self, weights: Weights, training: bool) {
         let (cpu, channels, width, up, heads) = (self.cpu, self.channels, self.width, self.up_width(), self.heads);
-        let (head, vocabulary) = (&mut self.head, self.vocabulary);
+        let (head, vocabulary, precision) = (&mut self.head, self.vocabulary, self.precision);
         if let Some((adapters, values)) = &mut self.adapters {
             adapters.pack(values);
         }
@@ -105,14 +109,14 @@ impl Network {
         let pack = |packed: &mut Weight, part: &Affine, outputs, inputs| {
             let weight = weights.get(&part.weight);
             match adapters {
-                None => cpu.pack(packed, weight, outputs, inputs, training),
+                None => cpu.pack(packed, weight, outputs, inputs, precision, training),
                 Some((adapters, values)) if adapters.of(part).is_some() => {
                     let mut merged = weight.to_vec();
                     adapters.merge(cpu, part, &mut merged, values);
-                    cpu.pack(packed, &merged, outputs, inputs, training);
+                    cpu.pack(packed, &merged, outputs, inputs, precision, training);
                 }
                 Some(_) if packed.forward.n() > 0 => {}
-                Some(_) => cpu.pack(packed, weight, outputs, inputs, training),
+                Some(_) => cpu.pack(packed, weight, outputs, inputs, precision, training),
             }
         };
         rayon::join(

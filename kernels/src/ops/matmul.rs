@@ -4,12 +4,13 @@
 //! [`panels`](super::panels), whose fixed order over k makes a row's bits the same in any batch.
 
 use super::panels::{Lhs, Panels, multiply};
+use super::stored::{Precision, Stored};
 use crate::memory::{Cpu, Memory};
 
 /// A weight, ready to multiply: Wᵀ for the forward pass and, for training, W for the backward one.
 #[derive(Clone, Debug, Default)]
 pub struct Weight {
-    pub(crate) forward: Panels,
+    pub(crate) forward: Stored,
     backward: Panels,
 }
 
@@ -19,8 +20,16 @@ pub trait MatMul: Memory {
     type Weight;
     /// Space for packing X in the weight's gradient.
     type Scratch;
-    /// Packs `w` (O, C), for the backward pass as well if `training`.
-    fn pack(&self, packed: &mut Self::Weight, w: &Self::F32, outputs: usize, channels: usize, training: bool);
+    /// Packs `w` (O, C), rounded to `precision`; for the backward pass as well, unrounded, if `training`.
+    fn pack(
+        &self,
+        packed: &mut Self::Weight,
+        w: &Self::F32,
+        outputs: usize,
+        channels: usize,
+        precision: Precision,
+        training: bool,
+    );
     /// `y` (N, O) = `x` (N, C) Wᵀ, or added to `y` with `add`.
     fn linear(&self, y: &mut Self::F32, x: &Self::F32, w: &Self::Weight, rows: usize, add: bool);
     /// Overwrites `dx` (N, C) with `dy` (N, O) W.
@@ -42,16 +51,23 @@ impl MatMul for Cpu {
     type Weight = Weight;
     type Scratch = Panels;
 
-    fn pack(&self, packed: &mut Weight, w: &[f32], outputs: usize, channels: usize, training: bool) {
-        packed.forward.pack_columns(w, channels, outputs, channels);
+    fn pack(
+        &self,
+        packed: &mut Weight,
+        w: &[f32],
+        outputs: usize,
+        channels: usize,
+        precision: Precision,
+        training: bool,
+    ) {
+        packed.forward.pack_columns(w, channels, outputs, precision);
         if training {
             packed.backward.pack_rows(w, outputs, channels, channels);
         }
     }
 
     fn linear(&self, y: &mut [f32], x: &[f32], w: &Weight, rows: usize, add: bool) {
-        let (outputs, channels) = (w.forward.n(), w.forward.k());
-        multiply(self.level, y, outputs, Lhs::rows(x, rows, channels), &w.forward, add);
+        w.forward.multiply(self.level, y, Lhs::rows(x, rows, w.forward.k()), add);
     }
 
     fn linear_backward_input(&self, dx: &mut [f32], dy: &[f32], w: &Weight, rows: usize) {
@@ -95,7 +111,7 @@ mod tests {
         let (x, w) = (noise(rows * channels, 1, 1.0), noise(outputs * channels, 2, 1.0));
         let dy = noise(rows * outputs, 3, 1.0);
         let mut packed = Weight::default();
-        cpu.pack(&mut packed, &w, outputs, channels, true);
+        cpu.pack(&mut packed, &w, outputs, channels, Precision::F32, true);
         let mut y = vec![0.0; rows * outputs];
         cpu.linear(&mut y, &x, &packed, rows, false);
         assert_close(&y, &reference(&wide(&x), &wide(&w), rows, outputs, channels), 1e-5);

@@ -17,6 +17,7 @@ pub mod paged_attention;
 pub mod panels;
 pub mod rmsnorm;
 pub mod rope;
+pub mod stored;
 pub mod swiglu;
 
 use crate::memory::{Cpu, Memory};

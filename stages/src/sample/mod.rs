@@ -10,10 +10,10 @@ use arrow::array::RecordBatch;
 use tracetune_engine::record;
 use tracetune_engine::stage::{Context, Environment, Inputs, Item, Port, PortType, RowStage, Setup, StageError};
 use tracetune_engine::table::Record;
-use tracetune_kernels::decode::{self, Completion, Draw, Finish, Request, Sampling};
+use tracetune_kernels::decode::{Completion, Decoder, Draw, Finish, Request, Sampling};
 use tracetune_kernels::model::Model;
 
-pub use params::Params;
+pub use params::{Params, Precision};
 pub use resample::Resample;
 
 use crate::endpoint::Endpoint;
@@ -138,6 +138,7 @@ pub struct Session {
     template: Template,
     settings: Settings,
     sampling: Sampling,
+    precision: Precision,
 }
 
 impl RowStage for Sample {
@@ -200,6 +201,7 @@ impl RowStage for Sample {
                 max_tokens: params.max_tokens,
                 stop: params.stop.clone(),
             },
+            precision: params.precision,
         })
     }
 
@@ -235,7 +237,7 @@ impl Session {
     /// An answer for each draw of each prompt, in their order; none where the prompt leaves no room.
     fn draw(&self, asked: &[Asked], concurrency: usize, cx: &Context) -> Result<Vec<Option<Answer>>, StageError> {
         match &self.source {
-            Source::Local(model) => generate(model, &self.sampling, asked, cx),
+            Source::Local(model) => generate(model, self.precision, &self.sampling, asked, cx),
             Source::Remote(client) => {
                 let each = asked
                     .iter()
@@ -248,6 +250,7 @@ impl Session {
 
 fn generate(
     model: &Model,
+    precision: Precision,
     sampling: &Sampling,
     asked: &[Asked],
     cx: &Context,
@@ -266,7 +269,9 @@ fn generate(
         cx.progress((before + completions.len()) as u64, fits.len() as u64, "");
     };
     let cancelled = || cx.cancelled();
-    let drawn = decode::generate(model, &requests, sampling, cx.threads, &cancelled, &finished).map_err(failed)?;
+    let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(0);
+    let decoder = Decoder::new(model, longest + sampling.max_tokens, precision.into(), cx.threads).map_err(failed)?;
+    let drawn = decoder.generate(&requests, sampling, &cancelled, &finished).map_err(failed)?;
     let mut drawn = drawn.into_iter().flatten();
     Ok(fits.iter().map(|fits| if *fits { drawn.next().map(answer) } else { None }).collect())
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::stage::ParamError;
+use tracetune_kernels::decode;
 
 use crate::prompt::FixFormat;
 
@@ -30,6 +31,8 @@ pub struct Params {
     /// al. 2019, arXiv:1909.05858); 1 leaves them alone.
     #[schemars(range(min = 0.0))]
     pub repetition_penalty: f32,
+    /// How the model's weights are kept while it samples: fewer bytes are faster, and rounded.
+    pub precision: Precision,
     /// Longest completion, in tokens.
     #[schemars(range(min = 1))]
     pub max_tokens: usize,
@@ -55,6 +58,29 @@ pub struct Params {
     pub timeout_s: u64,
 }
 
+/// How weights are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Four bytes a weight, as they are.
+    #[default]
+    F32,
+    /// Two bytes a weight, rounded to nearest even.
+    Bf16,
+    /// A byte a weight, and a scale for each 32 of them.
+    Int8,
+}
+
+impl From<Precision> for decode::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::Int8 => Self::Int8,
+        }
+    }
+}
+
 impl Default for Params {
     fn default() -> Self {
         Self {
@@ -65,6 +91,7 @@ impl Default for Params {
             top_k: 0,
             min_p: 0.0,
             repetition_penalty: 1.0,
+            precision: Precision::F32,
             max_tokens: 64,
             stop: Vec::new(),
             prompt: "builtin:repair".to_owned(),

@@ -8,12 +8,16 @@ use std::time::Duration;
 use tracetune_engine::stage::{Context, StageError};
 use tracetune_kernels::decode::{Draw, Sampling};
 
-use super::Params;
+use super::{Params, Precision};
 use crate::endpoint::Endpoint;
 use crate::endpoint::client::{Answer, Client};
 
 /// Connects, and lets the run's log say what that means.
 pub(super) fn open(endpoint: Endpoint, params: &Params, cx: &Context) -> Result<Client, StageError> {
+    if params.precision != Precision::default() {
+        let source = endpoint.source();
+        return Err(StageError::input(format!("`precision` is for weights that are here, not those of `{source}`")));
+    }
     cx.note(&format!("what `{}` draws is recorded, not reproducible", endpoint.source()));
     Client::new(endpoint, Duration::from_secs(params.timeout_s))
 }

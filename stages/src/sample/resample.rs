@@ -6,7 +6,7 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{Context, Environment, Inputs, Item, ParamError, Port, RowStage, Setup, StageError};
 use tracetune_kernels::decode::Draw;
 
-use super::{Asked, CandidateRow, GREEDY, Params, PromptRow, Sample, Session, too_long};
+use super::{Asked, CandidateRow, GREEDY, Params, Precision, PromptRow, Sample, Session, too_long};
 use crate::prompt::{self, FixFormat};
 
 record! {
@@ -41,6 +41,8 @@ pub struct ResampleParams {
     /// Nucleus: the smallest set of tokens whose probabilities reach this; 1 keeps all.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub top_p: f32,
+    /// How the model's weights are kept while it samples: fewer bytes are faster, and rounded.
+    pub precision: Precision,
     /// Longest fix, in tokens.
     #[schemars(range(min = 1))]
     pub max_tokens: usize,
@@ -66,11 +68,24 @@ pub struct ResampleParams {
 
 impl Default for ResampleParams {
     fn default() -> Self {
-        let Params { top_p, max_tokens, stop, prompt, trace, fix_format, shots, seed, concurrency, timeout_s, .. } =
-            Params::default();
+        let Params {
+            top_p,
+            precision,
+            max_tokens,
+            stop,
+            prompt,
+            trace,
+            fix_format,
+            shots,
+            seed,
+            concurrency,
+            timeout_s,
+            ..
+        } = Params::default();
         Self {
             temperature: 0.0,
             top_p,
+            precision,
             max_tokens,
             stop,
             prompt,
@@ -91,12 +106,13 @@ impl ResampleParams {
 
     /// The same, as `sample` has it.
     fn sampling(&self) -> Params {
-        let Self { top_p, max_tokens, trace, fix_format, shots, seed, concurrency, timeout_s, .. } = *self;
+        let Self { top_p, precision, max_tokens, trace, fix_format, shots, seed, concurrency, timeout_s, .. } = *self;
         Params {
             n: 1,
             greedy: self.is_greedy(),
             temperature: if self.is_greedy() { 1.0 } else { self.temperature },
             top_p,
+            precision,
             max_tokens,
             stop: self.stop.clone(),
             prompt: self.prompt.clone(),

@@ -11,6 +11,7 @@ use tracetune_kernels::decode::{Completion, Decoder, Draw, Request, Sampling};
 use tracetune_kernels::random;
 
 use crate::model;
+use crate::sample::Precision;
 
 /// Draw completions of a prompt from a model
 ///
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// A text that ends a completion; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// How the weights are kept: fewer bytes are faster, and rounded
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
     /// Seed of the draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -86,7 +90,7 @@ pub(crate) fn generate(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let share = args.n.div_ceil(threads.max(1)).max(1);
     let requests: Vec<Request> =
         draws.chunks(share).map(|draws| Request { prompt: prompt.clone(), draws: draws.to_vec() }).collect();
-    let decoder = Decoder::new(&model, prompt.len().saturating_add(args.max_tokens), threads)?;
+    let decoder = Decoder::new(&model, prompt.len().saturating_add(args.max_tokens), args.precision.into(), threads)?;
     let load_s = started.elapsed().as_secs_f64();
 
     // The prompt alone is timed first, with one token drawn: the rest of the whole run is decoding.
