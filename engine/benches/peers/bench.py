@@ -5,6 +5,9 @@
 DIR has the peers, each where `engines.py` says (`python3 -m venv DIR/dvc && DIR/dvc/bin/pip install dvc`, …); those that are not
 there are named and left out. Every repetition runs every engine once, one after the other, so that a busy minute hits all of them.
 Wall times are medians with their range; CPU seconds, which other users of the machine change less, stand beside them.
+
+Leave a few minutes between a run that ends with `hashing`, or anything else that removes many files, and the next: on ext4
+without a journal whoever creates files pays for those that were removed in the last five minutes.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -64,19 +68,19 @@ class Bench:
                 subprocess.run([self.tracetune, *command], cwd=project, check=True, stdout=subprocess.DEVNULL)
         return tables
 
-    def measure(self, command, cwd, **labels):
-        """Runs a command; gives wall and CPU seconds, peak MiB, its exit code, and how many stages ran."""
+    def measure(self, command, cwd, stdout=subprocess.DEVNULL, **labels):
+        """Runs a command; gives wall and CPU seconds, its exit code, and how many stages ran."""
         self.log.write_text("")
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=cwd, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command, cwd=cwd, env=self.environment, stdout=stdout, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        try:
-            process.wait(LIMIT)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        # `wait(LIMIT)` would look every 50 ms only.
+        limit = threading.Timer(LIMIT, os.killpg, (process.pid, signal.SIGKILL))
+        limit.start()
+        process.wait()
+        limit.cancel()
         wall = time.perf_counter() - start
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         row = {
@@ -191,11 +195,11 @@ class Bench:
                 for i in range(count)
             ]
             (project / "rows.jsonl").write_text("\n".join(lines))
-            row = self.measure([self.tracetune, "run", "--quiet"], project, engine="tracetune", what="rows")
+            with open(project / "run.json", "w") as answer:
+                row = self.measure([self.tracetune, "run", "--json"], project, stdout=answer, engine="tracetune", what="rows")
             walls.append(f"{row['wall_s']:.2f}")
-            answer = subprocess.run([self.tracetune, "show", "latest", "--json"], cwd=project, capture_output=True, text=True, check=True)
-            nodes = json.loads(answer.stdout)["run"]["nodes"]
-            computed.append(next(node.get("rows_computed", 0) for node in nodes if node["id"] == "copy"))
+            nodes = json.loads((project / "run.json").read_text())["nodes"]
+            computed.append(next(node["rows_computed"] for node in nodes if node["id"] == "copy"))
         print(f"| tracetune | {', '.join(map(str, computed))} | {', '.join(walls)} |")
         for engine, program in self.engines:
             if engine.name not in ("dvc", "snakemake", "doit"):

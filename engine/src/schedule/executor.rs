@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, Scope};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::attempt::{ChannelReporter, Message, attempts};
 use super::job::{Computed, Job, JobError, NoteKeeper};
 use super::state::{Decision, Description, Happening, RoundValues, Skip, State};
 use super::{Event, NodeSummary, RunError, RunOptions, RunSummary};
@@ -14,7 +15,6 @@ use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, OutputR
 use crate::pipeline::{NodeIndex, Pipeline};
 use crate::plan::{NoKey, Recipe, node_key, recipes};
 use crate::runs::{NodeLog, RunLog, RunStatus, StageStatus, first_output, metrics_of, outcomes_of};
-use crate::stage::{Reporter, StageError};
 
 /// How often a node's lost outputs are computed again before the run gives up on them.
 const MOST_RECOVERIES: u32 = 3;
@@ -91,16 +91,6 @@ pub(super) fn run(
         }
     });
     executor.finish()
-}
-
-/// How long to wait before each further attempt at a stage whose failure may be gone a moment later.
-const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(3), Duration::from_secs(15)];
-
-enum Message {
-    Event(Event),
-    Ended(NodeIndex, Result<Box<Computed>, JobError>),
-    /// The record of a node that has ended is written.
-    Saved(NodeIndex, Result<(), CacheError>),
 }
 
 struct Executor<'a> {
@@ -188,8 +178,7 @@ impl<'a> Executor<'a> {
             node: described.id.clone(),
             kind: described.stage_kind.kind().name().to_owned(),
         });
-        let reporter =
-            ChannelReporter { node: described.id.clone(), sender: self.sender.clone(), last: Mutex::new(None) };
+        let reporter = ChannelReporter::new(described.id.clone(), self.sender.clone());
         let job = Job {
             node: described,
             key: prepared.key,
@@ -204,35 +193,7 @@ impl<'a> Executor<'a> {
             reporter: Arc::new(NoteKeeper { reporter: Box::new(reporter), notes: Mutex::default() }),
         };
         let (sender, store) = (self.sender.clone(), self.store);
-        let cancel = Arc::clone(&self.cancel);
-        let work = move || {
-            let mut pauses = RETRY_PAUSES.iter();
-            let result = loop {
-                let result = job.run();
-                let (Err(JobError::Stage(StageError::Transient { message, .. })), Some(pause)) =
-                    (&result, pauses.next())
-                else {
-                    break result;
-                };
-                let (node, error) = (job.node.id.clone(), message.clone());
-                let retry = Event::StageRetry { node, error, pause_s: pause.as_secs_f64() };
-                let _ = sender.send(Message::Event(retry));
-                let until = Instant::now() + *pause;
-                while Instant::now() < until && !cancel.load(Ordering::Relaxed) {
-                    thread::sleep(Duration::from_millis(20));
-                }
-            };
-            // The executor waits for these messages; it is gone only if it panicked.
-            match result {
-                Ok((computed, unsaved)) => {
-                    let record = unsaved.map(|unsaved| (unsaved, computed.record.clone()));
-                    let _ = sender.send(Message::Ended(node, Ok(Box::new(computed))));
-                    let saved = record.map_or(Ok(()), |(unsaved, record)| unsaved.save(&record, store));
-                    let _ = sender.send(Message::Saved(node, saved));
-                }
-                Err(error) => _ = sender.send(Message::Ended(node, Err(error))),
-            }
-        };
+        let work = move || attempts(node, &job, store, &sender);
         let spawned =
             thread::Builder::new().name(described.id.clone()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
         if let Err(error) = spawned {
@@ -423,34 +384,5 @@ fn summary(id: String, log: &NodeLog) -> NodeSummary {
         rows_cached: log.rows_cached,
         rows_computed: log.rows_computed,
         message: log.message.clone(),
-    }
-}
-
-/// Sends a stage's progress and notes to the executor's thread.
-struct ChannelReporter {
-    node: String,
-    sender: Sender<Message>,
-    /// When progress was last sent.
-    last: Mutex<Option<Instant>>,
-}
-
-impl ChannelReporter {
-    /// A stage may report each row; people and terminals want a few a second.
-    const INTERVAL: Duration = Duration::from_millis(50);
-}
-
-impl Reporter for ChannelReporter {
-    fn progress(&self, done: u64, total: u64, text: &str) {
-        let Ok(mut last) = self.last.lock() else { return };
-        if done < total && last.is_some_and(|last| last.elapsed() < Self::INTERVAL) {
-            return;
-        }
-        *last = Some(Instant::now());
-        let event = Event::StageProgress { node: self.node.clone(), done, total, text: text.to_owned() };
-        let _ = self.sender.send(Message::Event(event));
-    }
-    fn note(&self, text: &str) {
-        let event = Event::StageNote { node: self.node.clone(), text: text.to_owned() };
-        let _ = self.sender.send(Message::Event(event));
     }
 }

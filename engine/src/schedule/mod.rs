@@ -1,5 +1,7 @@
-//! Runs a pipeline: `state` decides what may start (pure), `executor` has the threads, `event` is all it tells.
+//! Runs a pipeline: `state` decides what may start (pure), `executor` looks nodes up and starts threads, `attempt` is
+//! what those do, `event` is all that is told.
 
+mod attempt;
 mod event;
 mod executor;
 mod job;

@@ -119,6 +119,14 @@ fn random_draws_are_the_same_every_time() {
 }
 
 #[test]
+fn a_range_may_be_all_integers() {
+    let range = |from: i64, to: i64| format!("[sweep]\ndraws = 3\nseed = {{ from = {from}, to = {to} }}");
+    assert!(choose(&text(&range(0, i64::MAX)), sweep()).is_ok());
+    // Some seeds are below 0 here, which is an error of theirs.
+    assert!(problems(&text(&range(i64::MIN, i64::MAX))).iter().all(|problem| problem.contains("`seed`")));
+}
+
+#[test]
 fn mistakes_in_variants_are_found_without_running_them() {
     let told = |variants: &str| problems(&text(&format!("\n{variants}\n")));
     assert_eq!(
