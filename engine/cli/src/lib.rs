@@ -8,6 +8,7 @@ mod commands;
 mod env_vars;
 pub mod exit;
 mod interrupt;
+mod out_file;
 mod session;
 pub mod tool;
 mod ui;

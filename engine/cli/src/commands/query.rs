@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use arrow::array::RecordBatch;
 use serde_json::json;
 use tracetune_engine::cache::Store;
-use tracetune_engine::table::table_to_bytes;
 
 use crate::exit;
+use crate::out_file::write_table;
 use crate::session::Session;
 use crate::ui::table;
 
@@ -34,7 +33,7 @@ pub(crate) fn query(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let store = session.store_here()?;
     let batch = answer(&args.sql, &store)?;
     if let Some(path) = &args.out {
-        fs_err::write(path, table_to_bytes(&batch)?).context("the answer was not written")?;
+        write_table(path, &batch.schema(), [Ok(batch.clone())])?;
     }
     if session.ui.json {
         session.ui.answer_json(&json!({"rows": table::json_rows(&batch)}));

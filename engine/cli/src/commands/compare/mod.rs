@@ -4,7 +4,6 @@ mod paper;
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use arrow::array::{Array, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use serde_json::json;
@@ -13,10 +12,11 @@ use tracetune_engine::cache::Store;
 use tracetune_engine::compare::{self, CompareError, Comparison, Flips};
 use tracetune_engine::diagnostic::{list, nearest};
 use tracetune_engine::runs::MetricRow;
-use tracetune_engine::table::{Record, table_to_bytes};
+use tracetune_engine::table::Record;
 
 use super::runs;
 use crate::exit;
+use crate::out_file::write_table;
 use crate::session::Session;
 use crate::ui::results;
 use crate::ui::table::{Words, cut};
@@ -61,8 +61,8 @@ pub(crate) fn compare(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let store = session.store_here()?;
     let comparison = compare::compare(&store, &args.sides).map_err(|error| explained(error, &store))?;
     if let Some(path) = &args.out {
-        let bytes = table_to_bytes(&compare::ComparisonLine::write(&comparison.lines())?)?;
-        fs_err::write(path, bytes).context("the comparison was not written")?;
+        let lines = compare::ComparisonLine::write(&comparison.lines())?;
+        write_table(path, &lines.schema(), [Ok(lines.clone())])?;
     }
     if let Some(problem) = &args.problem {
         return show_problem(&comparison, problem, &store, session);

@@ -1,16 +1,19 @@
 //! `tracetune show`
 
+mod chosen;
+
 use std::path::PathBuf;
 
 use anyhow::Context;
-use arrow::array::RecordBatch;
 use serde_json::json;
 use tracetune_engine::cache::{OutputType, Store};
 use tracetune_engine::diagnostic::{list, nearest};
 use tracetune_engine::runs::{MetricLine, Run, RunsError, StageStatus};
-use tracetune_engine::table::{Record, read_column, table_to_bytes};
+use tracetune_engine::table::Record;
 
+use self::chosen::Chosen;
 use crate::exit;
+use crate::out_file::write_table;
 use crate::session::Session;
 use crate::ui::numbers::time;
 use crate::ui::results::{self, Figure};
@@ -154,41 +157,40 @@ fn show_stage(run: &Run, store: &Store, stage: &str, args: &Args, session: &Sess
         }
         return Ok(exit::DONE);
     }
-    let whole = run.table(store, node, output).map_err(explain)?;
-    let batch = match &args.problem {
-        Some(problem) => of_problem(&whole, problem)?,
-        None => whole,
-    };
-    let batch = if args.columns.is_empty() { batch } else { with_columns(&batch, &args.columns)? };
+    let file = store.table_file(&record.digest)?;
+    let chosen = Chosen::new(&file, args.problem.as_deref(), &args.columns)?;
     let id = run.node(node).map(|node| node.id.clone()).unwrap_or_else(|_| node.to_owned());
     if let Some(path) = &args.out {
-        fs_err::write(path, table_to_bytes(&batch)?).context("the rows were not written")?;
-        session.ui.story(format_args!("{}: {}", path.display(), numbers::counted(batch.num_rows() as u64, "row")));
+        let rows = write_table(path, &chosen.schema()?, chosen.pieces()?)?;
+        session.ui.story(format_args!("{}: {}", path.display(), numbers::counted(rows, "row")));
         return Ok(exit::DONE);
     }
+    let (first, count) = args.row.map_or((0, args.limit), |row| (row, 1));
+    let (batch, total) = chosen.some(first, count)?;
+    let all = numbers::counted(total as u64, "row");
+    if let (0, Some(problem)) = (total, &args.problem) {
+        return Err(chosen.no_problem(problem)?);
+    }
     if let Some(row) = args.row {
-        if row >= batch.num_rows() {
-            let help = format!("it has {}, counted from 0", numbers::counted(batch.num_rows() as u64, "row"));
-            return Err(helped(format!("`{stage}` has no row {row}"), help));
+        if batch.num_rows() == 0 {
+            return Err(helped(format!("`{stage}` has no row {row}"), format!("it has {all}, counted from 0")));
         }
         if session.ui.json {
-            session
-                .ui
-                .answer_json(&json!({"stage": id, "row": row, "value": table::json_rows(&batch.slice(row, 1)).pop()}));
+            let value = table::json_rows(&batch).pop();
+            session.ui.answer_json(&json!({"stage": id, "row": row, "value": value}));
         } else {
-            session.ui.answer(table::one_row(&batch, row));
+            session.ui.answer(table::one_row(&batch, 0));
         }
         return Ok(exit::DONE);
     }
     if session.ui.json {
-        let shown = batch.slice(0, args.limit.min(batch.num_rows()));
         let columns: Vec<_> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
-        let rows = table::json_rows(&shown);
-        session.ui.answer_json(&json!({"stage": id, "columns": columns, "total": batch.num_rows(), "rows": rows}));
+        let rows = table::json_rows(&batch);
+        session.ui.answer_json(&json!({"stage": id, "columns": columns, "total": total, "rows": rows}));
         return Ok(exit::DONE);
     }
     // One problem's only row is what was meant, in full.
-    if args.problem.is_some() && batch.num_rows() == 1 {
+    if args.problem.is_some() && total == 1 && batch.num_rows() == 1 {
         session.ui.answer(table::one_row(&batch, 0));
         return Ok(exit::DONE);
     }
@@ -196,47 +198,13 @@ fn show_stage(run: &Run, store: &Store, stage: &str, args: &Args, session: &Sess
     let kind = run.node(node).ok().and_then(|node| session.app.registry.get(&node.kind));
     let adds = kind.and_then(|kind| kind.row()).map(|row| row.adds);
     let adds: Vec<&str> = adds.iter().flat_map(|adds| adds.fields()).map(|field| field.name().as_str()).collect();
-    let (text, hidden) = table::rows(&batch, args.limit, &adds, session.ui.width());
+    let (text, hidden) = table::rows(&batch, batch.num_rows(), &adds, session.ui.width());
     session.ui.answer(text);
-    let shown = args.limit.min(batch.num_rows()) as u64;
-    let all = numbers::counted(batch.num_rows() as u64, "row");
-    let more = if shown < batch.num_rows() as u64 { format!("{shown} of ") } else { String::new() };
+    let more = if batch.num_rows() < total { format!("{} of ", batch.num_rows()) } else { String::new() };
     session.ui.story("");
     if !hidden.is_empty() {
         session.ui.story(style::dim(&format!("not shown: {}", hidden.join(", "))));
     }
     session.ui.story(style::dim(&format!("{id}: {more}{all}; --row N prints one in full")));
     Ok(exit::DONE)
-}
-
-fn with_columns(batch: &RecordBatch, names: &[String]) -> anyhow::Result<RecordBatch> {
-    let schema = batch.schema();
-    let place = |name: &String| {
-        schema.index_of(name).map_err(|_| {
-            let known = || schema.fields().iter().map(|field| field.name().as_str());
-            let help = match nearest(name, known()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("its columns are {}", list(known())),
-            };
-            helped(format!("the table has no column `{name}`"), help)
-        })
-    };
-    let places = names.iter().map(place).collect::<Result<Vec<usize>, _>>()?;
-    Ok(batch.project(&places)?)
-}
-
-fn of_problem(batch: &RecordBatch, problem: &str) -> anyhow::Result<RecordBatch> {
-    let Ok(ids) = read_column::<String>(batch, "problem_id") else {
-        return Err(helped("the table has no column `problem_id`", "use `--row N`"));
-    };
-    let rows: Vec<u32> = (0..ids.len()).filter(|&row| ids[row] == problem).map(|row| row as u32).collect();
-    if rows.is_empty() {
-        let help = match (nearest(problem, ids.iter().map(String::as_str)), ids.first()) {
-            (Some(near), _) => format!("did you mean `{near}`?"),
-            (None, Some(first)) => format!("the first one is `{first}`"),
-            (None, None) => "the table is empty".to_owned(),
-        };
-        return Err(helped(format!("there is no problem `{problem}` in the table"), help));
-    }
-    Ok(arrow::compute::take_record_batch(batch, &arrow::array::UInt32Array::from(rows))?)
 }
