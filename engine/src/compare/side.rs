@@ -1,16 +1,18 @@
 //! One side of a comparison: a run's variant at a round, found by its name, with what it measured.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
 use serde_json::Value;
 
 use super::CompareError;
 use super::statistics::Tally;
-use crate::cache::{ActionRecord, CacheError, Store};
+use crate::cache::{ActionRecord, CacheError, OutputType, Store};
 use crate::pipeline::MAIN;
 use crate::runs::{self, MetricLine, MetricRow, OutcomeLine, Run, RunNode};
-use crate::table::{Record, TableError};
+use crate::table::{Record, TableError, read_column};
 
 /// A run's variant at a round.
 #[derive(Clone, Debug)]
@@ -177,35 +179,45 @@ impl Side {
         Ok(values)
     }
 
-    /// The tables that hold rows of a problem, the widest of the latest round first: verified samples with all that led
-    /// to them.
+    /// The rows of a problem, and the node that gave them: of the tables of the latest round the widest, which has verified
+    /// samples with all that led to them.
     ///
     /// # Errors
     /// The store can't be read. Tables that are gone are left out.
     pub fn rows_of(&self, store: &Store, problem: &str) -> Result<Option<(String, RecordBatch)>, CompareError> {
-        let mut best: Option<((i32, bool, usize), String, RecordBatch)> = None;
+        let mut tables = Vec::new();
         for node in self.nodes().filter(|node| node.round <= self.round) {
             let Some(output) = node.first_output.as_ref().and_then(|name| node.outputs.get(name)) else { continue };
-            if output.rows == 0 {
+            if output.output_type != OutputType::Table || output.rows == 0 {
                 continue;
             }
-            let table = match store.table(&output.digest) {
-                Ok(table) => table,
-                Err(CacheError::Lost { .. } | CacheError::Table(_)) => continue,
+            match store.table_file(&output.digest) {
+                Ok(table) if table.schema().index_of("problem_id").is_ok() => {
+                    let width = table.schema().fields().len();
+                    tables.push(((node.round, node.variant.contains(&self.variant), width), node, table));
+                }
+                Ok(_) | Err(CacheError::Lost { .. } | CacheError::Table(_)) => {}
                 Err(error) => return Err(error.into()),
-            };
-            let Some(ids) = table.column_by_name("problem_id").and_then(|ids| ids.as_string_opt::<i32>()) else {
-                continue;
-            };
-            let chosen: Vec<u32> =
-                (0..ids.len()).filter(|&row| ids.value(row) == problem).map(|row| row as u32).collect();
-            let rank = (node.round, node.variant.contains(&self.variant), table.num_columns());
-            if !chosen.is_empty() && best.as_ref().is_none_or(|(known, ..)| rank > *known) {
-                let rows =
-                    arrow::compute::take_record_batch(&table, &UInt32Array::from(chosen)).map_err(TableError::from)?;
-                best = Some((rank, node.id.clone(), rows));
             }
         }
-        Ok(best.map(|(_, id, rows)| (id, rows)))
+        tables.sort_by_key(|(rank, ..)| Reverse(*rank));
+        for (_, node, table) in tables {
+            let mut found = Vec::new();
+            for piece in table.pieces(PIECE)? {
+                let piece = piece?;
+                let ids: Vec<String> = read_column(&piece, "problem_id").map_err(TableError::from)?;
+                let rows = ids.iter().zip(0..).filter(|(id, _)| *id == problem).map(|(_, row)| row);
+                let rows = UInt32Array::from_iter_values(rows);
+                found.push(take_record_batch(&piece, &rows).map_err(TableError::from)?);
+            }
+            let rows = concat_batches(&table.schema(), &found).map_err(TableError::from)?;
+            if rows.num_rows() > 0 {
+                return Ok(Some((node.id.clone(), rows)));
+            }
+        }
+        Ok(None)
     }
 }
+
+/// Rows of a table that are read at a time.
+const PIECE: usize = 1024;
