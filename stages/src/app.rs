@@ -46,16 +46,12 @@ fn sandbox() -> DoctorLine {
         .and_then(|python| Sandbox::start(&python, Limits::default(), 1).map_err(|error| error.to_string()));
     match started {
         Ok(sandbox) if sandbox.layers().missing.is_empty() => {
-            line("sandbox", Health::Ok, sandbox.layers().present.join("; "), None)
+            line("sandbox", Health::Ok, sandbox.layers().to_string(), None)
         }
         Ok(sandbox) => line(
             "sandbox",
             Health::Warn,
-            format!(
-                "in force: {}; missing: {}",
-                sandbox.layers().present.join("; "),
-                sandbox.layers().missing.join("; ")
-            ),
+            sandbox.layers().to_string(),
             Some("samples still run under the layers in force; run tracetune in a container for the rest"),
         ),
         Err(error) => line("sandbox", Health::Fail, error, Some("trace, verify and mutate need it")),

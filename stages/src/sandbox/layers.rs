@@ -1,8 +1,8 @@
 //! What is taken away from a candidate before it runs, and which of it this machine can take away.
 //!
 //! Landlock, capabilities and the first system call filter are laid on the thread that starts the fork servers, so
-//! they hold for everything that it starts; the second filter is laid by each forked child on itself. Resource
-//! limits are set by the fork server (`zygote.py`).
+//! they hold for everything that it starts; so do the walls of `namespaces.rs`. The second filter is laid by each forked
+//! child on itself. Resource limits are set by the fork server (`zygote.py`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use seccompiler::{
     sock_filter,
 };
 
+use super::namespaces;
 use super::syscalls::{self, WriteFlags};
 
 /// The walls around a candidate that are in force on this machine.
@@ -26,15 +27,20 @@ pub struct Layers {
     pub present: Vec<String>,
     /// Not in force, with the reason.
     pub missing: Vec<String>,
+    /// Not in force either, with the reason: second walls, which those in force do without.
+    pub reduced: Vec<String>,
     /// Whether the system call filters are: without them a candidate could start processes and kill others.
     pub(super) filtered: bool,
 }
 
 impl std::fmt::Display for Layers {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "sandbox: {}", self.present.join("; "))?;
+        write!(f, "{}", self.present.join("; "))?;
         if !self.missing.is_empty() {
             write!(f, "; not in force: {}", self.missing.join("; "))?;
+        }
+        if !self.reduced.is_empty() {
+            write!(f, "; done without: {}", self.reduced.join("; "))?;
         }
         Ok(())
     }
@@ -47,12 +53,23 @@ impl Layers {
             Err(reason) => self.missing.push(format!("{name}: {reason}")),
         }
     }
+
+    /// A second wall.
+    pub(super) fn add_behind(&mut self, name: &str, result: Result<String, String>) {
+        match result {
+            Ok(detail) => self.present.push(format!("{name}: {detail}")),
+            Err(reason) => self.reduced.push(format!("{name}: {reason}")),
+        }
+    }
 }
 
 /// Restricts the calling thread and everything it starts from now on. Always returns: what can't be had is reported.
 pub(crate) fn restrict_thread(readable: &[PathBuf]) -> Layers {
     let mut layers = Layers::default();
     layers.add("limits", Ok("CPU time, memory, open files, no file writing, output, wall time".to_owned()));
+    // Landlock forbids mounts, and nobody may change users: in this order.
+    layers.add_behind("namespaces", namespaces::separate(readable));
+    layers.add_behind("user", namespaces::become_nobody(readable));
     layers.add("files", landlock(readable));
     layers.add("capabilities", drop_capabilities());
     let filtered = filter_thread().and_then(|words| child_filters().map(|_| words));

@@ -7,32 +7,37 @@
 //! Limits are CPU time, memory and output. Wall time is a backstop for programs that wait; a job that meets it is to
 //! be tried once more alone ([`Ending::WallTime`]). Faults of the machine are [`SandboxError`]s, never verdicts.
 
+mod cgroup;
 mod frame;
 mod layers;
+mod limits;
 mod memory;
+mod namespaces;
+mod spawner;
 mod syscalls;
+#[cfg(test)]
+mod tests;
 pub(crate) mod value;
 mod zygote;
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tracetune_engine::stage::StageError;
 
 use crate::python::Python;
+use cgroup::Cgroup;
 pub(crate) use frame::Frame;
 pub use layers::Layers;
+pub use limits::{Isolation, Limits};
 use memory::SharedMemory;
+use spawner::Spawner;
 use zygote::{Bounds, Zygote};
 
 /// The status of a child that could not lay a filter on itself (`zygote.py`).
@@ -77,67 +82,6 @@ const RUNNERS: &[(&str, &str)] = &[
     ("evalplus", include_str!("../dataset/evalplus.py")),
     ("quixbugs", include_str!("../dataset/quixbugs.py")),
 ];
-
-/// The walls that must be there for a program to be run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Isolation {
-    /// All of them: one that this machine lacks is an error.
-    Require,
-    /// The system call filters; others where this machine has them.
-    #[default]
-    Available,
-    /// None: for machines without filters, and programs that one trusts.
-    Unsafe,
-}
-
-impl Isolation {
-    fn allows(self, layers: &Layers) -> bool {
-        match self {
-            Self::Require => layers.missing.is_empty(),
-            Self::Available => layers.filtered,
-            Self::Unsafe => true,
-        }
-    }
-}
-
-impl std::str::FromStr for Isolation {
-    type Err = String;
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word {
-            "require" => Ok(Self::Require),
-            "available" => Ok(Self::Available),
-            "unsafe" => Ok(Self::Unsafe),
-            _ => Err("it is `require`, `available` or `unsafe`".to_owned()),
-        }
-    }
-}
-
-/// What a candidate may use, and what must keep it from the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// CPU time of a job, in seconds.
-    pub cpu_s: u32,
-    /// Address space of a job, in bytes, the interpreter's own 30 MB included.
-    pub memory_bytes: u64,
-    /// What it may print, in bytes.
-    pub output_bytes: u64,
-    /// The walls that must be there.
-    pub isolation: Isolation,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { cpu_s: 2, memory_bytes: 512 << 20, output_bytes: 1 << 20, isolation: Isolation::default() }
-    }
-}
-
-impl Limits {
-    /// Long enough that only a program that waits meets it, even on a crowded machine.
-    fn wall(&self) -> Duration {
-        Duration::from_secs(u64::from(self.cpu_s) * 5 + 5)
-    }
-}
 
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,9 +168,23 @@ struct Servers {
     candidate: Option<Zygote>,
     /// For tests that run beside a candidate, in a process of their own.
     tests: Option<Zygote>,
-    /// Where the worker and all it starts run: it waits while a child runs, so one processor is enough, and caches
-    /// and wake-ups are cheapest there.
+    /// Declared after them: a control group can go when they are gone.
+    place: Place,
+}
+
+/// Where a worker and all that it starts run.
+#[derive(Default)]
+struct Place {
+    /// The worker waits while a child runs, so one processor is enough, and caches and wake-ups are cheapest there.
     processor: Option<usize>,
+    cgroup: Option<Cgroup>,
+}
+
+impl Place {
+    fn take_in(&self, zygote: &Zygote) -> io::Result<()> {
+        pin(zygote.pid(), self.processor);
+        self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.add(zygote.id()))
+    }
 }
 
 /// The processors that this process may use.
@@ -244,22 +202,36 @@ fn pin(process: Option<Pid>, processor: Option<usize>) {
     }
 }
 
+/// A control group for each worker, or why there are none.
+fn cgroups(workers: usize, limits: &Limits) -> (Vec<Option<Cgroup>>, Result<String, String>) {
+    let made: Result<Vec<_>, _> = (0..workers).map(|_| Cgroup::create(limits.worker_bytes()).map(Some)).collect();
+    match made {
+        Ok(groups) => (groups, Ok("memory and processes of a worker".to_owned())),
+        Err(reason) => ((0..workers).map(|_| None).collect(), Err(reason)),
+    }
+}
+
 impl Sandbox {
     /// Starts `workers` fork servers.
     ///
     /// # Errors
     /// One could not be started.
     pub fn start(python: &Python, limits: Limits, workers: usize) -> Result<Self, SandboxError> {
-        let (spawner, layers) = Spawner::start(python)?;
+        let (spawner, mut layers) = Spawner::start(python)?;
+        let workers = workers.max(1);
+        let (cgroups, grouped) = cgroups(workers, &limits);
+        layers.add_behind("control group", grouped);
         if !limits.isolation.allows(&layers) {
             return Err(SandboxError::Unsafe(layers.missing.join("; ")));
         }
         let filters = if layers.filtered { layers::child_filters().map_err(SandboxError::Unsafe)? } else { Vec::new() };
-        let workers = workers.max(1);
         // With fewer workers other sandboxes may have the rest, with more some wait: the kernel had better choose.
         let processors = processors().filter(|processors| processors.len() == workers).unwrap_or_default();
-        let servers = |worker| Servers { processor: processors.get(worker).copied(), ..Servers::default() };
-        let workers = (0..workers).map(|worker| Mutex::new(servers(worker))).collect();
+        let servers = |(worker, cgroup)| {
+            let processor = processors.get(worker).copied();
+            Mutex::new(Servers { place: Place { processor, cgroup }, ..Servers::default() })
+        };
+        let workers = cgroups.into_iter().enumerate().map(servers).collect();
         let sandbox = Self { python: python.clone(), limits, filters, layers, spawner, workers };
         // The workers prove themselves: what fails here would otherwise look like a candidate's fault.
         let workers = vec![(); sandbox.workers.len()];
@@ -295,7 +267,7 @@ impl Sandbox {
         let stop = || failed.load(Ordering::Relaxed) || cancelled();
         let drive = |slot: &Mutex<Servers>| {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            pin(None, slot.processor);
+            pin(None, slot.place.processor);
             let mut worker = Worker { sandbox: self, servers: &mut slot, cancelled: &stop };
             let mut results = Vec::new();
             while !stop() {
@@ -332,7 +304,7 @@ impl Sandbox {
     /// Runs a job once on the fork server in `slot`, which is started if need be and given up if it fails.
     fn attempt(
         &self,
-        (slot, processor): (&mut Option<Zygote>, Option<usize>),
+        (slot, place): (&mut Option<Zygote>, &Place),
         job: &[u8],
         bounds: &Bounds,
         link: Option<OwnedFd>,
@@ -343,7 +315,7 @@ impl Sandbox {
             old => {
                 drop(old);
                 let zygote = self.spawn()?;
-                pin(zygote.pid(), processor);
+                place.take_in(&zygote)?;
                 zygote
             }
         };
@@ -399,8 +371,8 @@ impl Worker<'_> {
     pub(crate) fn call_for(&mut self, runner: &str, fields: &[&[u8]], cpu_s: u32) -> Result<Reply, SandboxError> {
         let job = job(runner, cpu_s, fields);
         let bounds = Bounds::of(&Limits { cpu_s, ..self.sandbox.limits });
-        let Servers { candidate, processor, .. } = &mut *self.servers;
-        retried(|| self.sandbox.attempt((candidate, *processor), &job, &bounds, None, self.cancelled))
+        let Servers { candidate, place, .. } = &mut *self.servers;
+        retried(|| self.sandbox.attempt((candidate, place), &job, &bounds, None, self.cancelled))
     }
 
     /// As [`Worker::call`], with memory shared between the child and the reply.
@@ -408,11 +380,11 @@ impl Worker<'_> {
         let limits = &self.sandbox.limits;
         let job = job(runner, limits.cpu_s, fields);
         let bounds = Bounds::of(limits);
-        let Servers { candidate, processor, .. } = &mut *self.servers;
+        let Servers { candidate, place, .. } = &mut *self.servers;
         retried(|| {
             let memory = SharedMemory::create()?;
             let link = Some(memory.link()?);
-            let reply = self.sandbox.attempt((candidate, *processor), &job, &bounds, link, self.cancelled)?;
+            let reply = self.sandbox.attempt((candidate, place), &job, &bounds, link, self.cancelled)?;
             Ok(Reply { memory: memory.read()?, ..reply })
         })
     }
@@ -432,8 +404,8 @@ impl Worker<'_> {
             let (ours, theirs) = UnixStream::pair()?;
             let over = AtomicBool::new(false);
             let beside = Bounds { over: Some(&over), ..Bounds::of(limits) };
-            let processor = servers.processor;
-            let (first, second) = ((&mut servers.candidate, processor), (&mut servers.tests, processor));
+            let Servers { candidate: first, tests: second, place } = &mut *servers;
+            let (first, second) = ((first, &*place), (second, &*place));
             std::thread::scope(|scope| {
                 let candidate =
                     scope.spawn(|| sandbox.attempt(first, &candidate, &beside, Some(ours.into()), cancelled));
@@ -457,60 +429,5 @@ fn retried<T>(mut attempt: impl FnMut() -> Result<T, SandboxError>) -> Result<T,
     match attempt() {
         Err(error) if !matches!(error, SandboxError::Cancelled) => attempt(),
         result => result,
-    }
-}
-
-/// The thread that starts fork servers: it is restricted for good, and what it starts inherits that. The servers ask
-/// the kernel to be killed when it ends.
-struct Spawner {
-    commands: Option<mpsc::Sender<(Command, mpsc::Sender<io::Result<Child>>)>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Spawner {
-    fn start(python: &Python) -> io::Result<(Self, Layers)> {
-        let (commands, orders) = mpsc::channel::<(Command, mpsc::Sender<io::Result<Child>>)>();
-        let (report, reported) = mpsc::channel();
-        let readable = python.readable.clone();
-        let thread = std::thread::Builder::new().name("sandbox".to_owned()).spawn(move || {
-            let _ = report.send(layers::restrict_thread(&readable));
-            for (mut command, reply) in orders {
-                let _ = reply.send(command.spawn());
-            }
-        })?;
-        let layers = reported.recv().map_err(io::Error::other)?;
-        Ok((Self { commands: Some(commands), thread: Some(thread) }, layers))
-    }
-
-    fn spawn(&self, command: Command) -> io::Result<Child> {
-        let (reply, replied) = mpsc::channel();
-        let commands = self.commands.as_ref().ok_or_else(|| io::Error::other("the sandbox is closed"))?;
-        commands.send((command, reply)).map_err(|_| io::Error::other("the sandbox is closed"))?;
-        replied.recv().map_err(io::Error::other)?
-    }
-}
-
-impl Drop for Spawner {
-    fn drop(&mut self) {
-        self.commands = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_wall_counts_as_the_caller_says() {
-        let whole = Layers { filtered: true, ..Layers::default() };
-        let partial = Layers { missing: vec!["files: no Landlock".to_owned()], ..whole.clone() };
-        let none = Layers { filtered: false, ..partial.clone() };
-        let allowed = |isolation: Isolation| [&whole, &partial, &none].map(|layers| isolation.allows(layers));
-        assert_eq!(allowed(Isolation::Require), [true, false, false]);
-        assert_eq!(allowed(Isolation::Available), [true, true, false]);
-        assert_eq!(allowed(Isolation::Unsafe), [true; 3]);
     }
 }

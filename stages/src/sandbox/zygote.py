@@ -22,7 +22,7 @@ register_at_fork, os.register_at_fork = os.register_at_fork, lambda **hooks: Non
 import ast, bisect, collections, functools, heapq, io, itertools, math, operator, random, re, string, tokenize, typing
 
 JOB, CONTROL, LINK = 3, 4, 4
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, SIGKILL = 1, 38, 22, 2, 9
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, SIGKILL = 1, 4, 38, 22, 2, 9
 HEADROOM = 32 << 20  # what a report may need once the candidate has used up its memory
 
 
@@ -107,6 +107,7 @@ def serve():
         os.close(null)
     prctl(PR_SET_PDEATHSIG, Long(SIGKILL), Long(0), Long(0), Long(0))
     prctl(PR_SET_NO_NEW_PRIVS, Long(1), Long(0), Long(0), Long(0))
+    prctl(PR_SET_DUMPABLE, Long(0), Long(0), Long(0), Long(0))  # no process of the same user may look into it
     memory_bytes, filters, *scripts = read_frame(JOB)
     limit_resources(int(memory_bytes))
     programs, keep = [], []

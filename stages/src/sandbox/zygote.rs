@@ -55,8 +55,12 @@ impl Zygote {
         Self { process, control, errors, jobs: 0 }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn pid(&self) -> Option<Pid> {
-        Pid::from_raw(self.process.id() as i32)
+        Pid::from_raw(self.id() as i32)
     }
 
     /// Runs one job: sends it, gathers its frames until it says `done` or ends, and makes sure that it is dead.

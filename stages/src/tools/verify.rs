@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// CPU time that a program may use for all its tests, in seconds
     #[arg(long, value_name = "S", default_value_t = Limits::default().cpu_s, value_parser = clap::value_parser!(u32).range(1..=3600))]
     cpu_limit_s: u32,
-    /// The walls that must be there
+    /// The walls that must be there: `full`, `require`, `available` or `unsafe`
     #[arg(long, default_value = "available", value_name = "WORD")]
     isolation: Isolation,
 }
@@ -91,7 +91,7 @@ pub(crate) fn verify(args: &Args, output: &Output) -> anyhow::Result<u8> {
             "detail": verdict.detail,
         }));
     }
-    output.story(sandbox.layers());
+    output.story(format_args!("sandbox: {}", sandbox.layers()));
     Ok(exit::DONE)
 }
 

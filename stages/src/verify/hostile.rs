@@ -62,8 +62,9 @@ pub(super) const PROGRAMS: &[(&str, &str, &str, &str)] = &[
     ("appends to a file", "def add(a, b):\n    open('/tmp/tracetune-was-here', 'a')", "error", "test 1: PermissionError"),
     ("makes a folder", "import os\ndef add(a, b): os.mkdir('/tmp/tracetune-was-here')", "error", "test 1: PermissionError"),
     ("shared memory", "import mmap, os\ndef add(a, b): open('/dev/shm/tracetune-was-here', 'wb')", "error", "test 1: PermissionError"),
-    ("reads a secret", "def add(a, b): return open('/etc/passwd').read()", "error", "test 1: PermissionError"),
-    ("reads its parent", "import os\ndef add(a, b): return open(f'/proc/{os.getppid()}/environ').read()", "error", "test 1: PermissionError"),
+    // It may not read them, or they are not even there: which, depends on the machine.
+    ("reads a secret", "def add(a, b):\n    try: return open('/etc/passwd').read()\n    except (PermissionError, FileNotFoundError): return a + b", "pass", ""),
+    ("reads its parent", "import os\ndef add(a, b):\n    try: return open(f'/proc/{os.getppid()}/environ').read()\n    except (PermissionError, FileNotFoundError): return a + b", "pass", ""),
     ("raises its limits", "import resource\ndef add(a, b): resource.prlimit(__import__('os').getppid(), resource.RLIMIT_CPU, (1, 1))", "error", "test 1: PermissionError"),
     ("slows its parent", "import os\ndef add(a, b): os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)", "error", "test 1: PermissionError"),
     ("environment", "import os\ndef add(a, b): return a + b if set(os.environ) <= {'PYTHONHASHSEED', 'LANG', 'TZ', 'LC_CTYPE'} else 0", "pass", ""),

@@ -126,7 +126,7 @@ pub struct Params {
     /// What it may print, in bytes.
     #[schemars(range(min = 0))]
     pub output_bytes: u64,
-    /// The walls that must be there: `require`, `available` or `unsafe`.
+    /// The walls that must be there: `full`, `require`, `available` or `unsafe`.
     pub isolation: Isolation,
 }
 
@@ -204,7 +204,7 @@ impl RowStage for Verify {
 
     fn open(params: &Params, _: &Inputs, cx: &Context) -> Result<Sandbox, StageError> {
         let sandbox = Sandbox::start(&Python::find()?, params.limits(), cx.threads)?;
-        cx.note(&sandbox.layers().to_string());
+        cx.note(&format!("sandbox: {}", sandbox.layers()));
         Ok(sandbox)
     }
 

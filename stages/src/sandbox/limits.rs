@@ -1,0 +1,96 @@
+//! What a candidate may use, and the walls that must be there for it to run.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Layers;
+
+/// The walls that must be there for a program to be run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// All of them, those behind others too: namespaces, a user and a control group of their own.
+    Full,
+    /// All that no other wall stands in for: one that this machine lacks is an error.
+    Require,
+    /// The system call filters; others where this machine has them.
+    #[default]
+    Available,
+    /// None: for machines without filters, and programs that one trusts.
+    Unsafe,
+}
+
+impl Isolation {
+    pub(super) fn allows(self, layers: &Layers) -> bool {
+        match self {
+            Self::Full => layers.missing.is_empty() && layers.reduced.is_empty(),
+            Self::Require => layers.missing.is_empty(),
+            Self::Available => layers.filtered,
+            Self::Unsafe => true,
+        }
+    }
+}
+
+impl std::str::FromStr for Isolation {
+    type Err = String;
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "full" => Ok(Self::Full),
+            "require" => Ok(Self::Require),
+            "available" => Ok(Self::Available),
+            "unsafe" => Ok(Self::Unsafe),
+            _ => Err("it is `full`, `require`, `available` or `unsafe`".to_owned()),
+        }
+    }
+}
+
+/// What a candidate may use, and what must keep it from the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// CPU time of a job, in seconds.
+    pub cpu_s: u32,
+    /// Address space of a job, in bytes, the interpreter's own 30 MB included.
+    pub memory_bytes: u64,
+    /// What it may print, in bytes.
+    pub output_bytes: u64,
+    /// The walls that must be there.
+    pub isolation: Isolation,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { cpu_s: 2, memory_bytes: 512 << 20, output_bytes: 1 << 20, isolation: Isolation::default() }
+    }
+}
+
+impl Limits {
+    /// What a worker's fork servers and their two children need at the most, and some of the kernel's.
+    pub(super) fn worker_bytes(&self) -> u64 {
+        2 * self.memory_bytes + (256 << 20)
+    }
+
+    /// Long enough that only a program that waits meets it, even on a crowded machine.
+    pub(super) fn wall(&self) -> Duration {
+        Duration::from_secs(u64::from(self.cpu_s) * 5 + 5)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_wall_counts_as_the_caller_says() {
+        let full = Layers { filtered: true, ..Layers::default() };
+        let reduced = Layers { reduced: vec!["namespaces: not root".to_owned()], ..full.clone() };
+        let partial = Layers { missing: vec!["files: no Landlock".to_owned()], ..reduced.clone() };
+        let none = Layers { filtered: false, ..partial.clone() };
+        let allowed = |isolation: Isolation| [&full, &reduced, &partial, &none].map(|layers| isolation.allows(layers));
+        assert_eq!(allowed(Isolation::Full), [true, false, false, false]);
+        assert_eq!(allowed(Isolation::Require), [true, true, false, false]);
+        assert_eq!(allowed(Isolation::Available), [true, true, true, false]);
+        assert_eq!(allowed(Isolation::Unsafe), [true; 4]);
+    }
+}
