@@ -5,7 +5,7 @@
 //! child on itself. Resource limits are set by the fork server (`zygote.py`).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
@@ -64,11 +64,12 @@ impl Layers {
 }
 
 /// Restricts the calling thread and everything it starts from now on. Always returns: what can't be had is reported.
-pub(crate) fn restrict_thread(readable: &[PathBuf]) -> Layers {
+/// `folder` is an empty one.
+pub(crate) fn restrict_thread(readable: &[PathBuf], folder: &Path) -> Layers {
     let mut layers = Layers::default();
     layers.add("limits", Ok("CPU time, memory, open files, no file writing, output, wall time".to_owned()));
     // Landlock forbids mounts, and nobody may change users: in this order.
-    layers.add_behind("namespaces", namespaces::separate(readable));
+    layers.add_behind("namespaces", namespaces::separate(readable, folder));
     layers.add_behind("user", namespaces::become_nobody(readable));
     layers.add("files", landlock(readable));
     layers.add("capabilities", drop_capabilities());

@@ -20,8 +20,9 @@ use rustix::thread::{
 /// The user and the group that own nothing.
 const NOBODY: u32 = 65534;
 
-/// Gives the thread namespaces of its own, and a root folder in which only `readable` is to be seen.
-pub(super) fn separate(readable: &[PathBuf]) -> Result<String, String> {
+/// Gives the thread namespaces of its own, and a root folder in which only `readable` is to be seen. It is made in
+/// `folder`, which the thread can't remove, since it is outside then.
+pub(super) fn separate(readable: &[PathBuf], folder: &Path) -> Result<String, String> {
     if !may(CapabilitySet::SYS_ADMIN) {
         return Err("they need root (CAP_SYS_ADMIN)".to_owned());
     }
@@ -34,14 +35,12 @@ pub(super) fn separate(readable: &[PathBuf]) -> Result<String, String> {
     // SAFETY: what may not be unshared by a thread alone is the table of open files, which is not among the flags.
     let unshared = unsafe { unshare_unsafe(flags) };
     unshared.map_err(|error| error.to_string())?;
-    change_root(readable).map_err(|error| error.to_string())?;
+    change_root(readable, folder).map_err(|error| error.to_string())?;
     Ok("a root folder with Python's library alone, no network, no shared memory of others".to_owned())
 }
 
-fn change_root(readable: &[PathBuf]) -> io::Result<()> {
-    // Nothing is on top of a new folder, so no source of a mount is hidden by ours.
-    let folder = tempfile::Builder::new().prefix("tracetune-root-").tempdir()?;
-    let (root, sealed) = (folder.path(), MountFlags::NOSUID | MountFlags::NODEV);
+fn change_root(readable: &[PathBuf], root: &Path) -> io::Result<()> {
+    let sealed = MountFlags::NOSUID | MountFlags::NODEV;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     mount("tracetune", root, "tmpfs", sealed, c"mode=755,size=1m,nr_inodes=4096")?;
     let mut real: Vec<PathBuf> = readable.iter().filter_map(|path| path.canonicalize().ok()).collect();

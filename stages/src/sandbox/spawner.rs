@@ -20,8 +20,10 @@ impl Spawner {
         let (commands, orders) = mpsc::channel::<(Command, mpsc::Sender<io::Result<Child>>)>();
         let (report, reported) = mpsc::channel();
         let readable = python.readable.clone();
+        let folder = tempfile::Builder::new().prefix("tracetune-root-").tempdir()?;
+        let root = folder.path().to_owned();
         let thread = std::thread::Builder::new().name("sandbox".to_owned()).spawn(move || {
-            let _ = report.send(layers::restrict_thread(&readable));
+            let _ = report.send(layers::restrict_thread(&readable, &root));
             for (mut command, reply) in orders {
                 let _ = reply.send(command.spawn());
             }
