@@ -219,11 +219,8 @@ fn parse<'a>(
             let at = error.span().map_or(stage.at, Span::from);
             let within =
                 places.iter().find(|(_, place)| place.start <= at.start && at.end <= place.end && place.end > 0);
-            let message = match within {
-                Some((name, _)) => format!("`{name}`: {}", error.message()),
-                None => format!("`{}`: {}", stage.name, error.message()),
-            };
-            problems.error(at, message, "");
+            let name = within.map_or(stage.name.as_str(), |(name, _)| name);
+            problems.error(at, format!("`{name}`: {}", in_words(error.message())), "");
             return None;
         }
     };
@@ -236,4 +233,20 @@ fn parse<'a>(
         return None;
     }
     Some(checked)
+}
+
+/// The parser's message, with words for the types of Rust in it.
+fn in_words(message: &str) -> String {
+    let Some((start, expected)) = message.rsplit_once("expected ") else { return message.to_owned() };
+    let words = match expected {
+        "usize" | "u64" => "an integer of at least 0".to_owned(),
+        "u32" => format!("an integer from 0 to {}", u32::MAX),
+        "u16" => format!("an integer from 0 to {}", u16::MAX),
+        "u8" => format!("an integer from 0 to {}", u8::MAX),
+        "i64" => "an integer".to_owned(),
+        "i32" => format!("an integer from {} to {}", i32::MIN, i32::MAX),
+        "f32" | "f64" => "a number".to_owned(),
+        _ => return message.to_owned(),
+    };
+    format!("{start}expected {words}")
 }

@@ -127,6 +127,15 @@ fn a_range_may_be_all_integers() {
 }
 
 #[test]
+fn types_are_named_in_words() {
+    let told = problems(&text("[ablations.much]\nsamples = 7910813644027688751"));
+    assert!(
+        told[0].contains("`n`: invalid value: integer `7910813644027688751`, expected an integer from 0 to"),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn mistakes_in_variants_are_found_without_running_them() {
     let told = |variants: &str| problems(&text(&format!("\n{variants}\n")));
     assert_eq!(
