@@ -4,11 +4,13 @@ use super::cache::{Page, PagePool, layer_offset, store};
 use super::sampling::Sampler;
 use super::stop::Stops;
 use super::{Completion, Draw, Finish, Request, Sampling};
+use crate::crew::{self, Crew};
 use crate::model::{LayerActivations, Model, Network, documents_forward, embed, layer_forward, sized};
 use crate::ops::attention::Scratch;
 use crate::ops::matmul::MatMul;
 use crate::ops::paged_attention::{Cached, PagedAttention};
 use crate::{Error, Result};
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +31,8 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Draws everything: each thread of the pool takes requests from the list and steps its own sub-batch.
+    /// Draws everything: each thread of the pool takes requests from the list and steps its own sub-batch; one that finds
+    /// the list empty helps the others.
     pub(crate) fn run(
         self,
         pool: &rayon::ThreadPool,
@@ -40,7 +43,7 @@ impl Job<'_> {
         let results: Vec<Mutex<Option<Vec<Completion>>>> = self.requests.iter().map(|_| Mutex::default()).collect();
         let failure: Mutex<Option<Error>> = Mutex::default();
         let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.broadcast(|_| {
+        let draw = || {
             let mut worker = Worker::new(self);
             let mut finished = |index: usize, completions: Vec<Completion>| {
                 on_request(index, &completions);
@@ -62,7 +65,9 @@ impl Job<'_> {
                     }
                 }
             }
-        });
+        };
+        let crew = Crew::new(pool.current_num_threads());
+        pool.broadcast(|context| crew.serve(context.index(), draw));
         if let Some(error) = failed().take() {
             return Err(error);
         }
@@ -93,7 +98,6 @@ pub(crate) struct Worker<'a> {
     pages: PagePool,
     groups: Vec<Group>,
     waiting: Option<usize>,
-    sampler: Sampler,
     layer: LayerActivations,
     attention: Scratch,
     buffers: Buffers,
@@ -106,7 +110,6 @@ struct Buffers {
     stream: Vec<f32>,
     normed: Vec<f32>,
     stats: Vec<f32>,
-    scores: Vec<f32>,
     logits: Vec<f32>,
 }
 
@@ -131,7 +134,6 @@ impl<'a> Worker<'a> {
             pages: PagePool::new(job.network),
             groups: Vec::new(),
             waiting: None,
-            sampler: Sampler::default(),
             layer: LayerActivations::default(),
             attention: Scratch::default(),
             buffers: Buffers::default(),
@@ -188,14 +190,16 @@ impl<'a> Worker<'a> {
             }
         }
         let logits = self.buffers.logits(self.job, prompt.len() - 1..prompt.len());
-        for (nth, draw) in draws.iter().enumerate() {
-            let mut sequence =
-                Sequence { nth, draw: *draw, pages: Vec::new(), tokens: Vec::new(), logprobs: Vec::new() };
-            match advance(self.job, &mut self.sampler, logits, prompt, &mut sequence)? {
-                Some(completion) => group.done[nth] = Some(completion),
-                None => group.open.push(sequence),
-            }
-        }
+        let new = |(nth, draw): (usize, &Draw)| Sequence {
+            nth,
+            draw: *draw,
+            pages: Vec::new(),
+            tokens: Vec::new(),
+            logprobs: Vec::new(),
+        };
+        group.open.extend(draws.iter().enumerate().map(new));
+        let outcomes = advance(self.job, group.open.iter_mut().map(|sequence| (sequence, logits, &prompt[..])));
+        group.sort(outcomes, &mut self.pages)?;
         self.groups.push(group);
         Ok(())
     }
@@ -204,7 +208,7 @@ impl<'a> Worker<'a> {
     fn step(&mut self) -> Result<()> {
         let Job { model, network, requests, .. } = self.job;
         let Network { cpu, channels, heads, vocabulary, .. } = *network;
-        let Buffers { tokens, positions, stream, scores, .. } = &mut self.buffers;
+        let Buffers { tokens, positions, stream, .. } = &mut self.buffers;
         tokens.clear();
         positions.clear();
         for group in &mut self.groups {
@@ -234,7 +238,7 @@ impl<'a> Worker<'a> {
                     let own: Vec<_> = own.collect();
                     let (out, offset) = (&mut attended[row * heads.width()..], layer_offset(network, index));
                     let window = network.layers[index].window;
-                    cpu.paged_attention(out, here, &prompt, &own, offset, heads, window, scores);
+                    cpu.paged_attention(out, here, &prompt, &own, offset, heads, window);
                     row += group.open.len();
                 }
             };
@@ -242,27 +246,58 @@ impl<'a> Worker<'a> {
         }
         let logits = self.buffers.logits(self.job, 0..rows);
 
-        let mut logits = logits.chunks_exact(vocabulary);
-        for Group { index, open, done, .. } in &mut self.groups {
-            let prompt = &requests[*index].prompt;
-            let mut still = Vec::with_capacity(open.len());
-            for (mut sequence, logits) in open.drain(..).zip(&mut logits) {
-                match advance(self.job, &mut self.sampler, logits, prompt, &mut sequence)? {
-                    Some(completion) => {
-                        self.pages.release(&mut sequence.pages);
-                        done[sequence.nth] = Some(completion);
-                    }
-                    None => still.push(sequence),
-                }
-            }
-            *open = still;
+        let open = self.groups.iter_mut().flat_map(|group| {
+            let prompt = &requests[group.index].prompt[..];
+            group.open.iter_mut().map(move |sequence| (sequence, prompt))
+        });
+        let turns = open.zip(logits.chunks_exact(vocabulary));
+        let outcomes = advance(self.job, turns.map(|((sequence, prompt), logits)| (sequence, logits, prompt)));
+        let mut outcomes = outcomes.into_iter();
+        for group in &mut self.groups {
+            let here = outcomes.by_ref().take(group.open.len()).collect();
+            group.sort(here, &mut self.pages)?;
         }
         Ok(())
     }
 }
 
+impl Group {
+    /// Parts the sequences that have ended from those still open.
+    fn sort(&mut self, outcomes: Vec<Result<Option<Completion>>>, pages: &mut PagePool) -> Result<()> {
+        let mut still = Vec::with_capacity(self.open.len());
+        for (mut sequence, outcome) in self.open.drain(..).zip(outcomes) {
+            match outcome? {
+                Some(completion) => {
+                    pages.release(&mut sequence.pages);
+                    self.done[sequence.nth] = Some(completion);
+                }
+                None => still.push(sequence),
+            }
+        }
+        self.open = still;
+        Ok(())
+    }
+}
+
+thread_local! {
+    static SAMPLER: RefCell<Sampler> = RefCell::default();
+}
+
+/// Draws the next token of some sequences, each from its logits and after its prompt; gives the completions that end so.
+fn advance<'s>(
+    job: Job,
+    turns: impl Iterator<Item = (&'s mut Sequence, &'s [f32], &'s [u32])>,
+) -> Vec<Result<Option<Completion>>> {
+    let turns: Vec<_> = turns.collect();
+    let mut outcomes: Vec<_> = turns.iter().map(|_| Ok(None)).collect();
+    crew::each(turns.into_iter().zip(&mut outcomes), |((sequence, logits, prompt), outcome)| {
+        *outcome = SAMPLER.with_borrow_mut(|sampler| advance_one(job, sampler, logits, prompt, sequence));
+    });
+    outcomes
+}
+
 /// Draws a sequence's next token from its logits; gives the completion if that ends it.
-fn advance(
+fn advance_one(
     job: Job,
     sampler: &mut Sampler,
     logits: &[f32],

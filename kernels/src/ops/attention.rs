@@ -7,10 +7,13 @@
 //! has the bits that the training pass would give it.
 
 use super::classifier::scale_by;
-use super::panels::{Lhs, Panels, multiply_panels};
+use super::panels::{Lhs, Panels, multiply_into, multiply_panels};
+use super::tiles::Out;
+use crate::crew;
 use crate::math;
 use crate::memory::{Cpu, Memory};
 use crate::simd::{Level, vectorised};
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Query rows handled together.
@@ -108,37 +111,23 @@ impl Attention for Cpu {
         window: usize,
         scratch: &mut Scratch,
     ) {
-        let (stride, width, size) = (heads.stride(), heads.width(), heads.size);
+        let pass = Forward { level: self.level, qkv, heads, window };
         for document in documents {
-            let (start, length) = (document.start, document.len());
-            for head in 0..heads.key_value {
-                let (key, value) = heads.key_value_at(head);
-                let [keys, values, ..] = &mut scratch.panels;
-                keys.pack_columns(&qkv[start * stride + key..], size, length, stride);
-                values.pack_rows(&qkv[start * stride + value..], length, size, stride);
-                scratch.scores.resize(BLOCK * length, 0.0);
-                for query in heads.group(head) {
-                    for first in (0..length).step_by(BLOCK) {
-                        let end = (first + BLOCK).min(length);
-                        let rows = end - first;
-                        let at = (start + first) * stride + query * size;
-                        let scores = &mut scratch.scores[..rows * end];
-                        let q = Lhs::rows(&qkv[at..], rows, stride);
-                        multiply_panels(self.level, scores, end, q, keys.data(), size * 32, size, end, false);
-                        for (r, row) in scores.chunks_exact_mut(end).enumerate() {
-                            let (max, sum) = softmax(self.level, show(row, first + r, window), heads.scale());
-                            let at = ((start + first + r) * heads.query + query) * 2;
-                            stats[at..at + 2].copy_from_slice(&[max, 1.0 / sum]);
-                        }
-                        let out = &mut out[(start + first) * width + query * size..];
-                        let p = Lhs::rows(scores, rows, end);
-                        multiply_panels(self.level, out, width, p, values.data(), length * 32, end, size, false);
-                        for r in 0..rows {
-                            let inverse = stats[((start + first + r) * heads.query + query) * 2 + 1];
-                            scale_by(self.level, &mut out[r * width..][..size], inverse);
-                        }
-                    }
-                }
+            let rows = document.len();
+            // The scores below the diagonal, and as much again for the outputs.
+            let pieces = crew::pieces(rows * rows * heads.width());
+            let out = Out::new(&mut out[document.start * heads.width()..], rows, heads.width(), heads.width());
+            let stats = &mut stats[document.start * heads.query * 2..];
+            let stats = Out::new(stats, rows, heads.query * 2, heads.query * 2);
+            let each = if pieces == 1 { heads.query / heads.key_value } else { 1 };
+            let parts = out.cut(each * heads.size).zip(stats.cut(each * 2)).enumerate();
+            let query_heads = |(nth, (out, stats)), scratch: &mut _| {
+                pass.query_heads(out, stats, document.clone(), nth * each..(nth + 1) * each, scratch);
+            };
+            if pieces == 1 {
+                parts.for_each(|part| query_heads(part, scratch));
+            } else {
+                crew::each(parts, |part| SCRATCH.with_borrow_mut(|scratch| query_heads(part, scratch)));
             }
         }
     }
@@ -159,6 +148,59 @@ impl Attention for Cpu {
         for document in documents {
             for head in 0..heads.key_value {
                 pass.key_head(dqkv, document.clone(), head, scratch);
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// A helper's.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+struct Forward<'a> {
+    level: Level,
+    qkv: &'a [f32],
+    heads: Heads,
+    window: usize,
+}
+
+impl Forward<'_> {
+    /// Some query heads of one key head in one document: `out` is (T, G·D), `stats` (T, G·2).
+    fn query_heads(
+        &self,
+        mut out: Out,
+        mut stats: Out,
+        document: Range<usize>,
+        queries: Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        let Self { level, qkv, heads, window } = *self;
+        let (stride, size, start, length) = (heads.stride(), heads.size, document.start, document.len());
+        let (key, value) = heads.key_value_at(queries.start * heads.key_value / heads.query);
+        let Scratch { scores, panels: [keys, values, ..], .. } = scratch;
+        keys.pack_columns(&qkv[start * stride + key..], size, length, stride);
+        values.pack_rows(&qkv[start * stride + value..], length, size, stride);
+        scores.resize(BLOCK * length, 0.0);
+        for (nth, query) in queries.enumerate() {
+            for first in (0..length).step_by(BLOCK) {
+                let end = (first + BLOCK).min(length);
+                let rows = end - first;
+                let at = (start + first) * stride + query * size;
+                let scores = &mut scores[..rows * end];
+                let q = Lhs::rows(&qkv[at..], rows, stride);
+                multiply_panels(level, scores, end, q, keys.data(), size * 32, size, end, false);
+                for (r, row) in scores.chunks_exact_mut(end).enumerate() {
+                    let (max, sum) = softmax(level, show(row, first + r, window), heads.scale());
+                    stats.row(first + r)[2 * nth..][..2].copy_from_slice(&[max, 1.0 / sum]);
+                }
+                let columns = nth * size..(nth + 1) * size;
+                let p = Lhs::rows(scores, rows, end);
+                let part = out.part(first..end, columns.clone());
+                multiply_into(level, part, p, values.data(), length * 32, end, false);
+                for row in first..end {
+                    scale_by(level, &mut out.row(row)[columns.clone()], stats.row(row)[2 * nth + 1]);
+                }
             }
         }
     }

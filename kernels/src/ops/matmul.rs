@@ -60,7 +60,7 @@ impl MatMul for Cpu {
         precision: Precision,
         training: bool,
     ) {
-        packed.forward.pack_columns(w, channels, outputs, precision);
+        packed.forward.pack_columns(self.level, w, channels, outputs, precision);
         if training {
             packed.backward.pack_rows(w, outputs, channels, channels);
         }

@@ -11,6 +11,7 @@ pub mod bias;
 pub mod classifier;
 pub mod embedding;
 pub mod gelu;
+mod int8;
 pub mod layernorm;
 pub mod matmul;
 pub mod paged_attention;
@@ -19,6 +20,7 @@ pub mod rmsnorm;
 pub mod rope;
 pub mod stored;
 pub mod swiglu;
+mod tiles;
 
 use crate::memory::{Cpu, Memory};
 

@@ -1,16 +1,29 @@
-//! The one inner loop of every matrix product: C = A · B or C += A · B, with B cut into panels of 32 columns.
+//! The matrix product of every operation: C = A · B or C += A · B, with B cut into panels of 32 columns.
 //!
 //! An element of C is **one chain of fused multiply-adds over k in increasing order**, from 0 or from C's old value. The
-//! lanes of a register are different columns and k is never split, so an element's bits do not depend on the number of
-//! rows, on the tile it falls into, or on the width of the registers.
+//! lanes of a register are different columns, and a chain that is cut into blocks of k goes on where it stopped, so an
+//! element's bits do not depend on the number of rows, on blocks and tiles, on the width of the registers, or on the
+//! thread that computes it.
+//!
+//! Blocks are those of Goto and van de Geijn 2008 (Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34): a piece
+//! of a panel stays in the first-level cache while a block of A, in the second level, passes by.
 
-use crate::simd::{Kind, Level};
+use super::tiles::{Out, tile, tile_rows};
+use crate::crew;
+use crate::simd::Level;
+use std::cell::RefCell;
 
 /// Columns of a panel: two AVX-512 registers, four AVX2 ones.
 pub const WIDTH: usize = 32;
 
-/// Rows that stay in the second-level cache while the panels pass by.
-const ROW_BLOCK: usize = 96;
+/// Rows of A that stay in the second-level cache while the panels pass by: a multiple of every tile's rows.
+const ROW_BLOCK: usize = 192;
+
+/// Rows of a panel that stay in the first-level cache while rows of A pass by: 24 KiB.
+const DEPTH: usize = 192;
+
+/// Numbers of B that the second-level cache has room for.
+const CACHED: usize = 1 << 16;
 
 /// A left operand: element (i, l) at `data[i * row_stride + l * col_stride]`, so that a transpose costs nothing.
 #[derive(Clone, Copy)]
@@ -114,234 +127,93 @@ pub fn multiply_panels(
     n: usize,
     add: bool,
 ) {
-    if a.rows == 0 || n == 0 {
+    multiply_into(level, Out::new(c, a.rows, n, stride), a, b, panel_stride, k, add);
+}
+
+/// As [`multiply_panels`], into a part of a matrix; the crew takes columns of it if they are many.
+pub(crate) fn multiply_into(level: Level, c: Out, a: Lhs, b: &[f32], panel_stride: usize, k: usize, add: bool) {
+    let (rows, n) = (c.rows(), c.columns());
+    if rows == 0 || n == 0 {
         return;
     }
-    let panels = n.div_ceil(WIDTH);
-    assert!(c.len() >= (a.rows - 1) * stride + n, "C is too small");
+    assert!(k == 0 || b.len() >= (n.div_ceil(WIDTH) - 1) * panel_stride + k * WIDTH, "B is too small");
+    assert!(
+        k == 0 || a.data.len() > (rows - 1) * a.row_stride + (k - 1) * a.col_stride,
+        "A is too small: {} for {rows} rows of {k}",
+        a.data.len()
+    );
+    in_pieces(c, k, |first, c| blocks(level, c, a, &b[(first * panel_stride).min(b.len())..], panel_stride, k, add));
+}
+
+/// Cuts C by panels for the crew and gives each piece with its first panel; `k` says how much work there is.
+pub(crate) fn in_pieces(c: Out, k: usize, work: impl Fn(usize, Out) + Sync) {
+    let (rows, panels) = (c.rows(), c.columns().div_ceil(WIDTH));
+    // Few rows cost what it takes to read the panels.
+    let pieces = crew::pieces(rows.max(8) * k * c.columns()).min(panels);
+    if pieces < 2 {
+        return work(0, c);
+    }
+    let each = panels.div_ceil(pieces);
+    crew::each(c.cut(each * WIDTH).enumerate(), |(nth, c)| work(nth * each, c));
+}
+
+thread_local! {
+    /// A block of A in strips of as many rows as a tile has: `[rows / R][k][R]`.
+    static STRIPS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+fn blocks(level: Level, mut c: Out, a: Lhs, b: &[f32], panel_stride: usize, k: usize, add: bool) {
+    let (rows, n) = (c.rows(), c.columns());
     if k == 0 {
-        if !add {
-            (0..a.rows).for_each(|i| c[i * stride..][..n].fill(0.0));
-        }
-        return;
+        return if add { () } else { (0..rows).for_each(|i| c.row(i).fill(0.0)) };
     }
-    assert!(a.data.len() > (a.rows - 1) * a.row_stride + (k - 1) * a.col_stride, "A is too small");
-    assert!(b.len() >= (panels - 1) * panel_stride + k * WIDTH, "B is too small");
-    for block in (0..a.rows).step_by(ROW_BLOCK) {
-        let rows = ROW_BLOCK.min(a.rows - block);
-        for panel in 0..panels {
-            let tile = Tile {
-                a: &a.data[block * a.row_stride..],
-                row_stride: a.row_stride,
-                col_stride: a.col_stride,
-                k,
-                b: &b[panel * panel_stride..][..k * WIDTH],
-                stride,
-                columns: WIDTH.min(n - panel * WIDTH),
-                add,
-            };
-            let c = &mut c[block * stride + panel * WIDTH..];
-            match level.0 {
-                Kind::Scalar => tile.scalar(c, rows),
-                #[cfg(target_arch = "x86_64")]
-                Kind::Avx2 => x86::avx2(&tile, c, rows),
-                #[cfg(target_arch = "x86_64")]
-                Kind::Avx512 => x86::avx512(&tile, c, rows),
-            }
-        }
-    }
-}
-
-/// One panel against some rows; the bounds of every operand have been checked by [`multiply_panels`].
-struct Tile<'a> {
-    a: &'a [f32],
-    row_stride: usize,
-    col_stride: usize,
-    k: usize,
-    b: &'a [f32],
-    stride: usize,
-    columns: usize,
-    add: bool,
-}
-
-impl Tile<'_> {
-    fn scalar(&self, c: &mut [f32], rows: usize) {
-        for i in 0..rows {
-            let c = &mut c[i * self.stride..][..self.columns];
-            let mut sums = [0.0f32; WIDTH];
-            if self.add {
-                sums[..self.columns].copy_from_slice(c);
-            }
-            for (l, b) in self.b.chunks_exact(WIDTH).enumerate() {
-                let a = self.a[i * self.row_stride + l * self.col_stride];
-                for (sum, b) in sums.iter_mut().zip(b) {
-                    *sum = a.mul_add(*b, *sum);
+    // Copying A pays where its neighbours in k are far apart, or where it is too wide for the first level and read often.
+    let panels = n.div_ceil(WIDTH);
+    let strips = rows > tile_rows(level) && if a.col_stride == 1 { k > DEPTH && panels >= 8 } else { k >= 32 && panels >= 2 };
+    // Where the panels are too many for the cache, the next panel's piece is asked for while this one is used.
+    let ahead = if panels * k * WIDTH > CACHED { panel_stride } else { 0 };
+    STRIPS.with_borrow_mut(|buffer| {
+        for top in (0..rows).step_by(ROW_BLOCK) {
+            let block = top..(top + ROW_BLOCK).min(rows);
+            for start in (0..k).step_by(DEPTH) {
+                let depth = DEPTH.min(k - start);
+                let a = Lhs { data: &a.data[start * a.col_stride..], ..a };
+                if strips {
+                    pack_strips(buffer, &a, block.clone(), depth, tile_rows(level));
                 }
-            }
-            c.copy_from_slice(&sums[..self.columns]);
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[expect(
-    unsafe_code,
-    reason = "vector instructions, and pointers whose bounds were checked once for the whole product"
-)]
-mod x86 {
-    use super::{Tile, WIDTH};
-    use std::arch::x86_64::*;
-
-    pub(super) fn avx512(tile: &Tile, c: &mut [f32], rows: usize) {
-        let mut i = 0;
-        while i < rows {
-            // The tile is 12 rows at most: 24 sums, 2 columns and a broadcast fit the 32 registers.
-            let left = rows - i;
-            let r = if left >= 12 { 12 } else { left };
-            // SAFETY: a `Level` of this kind exists only where these features were detected; `multiply_panels` has
-            // checked that rows i..i+r of A and C and k rows of the panel lie inside their slices.
-            unsafe {
-                let c = c.as_mut_ptr().add(i * tile.stride);
-                let a = tile.a.as_ptr().add(i * tile.row_stride);
-                match r {
-                    12 => tile512::<12>(tile, a, c),
-                    11 => tile512::<11>(tile, a, c),
-                    10 => tile512::<10>(tile, a, c),
-                    9 => tile512::<9>(tile, a, c),
-                    8 => tile512::<8>(tile, a, c),
-                    7 => tile512::<7>(tile, a, c),
-                    6 => tile512::<6>(tile, a, c),
-                    5 => tile512::<5>(tile, a, c),
-                    4 => tile512::<4>(tile, a, c),
-                    3 => tile512::<3>(tile, a, c),
-                    2 => tile512::<2>(tile, a, c),
-                    _ => tile512::<1>(tile, a, c),
-                }
-            }
-            i += r;
-        }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    unsafe fn tile512<const R: usize>(tile: &Tile, a: *const f32, c: *mut f32) {
-        // SAFETY: see the caller; the masks keep loads and stores of C inside `columns`.
-        unsafe {
-            if tile.columns <= 16 {
-                return half512::<R>(tile, a, c);
-            }
-            let right = ((1u32 << (tile.columns - 16)) - 1) as u16;
-            let mut sums = [[_mm512_setzero_ps(); 2]; R];
-            if tile.add {
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let c = c.add(r * tile.stride);
-                    *sum = [_mm512_loadu_ps(c), _mm512_maskz_loadu_ps(right, c.add(16))];
-                }
-            }
-            let mut b = tile.b.as_ptr();
-            let mut a = a;
-            for _ in 0..tile.k {
-                let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = _mm512_set1_ps(*a.add(r * tile.row_stride));
-                    sum[0] = _mm512_fmadd_ps(x, b0, sum[0]);
-                    sum[1] = _mm512_fmadd_ps(x, b1, sum[1]);
-                }
-                a = a.wrapping_add(tile.col_stride);
-                b = b.add(WIDTH);
-            }
-            for (r, sum) in sums.iter().enumerate() {
-                let c = c.add(r * tile.stride);
-                _mm512_storeu_ps(c, sum[0]);
-                _mm512_mask_storeu_ps(c.add(16), right, sum[1]);
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    unsafe fn half512<const R: usize>(tile: &Tile, a: *const f32, c: *mut f32) {
-        // SAFETY: as `tile512`.
-        unsafe {
-            let mask = ((1u32 << tile.columns) - 1) as u16;
-            let mut sums = [_mm512_setzero_ps(); R];
-            if tile.add {
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_maskz_loadu_ps(mask, c.add(r * tile.stride));
-                }
-            }
-            let mut b = tile.b.as_ptr();
-            let mut a = a;
-            for _ in 0..tile.k {
-                let b0 = _mm512_loadu_ps(b);
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_fmadd_ps(_mm512_set1_ps(*a.add(r * tile.row_stride)), b0, *sum);
-                }
-                a = a.wrapping_add(tile.col_stride);
-                b = b.add(WIDTH);
-            }
-            for (r, sum) in sums.iter().enumerate() {
-                _mm512_mask_storeu_ps(c.add(r * tile.stride), mask, *sum);
-            }
-        }
-    }
-
-    pub(super) fn avx2(tile: &Tile, c: &mut [f32], rows: usize) {
-        for half in 0..tile.columns.div_ceil(16) {
-            let columns = (tile.columns - half * 16).min(16);
-            let mut i = 0;
-            while i < rows {
-                let r = (rows - i).min(6);
-                // SAFETY: as in `avx512`.
-                unsafe {
-                    let c = c.as_mut_ptr().add(i * tile.stride + half * 16);
-                    let a = tile.a.as_ptr().add(i * tile.row_stride);
-                    let b = tile.b.as_ptr().add(half * 16);
-                    match r {
-                        6 => tile256::<6>(tile, a, b, c, columns),
-                        5 => tile256::<5>(tile, a, b, c, columns),
-                        4 => tile256::<4>(tile, a, b, c, columns),
-                        3 => tile256::<3>(tile, a, b, c, columns),
-                        2 => tile256::<2>(tile, a, b, c, columns),
-                        _ => tile256::<1>(tile, a, b, c, columns),
+                for (panel, column) in (0..n).step_by(WIDTH).enumerate() {
+                    let b = &b[panel * panel_stride + start * WIDTH..][..depth * WIDTH];
+                    let columns = column..(column + WIDTH).min(n);
+                    let step = if strips { tile_rows(level) } else { block.len() };
+                    for first in block.clone().step_by(step) {
+                        let tile_rows = first..(first + step).min(block.end);
+                        let a = if strips {
+                            let strip = &buffer[(first - top) * depth..];
+                            Lhs { data: strip, rows: tile_rows.len(), row_stride: 1, col_stride: tile_rows.len() }
+                        } else {
+                            Lhs { data: &a.data[first * a.row_stride..], rows: tile_rows.len(), ..a }
+                        };
+                        tile(level, c.part(tile_rows, columns.clone()), a, b, ahead, add || start > 0);
                     }
                 }
-                i += r;
             }
         }
-    }
+    });
+}
 
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile256<const R: usize>(tile: &Tile, a: *const f32, b: *const f32, c: *mut f32, columns: usize) {
-        // SAFETY: see the caller; a narrow tile goes through a buffer of 16 columns.
-        unsafe {
-            let mut sums = [[_mm256_setzero_ps(); 2]; R];
-            let mut buffer = [0.0f32; 16];
-            if tile.add {
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    std::ptr::copy_nonoverlapping(c.add(r * tile.stride), buffer.as_mut_ptr(), columns);
-                    *sum = [_mm256_loadu_ps(buffer.as_ptr()), _mm256_loadu_ps(buffer.as_ptr().add(8))];
-                }
+fn pack_strips(buffer: &mut Vec<f32>, a: &Lhs, block: std::ops::Range<usize>, depth: usize, height: usize) {
+    buffer.resize(block.len() * depth, 0.0);
+    for (strip, first) in buffer.chunks_mut(height * depth).zip(block.clone().step_by(height)) {
+        let rows = height.min(block.end - first);
+        let from = &a.data[first * a.row_stride..];
+        if a.row_stride == 1 {
+            for (l, to) in strip.chunks_exact_mut(rows).enumerate() {
+                to.copy_from_slice(&from[l * a.col_stride..][..rows]);
             }
-            let (mut a, mut b) = (a, b);
-            for _ in 0..tile.k {
-                let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = _mm256_set1_ps(*a.add(r * tile.row_stride));
-                    sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
-                    sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
-                }
-                a = a.wrapping_add(tile.col_stride);
-                b = b.wrapping_add(WIDTH);
-            }
-            for (r, sum) in sums.iter().enumerate() {
-                let c = c.add(r * tile.stride);
-                if columns == 16 {
-                    _mm256_storeu_ps(c, sum[0]);
-                    _mm256_storeu_ps(c.add(8), sum[1]);
-                } else {
-                    _mm256_storeu_ps(buffer.as_mut_ptr(), sum[0]);
-                    _mm256_storeu_ps(buffer.as_mut_ptr().add(8), sum[1]);
-                    std::ptr::copy_nonoverlapping(buffer.as_ptr(), c, columns);
-                }
+        } else {
+            for r in 0..rows {
+                let row = from[r * a.row_stride..].iter().step_by(a.col_stride);
+                strip[r..].iter_mut().step_by(rows).zip(row).for_each(|(to, from)| *to = *from);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! SwiGLU, Shazeer 2020 (arXiv:2002.05202) Eq. 6:  y = silu(gate) ⊙ up,  silu(x) = x · σ(x).
 
+use crate::crew;
 use crate::math;
 use crate::memory::{Cpu, Memory};
 use crate::simd::vectorised;
@@ -14,7 +15,10 @@ pub trait SwiGlu: Memory {
 
 impl SwiGlu for Cpu {
     fn swiglu(&self, y: &mut [f32], gate_up: &[f32], width: usize) {
-        forward(self.level, y, gate_up, width);
+        // An exponential takes about as long as 16 multiply-adds of a product.
+        let height = (y.len() / width).div_ceil(crew::pieces(16 * y.len())).max(1);
+        let parts = y.chunks_mut(height * width).zip(gate_up.chunks(height * 2 * width));
+        crew::each(parts, |(y, gate_up)| forward(self.level, y, gate_up, width));
     }
 
     fn swiglu_backward(&self, dgate_up: &mut [f32], dy: &[f32], gate_up: &[f32], width: usize) {

@@ -86,22 +86,19 @@ pub(crate) fn generate(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let draws: Vec<Draw> =
         (0..args.n).map(|nth| Draw { seed: random::bits(args.seed, nth as u64), greedy: false }).collect();
-    // Each thread takes a share of the draws, and computes the prompt for them.
-    let share = args.n.div_ceil(threads.max(1)).max(1);
-    let requests: Vec<Request> =
-        draws.chunks(share).map(|draws| Request { prompt: prompt.clone(), draws: draws.to_vec() }).collect();
+    let request = Request { prompt, draws };
+    let prompt = &request.prompt;
     let decoder = Decoder::new(&model, prompt.len().saturating_add(args.max_tokens), args.precision.into(), threads)?;
     let load_s = started.elapsed().as_secs_f64();
 
     // The prompt alone is timed first, with one token drawn: the rest of the whole run is decoding.
     let (never, ignore) = (|| false, |_: usize, _: &[Completion]| {});
-    let first: Vec<Request> =
-        requests.iter().map(|r| Request { prompt: r.prompt.clone(), draws: vec![Draw::default()] }).collect();
+    let first = Request { prompt: prompt.clone(), draws: vec![Draw::default()] };
     let started = Instant::now();
-    decoder.generate(&first, &Sampling { max_tokens: 1, ..sampling.clone() }, &never, &ignore)?;
+    decoder.generate(&[first], &Sampling { max_tokens: 1, ..sampling.clone() }, &never, &ignore)?;
     let prefill_s = started.elapsed().as_secs_f64();
     let started = Instant::now();
-    let drawn = decoder.generate(&requests, &sampling, &never, &ignore)?;
+    let drawn = decoder.generate(std::slice::from_ref(&request), &sampling, &never, &ignore)?;
     let decode_s = (started.elapsed().as_secs_f64() - prefill_s).max(1e-9);
 
     let completions: Vec<Completion> = drawn.into_iter().flatten().collect();

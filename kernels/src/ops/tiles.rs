@@ -1,0 +1,314 @@
+//! The innermost loops of a matrix product: some rows of A against one panel of B, for each instruction set.
+
+use super::panels::{Lhs, WIDTH};
+use crate::simd::{Kind, Level};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// A result (rows, columns) whose rows lie `stride` apart, and that can be cut into columns for several threads.
+#[derive(Debug)]
+pub(crate) struct Out<'a> {
+    start: *mut f32,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    life: PhantomData<&'a mut [f32]>,
+}
+
+#[expect(unsafe_code, reason = "parts of a matrix whose elements no other part has")]
+// SAFETY: it is the only way to its elements, as `&mut [f32]` is.
+unsafe impl Send for Out<'_> {}
+
+#[expect(unsafe_code, reason = "pointers whose bounds were checked once for the whole matrix")]
+impl<'a> Out<'a> {
+    pub(crate) fn new(data: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert!(rows == 0 || data.len() >= (rows - 1) * stride + columns, "C is too small");
+        assert!(rows < 2 || columns <= stride, "rows of C overlap");
+        Self { start: data.as_mut_ptr(), rows, columns, stride, life: PhantomData }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Where element (0, 0) is; rows lie [`Out::stride`] apart.
+    pub(super) fn start(&mut self) -> *mut f32 {
+        self.start
+    }
+
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        // SAFETY: `new` has checked that every row lies inside the slice.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns) }
+    }
+
+    pub(crate) fn part(&mut self, rows: Range<usize>, columns: Range<usize>) -> Out<'_> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        assert!(columns.start <= columns.end && columns.end <= self.columns, "columns {columns:?} of {}", self.columns);
+        let start = self.start.wrapping_add(rows.start * self.stride + columns.start);
+        Out { start, rows: rows.len(), columns: columns.len(), stride: self.stride, life: PhantomData }
+    }
+
+    /// Parts of `height` rows, the last one of what is left.
+    pub(crate) fn cut_rows(self, height: usize) -> impl Iterator<Item = Out<'a>> {
+        (0..self.rows).step_by(height).map(move |first| Out {
+            start: self.start.wrapping_add(first * self.stride),
+            rows: height.min(self.rows - first),
+            columns: self.columns,
+            stride: self.stride,
+            life: PhantomData,
+        })
+    }
+
+    /// Parts of `width` columns, the last one of what is left.
+    pub(crate) fn cut(self, width: usize) -> impl Iterator<Item = Out<'a>> {
+        (0..self.columns).step_by(width).map(move |first| Out {
+            start: self.start.wrapping_add(first),
+            rows: self.rows,
+            columns: width.min(self.columns - first),
+            stride: self.stride,
+            life: PhantomData,
+        })
+    }
+}
+
+/// Rows that a tile holds in registers.
+pub(crate) fn tile_rows(level: Level) -> usize {
+    match level.0 {
+        Kind::Scalar => 12,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => 6,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => 12,
+    }
+}
+
+/// C (rows of `a`, ≤ 32) = A · B, or += with `add`; `b` is (k, 32). What lies `ahead` numbers further is asked for, to be
+/// there when its turn comes.
+pub(crate) fn tile(level: Level, mut c: Out, a: Lhs, b: &[f32], ahead: usize, add: bool) {
+    let k = b.len() / WIDTH;
+    if c.rows == 0 || k == 0 {
+        return;
+    }
+    assert!(c.columns <= WIDTH && a.rows == c.rows, "a tile of {} rows and {} columns", c.rows, c.columns);
+    assert!(a.data.len() > (c.rows - 1) * a.row_stride + (k - 1) * a.col_stride, "A is too small");
+    match level.0 {
+        Kind::Scalar => scalar(&mut c, a, b, add),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => x86::avx2(&c, &Tile { a, k, b, stride: c.stride, columns: c.columns, ahead, add }),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => x86::avx512(&c, &Tile { a, k, b, stride: c.stride, columns: c.columns, ahead, add }),
+    }
+}
+
+fn scalar(c: &mut Out, a: Lhs, b: &[f32], add: bool) {
+    for i in 0..c.rows {
+        let c = c.row(i);
+        let mut sums = [0.0f32; WIDTH];
+        if add {
+            sums[..c.len()].copy_from_slice(c);
+        }
+        for (l, b) in b.chunks_exact(WIDTH).enumerate() {
+            let a = a.data[i * a.row_stride + l * a.col_stride];
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum = a.mul_add(*b, *sum);
+            }
+        }
+        c.copy_from_slice(&sums[..c.len()]);
+    }
+}
+
+/// Operands whose bounds [`tile`] has checked.
+#[cfg(target_arch = "x86_64")]
+struct Tile<'a> {
+    a: Lhs<'a>,
+    k: usize,
+    b: &'a [f32],
+    stride: usize,
+    columns: usize,
+    ahead: usize,
+    add: bool,
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(
+    unsafe_code,
+    reason = "vector instructions, and pointers whose bounds were checked once for the whole product"
+)]
+mod x86 {
+    use super::{Out, Tile, WIDTH};
+    use std::arch::x86_64::*;
+
+    pub(super) fn avx512(c: &Out, tile: &Tile) {
+        let (rows, mut i) = (c.rows, 0);
+        while i < rows {
+            // The tile is 12 rows at most: 24 sums, 2 columns and a broadcast fit the 32 registers.
+            let left = rows - i;
+            let r = if left >= 12 { 12 } else { left };
+            // SAFETY: a `Level` of this kind exists only where these features were detected; `tile` has checked that
+            // rows i..i+r of A and C and k rows of the panel lie inside their slices.
+            unsafe {
+                let c = c.start.add(i * tile.stride);
+                let a = tile.a.data.as_ptr().add(i * tile.a.row_stride);
+                match r {
+                    12 => tile512::<12>(tile, a, c),
+                    11 => tile512::<11>(tile, a, c),
+                    10 => tile512::<10>(tile, a, c),
+                    9 => tile512::<9>(tile, a, c),
+                    8 => tile512::<8>(tile, a, c),
+                    7 => tile512::<7>(tile, a, c),
+                    6 => tile512::<6>(tile, a, c),
+                    5 => tile512::<5>(tile, a, c),
+                    4 => tile512::<4>(tile, a, c),
+                    3 => tile512::<3>(tile, a, c),
+                    2 => tile512::<2>(tile, a, c),
+                    _ => tile512::<1>(tile, a, c),
+                }
+            }
+            i += r;
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    unsafe fn tile512<const R: usize>(tile: &Tile, a: *const f32, c: *mut f32) {
+        // SAFETY: see the caller; the masks keep loads and stores of C inside `columns`.
+        unsafe {
+            if tile.columns <= 16 {
+                return half512::<R>(tile, a, c);
+            }
+            let right = ((1u32 << (tile.columns - 16)) - 1) as u16;
+            let mut sums = [[_mm512_setzero_ps(); 2]; R];
+            // What will be written comes while the sums are made: here, and for the tile below.
+            for r in if tile.add { R..2 * R } else { 0..2 * R } {
+                let c = c.wrapping_add(r * tile.stride).cast();
+                _mm_prefetch::<_MM_HINT_T0>(c);
+                _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(64));
+            }
+            if tile.add {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let c = c.add(r * tile.stride);
+                    *sum = [_mm512_loadu_ps(c), _mm512_maskz_loadu_ps(right, c.add(16))];
+                }
+            }
+            let mut b = tile.b.as_ptr();
+            let mut a = a;
+            for _ in 0..tile.k {
+                let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
+                let next = b.wrapping_add(tile.ahead).cast();
+                _mm_prefetch::<_MM_HINT_T1>(next);
+                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64));
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let x = _mm512_set1_ps(*a.add(r * tile.a.row_stride));
+                    sum[0] = _mm512_fmadd_ps(x, b0, sum[0]);
+                    sum[1] = _mm512_fmadd_ps(x, b1, sum[1]);
+                }
+                a = a.wrapping_add(tile.a.col_stride);
+                b = b.add(WIDTH);
+            }
+            for (r, sum) in sums.iter().enumerate() {
+                let c = c.add(r * tile.stride);
+                _mm512_storeu_ps(c, sum[0]);
+                _mm512_mask_storeu_ps(c.add(16), right, sum[1]);
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    unsafe fn half512<const R: usize>(tile: &Tile, a: *const f32, c: *mut f32) {
+        // SAFETY: as `tile512`.
+        unsafe {
+            let mask = ((1u32 << tile.columns) - 1) as u16;
+            let mut sums = [_mm512_setzero_ps(); R];
+            if tile.add {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_maskz_loadu_ps(mask, c.add(r * tile.stride));
+                }
+            }
+            let mut b = tile.b.as_ptr();
+            let mut a = a;
+            for _ in 0..tile.k {
+                let b0 = _mm512_loadu_ps(b);
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_fmadd_ps(_mm512_set1_ps(*a.add(r * tile.a.row_stride)), b0, *sum);
+                }
+                a = a.wrapping_add(tile.a.col_stride);
+                b = b.add(WIDTH);
+            }
+            for (r, sum) in sums.iter().enumerate() {
+                _mm512_mask_storeu_ps(c.add(r * tile.stride), mask, *sum);
+            }
+        }
+    }
+
+    pub(super) fn avx2(c: &Out, tile: &Tile) {
+        let rows = c.rows;
+        for half in 0..tile.columns.div_ceil(16) {
+            let columns = (tile.columns - half * 16).min(16);
+            let mut i = 0;
+            while i < rows {
+                let r = (rows - i).min(6);
+                // SAFETY: as in `avx512`.
+                unsafe {
+                    let c = c.start.add(i * tile.stride + half * 16);
+                    let a = tile.a.data.as_ptr().add(i * tile.a.row_stride);
+                    let b = tile.b.as_ptr().add(half * 16);
+                    match r {
+                        6 => tile256::<6>(tile, a, b, c, columns),
+                        5 => tile256::<5>(tile, a, b, c, columns),
+                        4 => tile256::<4>(tile, a, b, c, columns),
+                        3 => tile256::<3>(tile, a, b, c, columns),
+                        2 => tile256::<2>(tile, a, b, c, columns),
+                        _ => tile256::<1>(tile, a, b, c, columns),
+                    }
+                }
+                i += r;
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn tile256<const R: usize>(tile: &Tile, a: *const f32, b: *const f32, c: *mut f32, columns: usize) {
+        // SAFETY: see the caller; a narrow tile goes through a buffer of 16 columns.
+        unsafe {
+            let mut sums = [[_mm256_setzero_ps(); 2]; R];
+            let mut buffer = [0.0f32; 16];
+            if tile.add {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    std::ptr::copy_nonoverlapping(c.add(r * tile.stride), buffer.as_mut_ptr(), columns);
+                    *sum = [_mm256_loadu_ps(buffer.as_ptr()), _mm256_loadu_ps(buffer.as_ptr().add(8))];
+                }
+            }
+            let (mut a, mut b) = (a, b);
+            for _ in 0..tile.k {
+                let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
+                _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add(tile.ahead).cast());
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let x = _mm256_set1_ps(*a.add(r * tile.a.row_stride));
+                    sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
+                    sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
+                }
+                a = a.wrapping_add(tile.a.col_stride);
+                b = b.wrapping_add(WIDTH);
+            }
+            for (r, sum) in sums.iter().enumerate() {
+                let c = c.add(r * tile.stride);
+                if columns == 16 {
+                    _mm256_storeu_ps(c, sum[0]);
+                    _mm256_storeu_ps(c.add(8), sum[1]);
+                } else {
+                    _mm256_storeu_ps(buffer.as_mut_ptr(), sum[0]);
+                    _mm256_storeu_ps(buffer.as_mut_ptr().add(8), sum[1]);
+                    std::ptr::copy_nonoverlapping(buffer.as_ptr(), c, columns);
+                }
+            }
+        }
+    }
+}
