@@ -1,13 +1,15 @@
 //! Drawing completions: prompts computed once and shared by their draws, continuous batching, counter-based randomness.
 //!
 //! A completion depends on the model, its prompt, its [`Draw`] and the [`Sampling`] alone: not on the requests beside it,
-//! their order or the threads. Each thread takes requests from the list and steps its own sub-batch, so no operation ever
-//! waits for another thread.
+//! their order or the threads. Each thread takes requests from the list and steps its own sub-batch, so no operation waits for
+//! another thread; one that finds the list empty takes pieces of the others' operations.
 
 mod batch;
 mod cache;
 mod sampling;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use crate::error::pool;
 use crate::memory::Cpu;

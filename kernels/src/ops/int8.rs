@@ -34,11 +34,8 @@ impl Weights {
     /// Rounds the transpose of `w` (n, k), row after row.
     pub(crate) fn pack_columns(level: Level, w: &[f32], k: usize, n: usize) -> Self {
         let (blocks, panels) = (k.div_ceil(BLOCK), n.div_ceil(WIDTH));
-        let mut packed = Self {
-            numbers: vec![0; panels * blocks * BLOCK * WIDTH],
-            scales: vec![1.0; panels * blocks * WIDTH],
-            k,
-        };
+        let mut packed =
+            Self { numbers: vec![0; panels * blocks * BLOCK * WIDTH], scales: vec![1.0; panels * blocks * WIDTH], k };
         let (mut row, mut scales, mut offsets) = (vec![0; blocks * BLOCK], vec![0.0; blocks], vec![0; blocks]);
         for (j, from) in w.chunks_exact(k.max(1)).enumerate().take(n) {
             round_row(level, &mut row, &mut scales, &mut offsets, from);
@@ -114,12 +111,16 @@ impl Rounded {
         if blocks == 0 {
             return;
         }
-        assert!(a.col_stride == 1 && a.data.len() >= (a.rows - 1) * a.row_stride + k, "rows of A that lie in one piece");
-        let chunk = a.rows.div_ceil(crew::pieces(a.rows * k * 8));
+        assert!(
+            a.col_stride == 1 && a.data.len() >= (a.rows - 1) * a.row_stride + k,
+            "rows of A that lie in one piece"
+        );
+        let chunk = a.rows.div_ceil(crew::pieces(32 * a.rows * k));
         let numbers = self.numbers.chunks_mut(chunk * blocks * BLOCK);
         let rest = self.scales.chunks_mut(chunk * blocks).zip(self.offsets.chunks_mut(chunk * blocks));
         crew::each(numbers.zip(rest).enumerate(), |(nth, (numbers, (scales, offsets)))| {
-            let rows = numbers.chunks_mut(blocks * BLOCK).zip(scales.chunks_mut(blocks).zip(offsets.chunks_mut(blocks)));
+            let rows =
+                numbers.chunks_mut(blocks * BLOCK).zip(scales.chunks_mut(blocks).zip(offsets.chunks_mut(blocks)));
             for (row, (numbers, (scales, offsets))) in rows.enumerate() {
                 round_row(level, numbers, scales, offsets, &a.data[(nth * chunk + row) * a.row_stride..][..k]);
             }
@@ -136,21 +137,27 @@ vectorised! {
         let blocks = from.as_chunks::<BLOCK>().0.iter().chain((!rest.is_empty()).then_some(&last));
         let to = to.as_chunks_mut::<BLOCK>().0.iter_mut();
         for (((to, scale), offset), from) in to.zip(scales).zip(offsets).zip(blocks) {
-            let mut largest: [f32; 16] = std::array::from_fn(|lane| from[lane].abs().max(from[lane + 16].abs()));
-            for width in [8, 4, 2, 1] {
-                for lane in 0..width {
-                    largest[lane] = largest[lane].max(largest[lane + width]);
-                }
+            let mut lanes = [0u32; 16];
+            for (lane, largest) in lanes.iter_mut().enumerate() {
+                // Without its sign a number's bits grow as it does, a NaN's above all.
+                let bits = |value: f32| value.to_bits() & 0x7fff_ffff;
+                *largest = bits(from[lane]).max(bits(from[lane + 16]));
             }
-            *scale = if largest[0] > 0.0 { largest[0] / 127.0 } else { 1.0 };
+            let largest = f32::from_bits(lanes.iter().fold(0, |largest, lane| largest.max(*lane)));
+            *scale = if largest == 0.0 { 1.0 } else { largest / 127.0 };
             let inverse = 1.0 / *scale;
             // Adding this leaves nothing behind the point, rounded to nearest even.
             const ROUND: f32 = (3 << 22) as f32;
-            let rounded: [i32; BLOCK] = std::array::from_fn(|i| {
-                ((from[i] * inverse).clamp(-127.0, 127.0) + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32
-            });
-            *to = rounded.map(|number| number as i8);
-            *offset = -128 * to.iter().map(|number| i32::from(*number)).sum::<i32>();
+            let mut rounded = [0i32; BLOCK];
+            for (rounded, from) in rounded.iter_mut().zip(from) {
+                *rounded = (from * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+            }
+            let mut sum = 0i32;
+            for (to, rounded) in to.iter_mut().zip(&rounded) {
+                *to = *rounded as i8;
+                sum = sum.wrapping_add(*rounded);
+            }
+            *offset = sum.wrapping_mul(-128);
         }
     }
 }
@@ -181,7 +188,11 @@ impl Tile<'_> {
     fn row(&self, row: usize) -> (&[i8], &[f32], &[i32]) {
         let Self { rounded, start, depth, .. } = *self;
         let at = row * rounded.blocks + start;
-        (&rounded.numbers[at * BLOCK..][..depth * BLOCK], &rounded.scales[at..][..depth], &rounded.offsets[at..][..depth])
+        (
+            &rounded.numbers[at * BLOCK..][..depth * BLOCK],
+            &rounded.scales[at..][..depth],
+            &rounded.offsets[at..][..depth],
+        )
     }
 
     fn scalar(&self, c: &mut Out) {
@@ -234,7 +245,15 @@ mod x86 {
             assert!(last.0.len() == tile.depth * BLOCK && tile.numbers.len() == tile.depth * BLOCK * WIDTH);
             assert!(tile.scales.len() == tile.depth * WIDTH && (1..=WIDTH).contains(&c.columns()));
             let (x, scales, offsets) = (first.0.as_ptr(), first.1.as_ptr(), first.2.as_ptr());
-            Self { x, scales, offsets, blocks: tile.rounded.blocks, c: c.start(), stride: c.stride(), columns: c.columns() }
+            Self {
+                x,
+                scales,
+                offsets,
+                blocks: tile.rounded.blocks,
+                c: c.start(),
+                stride: c.stride(),
+                columns: c.columns(),
+            }
         }
 
         fn skip(self, rows: usize) -> Self {
@@ -282,12 +301,14 @@ mod x86 {
             // The instruction takes unsigned weights: with the highest bit turned they are 128 larger.
             let turn = _mm512_set1_epi8(i8::MIN);
             let (mut w, mut scales) = (tile.numbers.as_ptr(), tile.scales.as_ptr());
+            // Kept from the compiler, which would unroll the loop until the registers do not suffice.
+            let groups = std::hint::black_box(BLOCK / GROUP);
             for block in 0..tile.depth {
                 let mut sums = [[_mm512_setzero_si512(); 2]; R];
                 for (r, sum) in sums.iter_mut().enumerate() {
                     *sum = [_mm512_set1_epi32(*rows.offsets.add(r * rows.blocks + block)); 2];
                 }
-                for group in 0..BLOCK / GROUP {
+                for group in 0..groups {
                     let next = w.wrapping_add(AHEAD);
                     _mm_prefetch::<_MM_HINT_T1>(next);
                     _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64));
@@ -373,7 +394,8 @@ mod x86 {
                     let scale = _mm256_loadu_ps(scales);
                     for (r, (total, sum)) in totals.iter_mut().zip(sums).enumerate() {
                         let product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale);
-                        *total = _mm256_fmadd_ps(product, _mm256_set1_ps(*rows.scales.add(r * rows.blocks + block)), *total);
+                        *total =
+                            _mm256_fmadd_ps(product, _mm256_set1_ps(*rows.scales.add(r * rows.blocks + block)), *total);
                     }
                     scales = scales.add(WIDTH);
                 }

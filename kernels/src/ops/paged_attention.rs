@@ -73,11 +73,13 @@ impl PagedAttention for Cpu {
         let height = own.len().div_ceil(pieces.div_ceil(heads.key_value)).max(1);
         let out = Out::new(out, own.len(), heads.width(), heads.width());
         let outs = out.cut(group * heads.size).enumerate();
-        let parts = outs.flat_map(|(head, out)| out.cut_rows(height).enumerate().map(move |(nth, out)| (head, nth, out)));
+        let parts =
+            outs.flat_map(|(head, out)| out.cut_rows(height).enumerate().map(move |(nth, out)| (head, nth, out)));
         crew::each(parts, |(head, nth, out)| {
             let own = &own[nth * height..][..out.rows()];
             let qkv = &qkv[nth * height * heads.stride()..];
-            let part = KeyHead { level: self.level, offset: offset + head * block_len(heads.size), head, heads, window };
+            let part =
+                KeyHead { level: self.level, offset: offset + head * block_len(heads.size), head, heads, window };
             SCORES.with_borrow_mut(|scores| part.attend(out, qkv, prompt, own, scores));
         });
     }

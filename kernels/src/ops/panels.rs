@@ -169,7 +169,8 @@ fn blocks(level: Level, mut c: Out, a: Lhs, b: &[f32], panel_stride: usize, k: u
     }
     // Copying A pays where its neighbours in k are far apart, or where it is too wide for the first level and read often.
     let panels = n.div_ceil(WIDTH);
-    let strips = rows > tile_rows(level) && if a.col_stride == 1 { k > DEPTH && panels >= 8 } else { k >= 32 && panels >= 2 };
+    let strips =
+        rows > tile_rows(level) && if a.col_stride == 1 { k > DEPTH && panels >= 8 } else { k >= 32 && panels >= 2 };
     // Where the panels are too many for the cache, the next panel's piece is asked for while this one is used.
     let ahead = if panels * k * WIDTH > CACHED { panel_stride } else { 0 };
     STRIPS.with_borrow_mut(|buffer| {

@@ -95,7 +95,9 @@ impl Stored {
             Numbers::F32(panels) => multiply(level, c, self.n, a, panels, add),
             Numbers::Bf16(halves) => {
                 let c = Out::new(c, a.rows, self.n, self.n);
-                in_pieces(c, self.k, |first, c| multiply_halves(level, c, a, &halves[first * self.k * WIDTH..], self.k, add));
+                in_pieces(c, self.k, |first, c| {
+                    multiply_halves(level, c, a, &halves[first * self.k * WIDTH..], self.k, add)
+                });
             }
             Numbers::Int8(weights) => weights.multiply(level, Out::new(c, a.rows, self.n, self.n), a, add),
         }
