@@ -74,7 +74,7 @@ pub(crate) fn row_gradient(
             }
         }
         let (dx, x) = (&mut dnormed_at[part.clone()], &normed[part]);
-        network.linear_backward(dx, grad, (logits, x), (&network.head, &layout.head), rows, scratch);
+        network.linear_backward(dx, grad, (logits, x), (&network.head, &layout.head, weights), rows, scratch);
     }
     let dchosen = sized(dchosen, count * channels);
     dchosen.fill(0.0);
@@ -97,7 +97,7 @@ pub(crate) fn row_gradient(
         // The feed-forward half: x += down(gate(up(norm(x)))).
         let dgated = sized(gated, tokens * width);
         let kept_gated = &kept.gated[..tokens * width];
-        network.linear_backward(dgated, grad, (dx, kept_gated), (&layer.down, &parts.down), tokens, scratch);
+        network.linear_backward(dgated, grad, (dx, kept_gated), (&layer.down, &parts.down, weights), tokens, scratch);
         let len = tokens * network.up_width();
         let (dup, kept_up) = (sized(up, len), &kept.up[..len]);
         if network.gated {
@@ -106,14 +106,14 @@ pub(crate) fn row_gradient(
             cpu.gelu_backward(dup, dgated, kept_up);
         }
         let kept_in = &kept.mlp_in[..size];
-        network.linear_backward(dnormed, grad, (dup, kept_in), (&layer.up, &parts.up), tokens, scratch);
+        network.linear_backward(dnormed, grad, (dup, kept_in), (&layer.up, &parts.up, weights), tokens, scratch);
         let middle = (&kept.middle[..size], &kept.mlp_stats[..]);
         network.norm_backward(dx, grad, dnormed, middle, weights, &parts.mlp_norm);
 
         // The attention half: x += output(attention(rope(norm(qkv(norm(x)))))).
         let dattended = sized(attended, tokens * heads.width());
         let kept_attended = &kept.attended[..tokens * heads.width()];
-        network.linear_backward(dattended, grad, (dx, kept_attended), (&layer.output, &parts.output), tokens, scratch);
+        network.linear_backward(dattended, grad, (dx, kept_attended), (&layer.output, &parts.output, weights), tokens, scratch);
         let len = tokens * heads.stride();
         let (mut dqkv, kept_qkv, stats) = (sized(qkv, len), &kept.qkv[..len], &kept.stats[..tokens * heads.query * 2]);
         let (documents, window) = (&row.documents[..], layer.window);
@@ -138,7 +138,7 @@ pub(crate) fn row_gradient(
             dqkv = draw;
         }
         let kept_in = &kept.attention_in[..size];
-        network.linear_backward(dnormed, grad, (dqkv, kept_in), (&layer.qkv, &parts.qkv), tokens, scratch);
+        network.linear_backward(dnormed, grad, (dqkv, kept_in), (&layer.qkv, &parts.qkv, weights), tokens, scratch);
         let input = (&kept.input[..size], &kept.attention_stats[..]);
         network.norm_backward(dx, grad, dnormed, input, weights, &parts.attention_norm);
     }

@@ -97,8 +97,8 @@ impl Network {
         self.width * if self.gated { 2 } else { 1 }
     }
 
-    /// Packs the weights, on the caller's pool; for the backward pass as well if `training`. With adapters, packs what they
-    /// change, merged, and the rest the first time only.
+    /// Packs the weights, on the caller's pool. With adapters, packs what they change, merged, for the backward pass as well
+    /// if `training`, and the rest the first time only.
     pub(crate) fn pack(&mut self, weights: Weights, training: bool) {
         let (cpu, channels, width, up, heads) = (self.cpu, self.channels, self.width, self.up_width(), self.heads);
         let (head, vocabulary, precision) = (&mut self.head, self.vocabulary, self.precision);
@@ -109,14 +109,14 @@ impl Network {
         let pack = |packed: &mut Weight, part: &Affine, outputs, inputs| {
             let weight = weights.get(&part.weight);
             match adapters {
-                None => cpu.pack(packed, weight, outputs, inputs, precision, training),
+                None => cpu.pack(packed, weight, outputs, inputs, precision, false),
                 Some((adapters, values)) if adapters.of(part).is_some() => {
                     let mut merged = weight.to_vec();
                     adapters.merge(cpu, part, &mut merged, values);
                     cpu.pack(packed, &merged, outputs, inputs, precision, training);
                 }
                 Some(_) if packed.forward.n() > 0 => {}
-                Some(_) => cpu.pack(packed, weight, outputs, inputs, precision, training),
+                Some(_) => cpu.pack(packed, weight, outputs, inputs, precision, false),
             }
         };
         rayon::join(
@@ -146,12 +146,12 @@ impl Network {
         dx: &mut [f32],
         gradient: &mut [f32],
         (dy, x): (&[f32], &[f32]),
-        (w, part): (&Weight, &Affine),
+        (w, part, weights): (&Weight, &Affine, Weights),
         rows: usize,
         scratch: &mut Scratch,
     ) {
         let (outputs, inputs) = (w.forward.n(), w.forward.k());
-        self.cpu.linear_backward_input(dx, dy, w, rows);
+        self.cpu.linear_backward_input(dx, dy, w, weights.get(&part.weight), rows);
         if let Some((adapters, _)) = &self.adapters {
             if let Some(adapted) = adapters.of(part) {
                 adapted.backward(self.cpu, gradient, (dy, x), rows, scratch);

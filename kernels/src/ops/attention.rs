@@ -7,7 +7,7 @@
 //! has the bits that the training pass would give it.
 
 use super::classifier::scale_by;
-use super::panels::{Lhs, Panels, multiply_into, multiply_panels};
+use super::panels::{Lhs, Panels, Right, multiply_into, multiply_panels};
 use super::tiles::Out;
 use crate::crew;
 use crate::math;
@@ -146,8 +146,25 @@ impl Attention for Cpu {
     ) {
         let pass = Backward { level: self.level, dout, out, stats, qkv, heads, window };
         for document in documents {
-            for head in 0..heads.key_value {
-                pass.key_head(dqkv, document.clone(), head, scratch);
+            let rows = document.len();
+            // Five products of the size of the scores' lower half.
+            let pieces = crew::pieces(5 * rows * rows * heads.width() / 2);
+            let stride = heads.stride();
+            let dqkv = Out::new(&mut dqkv[document.start * stride..], rows, stride, stride);
+            let mut parts = dqkv.cut(heads.size);
+            let queries: Vec<Out> = parts.by_ref().take(heads.query).collect();
+            let keys: Vec<Out> = parts.by_ref().take(heads.key_value).collect();
+            let mut queries = queries.into_iter();
+            let groups = keys.into_iter().zip(parts).enumerate().map(|(head, (key, value))| {
+                let queries: Vec<Out> = queries.by_ref().take(heads.group(head).len()).collect();
+                (head, Gradients { queries, key, value })
+            });
+            if pieces == 1 {
+                groups.for_each(|(head, part)| pass.key_head(part, document.clone(), head, scratch));
+            } else {
+                crew::each(groups, |(head, part)| {
+                    SCRATCH.with_borrow_mut(|scratch| pass.key_head(part, document.clone(), head, scratch));
+                });
             }
         }
     }
@@ -197,7 +214,7 @@ impl Forward<'_> {
                 let columns = nth * size..(nth + 1) * size;
                 let p = Lhs::rows(scores, rows, end);
                 let part = out.part(first..end, columns.clone());
-                multiply_into(level, part, p, values.data(), length * 32, end, false);
+                multiply_into(level, part, p, Right::Panels(values.data(), length * 32), end, false);
                 for row in first..end {
                     scale_by(level, &mut out.row(row)[columns.clone()], stats.row(row)[2 * nth + 1]);
                 }
@@ -224,9 +241,16 @@ struct Backward<'a> {
     window: usize,
 }
 
+/// Where the gradients of one key head, its value head and the query heads that read them go, each (T, D).
+struct Gradients<'a> {
+    queries: Vec<Out<'a>>,
+    key: Out<'a>,
+    value: Out<'a>,
+}
+
 impl Backward<'_> {
     /// The gradients of one key head, its value head and the query heads that read them, in one document.
-    fn key_head(&self, dqkv: &mut [f32], document: Range<usize>, head: usize, scratch: &mut Scratch) {
+    fn key_head(&self, mut into: Gradients, document: Range<usize>, head: usize, scratch: &mut Scratch) {
         let Heads { size, .. } = self.heads;
         let (stride, width) = (self.heads.stride(), self.heads.width());
         let (key, value) = self.heads.key_value_at(head);
@@ -261,19 +285,19 @@ impl Backward<'_> {
                     let (p, ds) = (show(p, first + r, self.window), show(ds, first + r, self.window));
                     softmax_backward(self.level, p, ds, stats, self.heads.scale(), o, d);
                 }
-                let dq = &mut dqkv[(start + first) * stride + query * size..];
                 let left = Lhs::rows(&gradients[first * length..], rows, length);
-                multiply_panels(self.level, dq, stride, left, keys.data(), length * 32, end, size, false);
+                let dq = into.queries[nth].part(first..end, 0..size);
+                multiply_into(self.level, dq, left, Right::Panels(keys.data(), length * 32), end, false);
             }
             // Column blocks are the row blocks, so what lies above the diagonal inside a block has been set to zero.
             for first in (0..length).step_by(BLOCK) {
                 let columns = BLOCK.min(length - first);
                 let (k, from) = (length - first, first * length + first);
-                for (at, left, right) in [(key, &*gradients, &*queries), (value, &*scores, &*douts)] {
+                let products = [(&mut into.key, &*gradients, &*queries), (&mut into.value, &*scores, &*douts)];
+                for (into, left, right) in products {
                     let left = Lhs::columns(&left[from..], columns, length);
-                    let into = &mut dqkv[(start + first) * stride + at..];
-                    let right = &right.data()[first * 32..];
-                    multiply_panels(self.level, into, stride, left, right, length * 32, k, size, nth > 0);
+                    let right = Right::Panels(&right.data()[first * 32..], length * 32);
+                    multiply_into(self.level, into.part(first..first + columns, 0..size), left, right, k, nth > 0);
                 }
             }
         }

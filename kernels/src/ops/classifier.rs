@@ -1,6 +1,7 @@
 //! Softmax cross-entropy and its gradient in one pass over the logits, in place:
 //! `loss = ln Σ exp(z) - z[target]`,  `dz = (softmax(z) - onehot(target)) · scale`.
 
+use crate::crew;
 use crate::math;
 use crate::memory::{Cpu, Memory};
 use crate::simd::vectorised;
@@ -20,14 +21,15 @@ pub trait Classifier: Memory {
 
 impl Classifier for Cpu {
     fn classifier(&self, logits: &mut [f32], losses: &mut [f64], targets: &[u32], vocabulary: usize, scale: f32) {
-        for ((row, loss), target) in logits.chunks_exact_mut(vocabulary).zip(losses).zip(targets) {
+        let parts = logits.chunks_exact_mut(vocabulary).zip(losses).zip(targets);
+        crew::each(parts, |((row, loss), target)| {
             let target = *target as usize;
             let chosen = row[target];
             let (max, sum) = exponentials(self.level, row);
             *loss = math::ln(f64::from(sum)) - (f64::from(chosen) - f64::from(max));
             scale_by(self.level, row, scale / sum);
             row[target] -= scale;
-        }
+        });
     }
 }
 

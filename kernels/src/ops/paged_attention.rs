@@ -6,7 +6,7 @@
 
 use super::attention::{Heads, show, softmax};
 use super::classifier::scale_by;
-use super::panels::{Lhs, WIDTH, multiply_into, multiply_panels};
+use super::panels::{Lhs, Right, WIDTH, multiply_into, multiply_panels};
 use super::tiles::Out;
 use crate::crew;
 use crate::memory::{Cpu, Memory};
@@ -162,7 +162,7 @@ impl KeyHead {
             let k = PAGE.min(cache.length - start);
             let left = Lhs { data: &left.data[start..], ..left };
             let out = out.part(0..rows, 0..columns);
-            multiply_into(self.level, out, left, values, PAGE * WIDTH, k, add || start > 0);
+            multiply_into(self.level, out, left, Right::Panels(values, PAGE * WIDTH), k, add || start > 0);
         }
     }
 }

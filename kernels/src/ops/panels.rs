@@ -8,7 +8,7 @@
 //! Blocks are those of Goto and van de Geijn 2008 (Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34): a piece
 //! of a panel stays in the first-level cache while a block of A, in the second level, passes by.
 
-use super::tiles::{Out, tile, tile_rows};
+use super::tiles::{Left, Out, tile_rows, tiles};
 use crate::crew;
 use crate::simd::Level;
 use std::cell::RefCell;
@@ -110,6 +110,56 @@ impl Panels {
     }
 }
 
+/// A right operand (k, n).
+#[derive(Clone, Copy)]
+pub(crate) enum Right<'a> {
+    /// Panels that start so far apart, of which the first k rows are used.
+    Panels(&'a [f32], usize),
+    /// Rows that lie so far apart, packed as they are met.
+    Rows(&'a [f32], usize),
+}
+
+impl<'a> Right<'a> {
+    fn holds(self, k: usize, n: usize) -> bool {
+        match self {
+            Self::Panels(data, stride) => data.len() >= (n.div_ceil(WIDTH) - 1) * stride + k * WIDTH,
+            Self::Rows(data, stride) => data.len() >= (k - 1) * stride + n,
+        }
+    }
+
+    fn skip(self, panels: usize) -> Self {
+        match self {
+            Self::Panels(data, stride) => Self::Panels(data.get(panels * stride..).unwrap_or_default(), stride),
+            Self::Rows(data, stride) => Self::Rows(data.get(panels * WIDTH..).unwrap_or_default(), stride),
+        }
+    }
+
+    /// Rows `start..start + depth` of `columns` columns of a panel, which go through `buffer` if they are not packed.
+    fn piece<'b>(
+        self,
+        buffer: &'b mut Vec<f32>,
+        panel: usize,
+        (start, depth): (usize, usize),
+        columns: usize,
+    ) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Panels(data, stride) => &data[panel * stride + start * WIDTH..][..depth * WIDTH],
+            Self::Rows(data, stride) => {
+                buffer.resize(DEPTH * WIDTH, 0.0);
+                for (l, to) in buffer.chunks_exact_mut(WIDTH).take(depth).enumerate() {
+                    let from = &data[(start + l) * stride + panel * WIDTH..][..columns];
+                    to[..columns].copy_from_slice(from);
+                    to[columns..].fill(0.0);
+                }
+                &buffer[..depth * WIDTH]
+            }
+        }
+    }
+}
+
 /// C (rows of `a`, n) = A · B, or += with `add`; rows of C are `stride` apart.
 pub fn multiply(level: Level, c: &mut [f32], stride: usize, a: Lhs, b: &Panels, add: bool) {
     multiply_panels(level, c, stride, a, &b.data, b.k * WIDTH, b.k, b.n, add);
@@ -127,22 +177,22 @@ pub fn multiply_panels(
     n: usize,
     add: bool,
 ) {
-    multiply_into(level, Out::new(c, a.rows, n, stride), a, b, panel_stride, k, add);
+    multiply_into(level, Out::new(c, a.rows, n, stride), a, Right::Panels(b, panel_stride), k, add);
 }
 
 /// As [`multiply_panels`], into a part of a matrix; the crew takes columns of it if they are many.
-pub(crate) fn multiply_into(level: Level, c: Out, a: Lhs, b: &[f32], panel_stride: usize, k: usize, add: bool) {
+pub(crate) fn multiply_into(level: Level, c: Out, a: Lhs, b: Right, k: usize, add: bool) {
     let (rows, n) = (c.rows(), c.columns());
     if rows == 0 || n == 0 {
         return;
     }
-    assert!(k == 0 || b.len() >= (n.div_ceil(WIDTH) - 1) * panel_stride + k * WIDTH, "B is too small");
+    assert!(k == 0 || b.holds(k, n), "B is too small");
     assert!(
         k == 0 || a.data.len() > (rows - 1) * a.row_stride + (k - 1) * a.col_stride,
         "A is too small: {} for {rows} rows of {k}",
         a.data.len()
     );
-    in_pieces(c, k, |first, c| blocks(level, c, a, &b[(first * panel_stride).min(b.len())..], panel_stride, k, add));
+    in_pieces(c, k, |first, c| blocks(level, c, a, b.skip(first), k, add));
 }
 
 /// Cuts C by panels for the crew and gives each piece with its first panel; `k` says how much work there is.
@@ -160,9 +210,11 @@ pub(crate) fn in_pieces(c: Out, k: usize, work: impl Fn(usize, Out) + Sync) {
 thread_local! {
     /// A block of A in strips of as many rows as a tile has: `[rows / R][k][R]`.
     static STRIPS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// A piece of a panel.
+    static PIECE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-fn blocks(level: Level, mut c: Out, a: Lhs, b: &[f32], panel_stride: usize, k: usize, add: bool) {
+fn blocks(level: Level, mut c: Out, a: Lhs, b: Right, k: usize, add: bool) {
     let (rows, n) = (c.rows(), c.columns());
     if k == 0 {
         return if add { () } else { (0..rows).for_each(|i| c.row(i).fill(0.0)) };
@@ -172,34 +224,33 @@ fn blocks(level: Level, mut c: Out, a: Lhs, b: &[f32], panel_stride: usize, k: u
     let strips =
         rows > tile_rows(level) && if a.col_stride == 1 { k > DEPTH && panels >= 8 } else { k >= 32 && panels >= 2 };
     // Where the panels are too many for the cache, the next panel's piece is asked for while this one is used.
-    let ahead = if panels * k * WIDTH > CACHED { panel_stride } else { 0 };
-    STRIPS.with_borrow_mut(|buffer| {
-        for top in (0..rows).step_by(ROW_BLOCK) {
-            let block = top..(top + ROW_BLOCK).min(rows);
-            for start in (0..k).step_by(DEPTH) {
-                let depth = DEPTH.min(k - start);
-                let a = Lhs { data: &a.data[start * a.col_stride..], ..a };
-                if strips {
-                    pack_strips(buffer, &a, block.clone(), depth, tile_rows(level));
-                }
-                for (panel, column) in (0..n).step_by(WIDTH).enumerate() {
-                    let b = &b[panel * panel_stride + start * WIDTH..][..depth * WIDTH];
-                    let columns = column..(column + WIDTH).min(n);
-                    let step = if strips { tile_rows(level) } else { block.len() };
-                    for first in block.clone().step_by(step) {
-                        let tile_rows = first..(first + step).min(block.end);
-                        let a = if strips {
-                            let strip = &buffer[(first - top) * depth..];
-                            Lhs { data: strip, rows: tile_rows.len(), row_stride: 1, col_stride: tile_rows.len() }
-                        } else {
-                            Lhs { data: &a.data[first * a.row_stride..], rows: tile_rows.len(), ..a }
-                        };
-                        tile(level, c.part(tile_rows, columns.clone()), a, b, ahead, add || start > 0);
-                    }
-                }
+    let ahead = match b {
+        Right::Panels(_, stride) if panels * k * WIDTH > CACHED => stride,
+        _ => 0,
+    };
+    let (mut buffer, mut piece) = (STRIPS.take(), PIECE.take());
+    for top in (0..rows).step_by(ROW_BLOCK) {
+        let block = top..(top + ROW_BLOCK).min(rows);
+        for start in (0..k).step_by(DEPTH) {
+            let depth = DEPTH.min(k - start);
+            let a = Lhs { data: &a.data[start * a.col_stride..], ..a };
+            if strips {
+                pack_strips(&mut buffer, &a, block.clone(), depth, tile_rows(level));
+            }
+            for (panel, column) in (0..n).step_by(WIDTH).enumerate() {
+                let columns = column..(column + WIDTH).min(n);
+                let b = b.piece(&mut piece, panel, (start, depth), columns.len());
+                let left = if strips {
+                    Left::Strips(&buffer, block.len())
+                } else {
+                    Left::Rows(Lhs { data: &a.data[top * a.row_stride..], rows: block.len(), ..a })
+                };
+                tiles(level, c.part(block.clone(), columns), left, b, ahead, add || start > 0);
             }
         }
-    });
+    }
+    STRIPS.set(buffer);
+    PIECE.set(piece);
 }
 
 fn pack_strips(buffer: &mut Vec<f32>, a: &Lhs, block: std::ops::Range<usize>, depth: usize, height: usize) {

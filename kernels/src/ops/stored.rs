@@ -6,7 +6,7 @@
 
 use super::int8;
 use super::panels::{Lhs, Panels, WIDTH, in_pieces, multiply};
-use super::tiles::{Out, tile};
+use super::tiles::{Left, Out, tiles};
 use crate::simd::{Level, vectorised};
 use half::bf16;
 use serde::{Deserialize, Serialize};
@@ -115,7 +115,8 @@ fn multiply_halves(level: Level, mut c: Out, a: Lhs, halves: &[u16], k: usize, a
                 widen(level, b, &halves[(panel * k + start) * WIDTH..][..b.len()]);
                 let data = &a.data[top * a.row_stride + start * a.col_stride..];
                 let a = Lhs { data, rows: block.len(), ..a };
-                tile(level, c.part(block.clone(), column..(column + WIDTH).min(n)), a, b, 0, add || start > 0);
+                let c = c.part(block.clone(), column..(column + WIDTH).min(n));
+                tiles(level, c, Left::Rows(a), b, 0, add || start > 0);
             }
         }
     }

@@ -22,7 +22,10 @@ impl SwiGlu for Cpu {
     }
 
     fn swiglu_backward(&self, dgate_up: &mut [f32], dy: &[f32], gate_up: &[f32], width: usize) {
-        backward(self.level, dgate_up, dy, gate_up, width);
+        let height = (dy.len() / width).div_ceil(crew::pieces(16 * dy.len())).max(1);
+        let parts = dgate_up.chunks_mut(height * 2 * width).zip(dy.chunks(height * width));
+        let parts = parts.zip(gate_up.chunks(height * 2 * width));
+        crew::each(parts, |((dgate_up, dy), gate_up)| backward(self.level, dgate_up, dy, gate_up, width));
     }
 }
 

@@ -91,33 +91,72 @@ pub(crate) fn tile_rows(level: Level) -> usize {
     }
 }
 
+/// The rows of a left operand that tiles take.
+#[derive(Clone, Copy)]
+pub(crate) enum Left<'a> {
+    /// As they are.
+    Rows(Lhs<'a>),
+    /// So many rows, copied in strips of as many as a tile has: `[rows / R][k][R]`.
+    Strips(&'a [f32], usize),
+}
+
+impl<'a> Left<'a> {
+    fn rows(self) -> usize {
+        match self {
+            Self::Rows(a) => a.rows,
+            Self::Strips(_, rows) => rows,
+        }
+    }
+
+    /// Whether `k` elements of every row are there.
+    fn holds(self, k: usize) -> bool {
+        match self {
+            Self::Rows(a) => a.data.len() > (a.rows - 1) * a.row_stride + (k - 1) * a.col_stride,
+            Self::Strips(data, rows) => data.len() >= rows * k,
+        }
+    }
+
+    /// The rows of one tile, the `first` of them a multiple of a tile's.
+    fn tile(self, first: usize, rows: usize, k: usize) -> Lhs<'a> {
+        match self {
+            Self::Rows(a) => Lhs { data: &a.data[first * a.row_stride..], rows, ..a },
+            Self::Strips(data, _) => Lhs { data: &data[first * k..], rows, row_stride: 1, col_stride: rows },
+        }
+    }
+}
+
 /// C (rows of `a`, ≤ 32) = A · B, or += with `add`; `b` is (k, 32). What lies `ahead` numbers further is asked for, to be
 /// there when its turn comes.
-pub(crate) fn tile(level: Level, mut c: Out, a: Lhs, b: &[f32], ahead: usize, add: bool) {
+pub(crate) fn tiles(level: Level, mut c: Out, a: Left, b: &[f32], ahead: usize, add: bool) {
     let k = b.len() / WIDTH;
     if c.rows == 0 || k == 0 {
         return;
     }
-    assert!(c.columns <= WIDTH && a.rows == c.rows, "a tile of {} rows and {} columns", c.rows, c.columns);
-    assert!(a.data.len() > (c.rows - 1) * a.row_stride + (k - 1) * a.col_stride, "A is too small");
-    match level.0 {
-        Kind::Scalar => scalar(&mut c, a, b, add),
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => x86::avx2(&c, &Tile { a, k, b, stride: c.stride, columns: c.columns, ahead, add }),
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 => x86::avx512(&c, &Tile { a, k, b, stride: c.stride, columns: c.columns, ahead, add }),
+    assert!(c.columns <= WIDTH && a.rows() == c.rows, "a tile of {} rows and {} columns", c.rows, c.columns);
+    assert!(a.holds(k), "A is too small");
+    let height = tile_rows(level);
+    for first in (0..c.rows).step_by(height) {
+        let rows = height.min(c.rows - first);
+        let tile = Tile { a: a.tile(first, rows, k), k, b, stride: c.stride, columns: c.columns, ahead, add };
+        match level.0 {
+            Kind::Scalar => scalar(&mut c, first, &tile),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => x86::avx2(&c, first, &tile),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => x86::avx512(&c, first, &tile),
+        }
     }
 }
 
-fn scalar(c: &mut Out, a: Lhs, b: &[f32], add: bool) {
-    for i in 0..c.rows {
-        let c = c.row(i);
+fn scalar(c: &mut Out, first: usize, tile: &Tile) {
+    for i in 0..tile.a.rows {
+        let c = c.row(first + i);
         let mut sums = [0.0f32; WIDTH];
-        if add {
+        if tile.add {
             sums[..c.len()].copy_from_slice(c);
         }
-        for (l, b) in b.chunks_exact(WIDTH).enumerate() {
-            let a = a.data[i * a.row_stride + l * a.col_stride];
+        for (l, b) in tile.b.chunks_exact(WIDTH).enumerate() {
+            let a = tile.a.data[i * tile.a.row_stride + l * tile.a.col_stride];
             for (sum, b) in sums.iter_mut().zip(b) {
                 *sum = a.mul_add(*b, *sum);
             }
@@ -126,8 +165,8 @@ fn scalar(c: &mut Out, a: Lhs, b: &[f32], add: bool) {
     }
 }
 
-/// Operands whose bounds [`tile`] has checked.
-#[cfg(target_arch = "x86_64")]
+/// One tile's operands, whose bounds [`tiles`] has checked.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for vector instructions"))]
 struct Tile<'a> {
     a: Lhs<'a>,
     k: usize,
@@ -147,33 +186,26 @@ mod x86 {
     use super::{Out, Tile, WIDTH};
     use std::arch::x86_64::*;
 
-    pub(super) fn avx512(c: &Out, tile: &Tile) {
-        let (rows, mut i) = (c.rows, 0);
-        while i < rows {
-            // The tile is 12 rows at most: 24 sums, 2 columns and a broadcast fit the 32 registers.
-            let left = rows - i;
-            let r = if left >= 12 { 12 } else { left };
-            // SAFETY: a `Level` of this kind exists only where these features were detected; `tile` has checked that
-            // rows i..i+r of A and C and k rows of the panel lie inside their slices.
-            unsafe {
-                let c = c.start.add(i * tile.stride);
-                let a = tile.a.data.as_ptr().add(i * tile.a.row_stride);
-                match r {
-                    12 => tile512::<12>(tile, a, c),
-                    11 => tile512::<11>(tile, a, c),
-                    10 => tile512::<10>(tile, a, c),
-                    9 => tile512::<9>(tile, a, c),
-                    8 => tile512::<8>(tile, a, c),
-                    7 => tile512::<7>(tile, a, c),
-                    6 => tile512::<6>(tile, a, c),
-                    5 => tile512::<5>(tile, a, c),
-                    4 => tile512::<4>(tile, a, c),
-                    3 => tile512::<3>(tile, a, c),
-                    2 => tile512::<2>(tile, a, c),
-                    _ => tile512::<1>(tile, a, c),
-                }
+    /// 12 rows at most: 24 sums, 2 columns and a broadcast fit the 32 registers.
+    pub(super) fn avx512(c: &Out, first: usize, tile: &Tile) {
+        // SAFETY: a `Level` of this kind exists only where these features were detected; `tiles` has checked that the
+        // tile's rows of A and C and k rows of the panel lie inside their slices.
+        unsafe {
+            let (a, c) = (tile.a.data.as_ptr(), c.start.add(first * tile.stride));
+            match tile.a.rows {
+                12 => tile512::<12>(tile, a, c),
+                11 => tile512::<11>(tile, a, c),
+                10 => tile512::<10>(tile, a, c),
+                9 => tile512::<9>(tile, a, c),
+                8 => tile512::<8>(tile, a, c),
+                7 => tile512::<7>(tile, a, c),
+                6 => tile512::<6>(tile, a, c),
+                5 => tile512::<5>(tile, a, c),
+                4 => tile512::<4>(tile, a, c),
+                3 => tile512::<3>(tile, a, c),
+                2 => tile512::<2>(tile, a, c),
+                _ => tile512::<1>(tile, a, c),
             }
-            i += r;
         }
     }
 
@@ -248,28 +280,22 @@ mod x86 {
         }
     }
 
-    pub(super) fn avx2(c: &Out, tile: &Tile) {
-        let rows = c.rows;
+    /// 6 rows at most, in two halves of 16 columns.
+    pub(super) fn avx2(c: &Out, first: usize, tile: &Tile) {
         for half in 0..tile.columns.div_ceil(16) {
             let columns = (tile.columns - half * 16).min(16);
-            let mut i = 0;
-            while i < rows {
-                let r = (rows - i).min(6);
-                // SAFETY: as in `avx512`.
-                unsafe {
-                    let c = c.start.add(i * tile.stride + half * 16);
-                    let a = tile.a.data.as_ptr().add(i * tile.a.row_stride);
-                    let b = tile.b.as_ptr().add(half * 16);
-                    match r {
-                        6 => tile256::<6>(tile, a, b, c, columns),
-                        5 => tile256::<5>(tile, a, b, c, columns),
-                        4 => tile256::<4>(tile, a, b, c, columns),
-                        3 => tile256::<3>(tile, a, b, c, columns),
-                        2 => tile256::<2>(tile, a, b, c, columns),
-                        _ => tile256::<1>(tile, a, b, c, columns),
-                    }
+            // SAFETY: as in `avx512`.
+            unsafe {
+                let (a, c) = (tile.a.data.as_ptr(), c.start.add(first * tile.stride + half * 16));
+                let b = tile.b.as_ptr().add(half * 16);
+                match tile.a.rows {
+                    6 => tile256::<6>(tile, a, b, c, columns),
+                    5 => tile256::<5>(tile, a, b, c, columns),
+                    4 => tile256::<4>(tile, a, b, c, columns),
+                    3 => tile256::<3>(tile, a, b, c, columns),
+                    2 => tile256::<2>(tile, a, b, c, columns),
+                    _ => tile256::<1>(tile, a, b, c, columns),
                 }
-                i += r;
             }
         }
     }

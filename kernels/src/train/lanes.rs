@@ -1,8 +1,9 @@
 //! A step's gradient: row r goes to lane r mod `lanes`, and the lanes are added in order.
 //!
-//! Threads take the next lane when they are free, and a finished lane is added as soon as those before it are: few buffers
-//! exist at a time, and who computed which lane changes no bits.
+//! Threads take the next lane when they are free, and help with the others' operations when there is none; a finished lane is
+//! added as soon as those before it are: few buffers exist at a time, and who computed which lane changes no bits.
 
+use crate::crew::Crew;
 use crate::model::{Activations, Gradient, Row};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -78,8 +79,8 @@ impl Lanes {
     ) -> &Gradient {
         let (used, taken) = (self.lanes.min(rows), AtomicUsize::new(0));
         lock(&self.sum).restart();
-        pool.broadcast(|thread| {
-            if thread.index() >= self.workers {
+        let work = |index: usize| {
+            if index >= self.workers {
                 return;
             }
             let mut space = lock(&self.spaces).pop().unwrap_or_default();
@@ -96,7 +97,9 @@ impl Lanes {
                 lock(&self.sum).add(lane, gradient);
             }
             lock(&self.spaces).push(space);
-        });
+        };
+        let crew = Crew::new(pool.current_num_threads());
+        pool.broadcast(|thread| crew.serve(thread.index(), || work(thread.index())));
         self.last()
     }
 

@@ -11,12 +11,21 @@ pub(super) struct Economy {
     pub(super) recompute: bool,
 }
 
+/// Numbers trained above which a gradient of its own for each lane costs more than it saves.
+const LARGE: usize = 1 << 24;
+
+/// Gradient sums of a step: those of the options, but one where they would be large.
+pub(super) fn lanes(options: &Options, trained: usize) -> usize {
+    if trained > LARGE { 1 } else { options.lanes }
+}
+
 /// The fastest way that keeps to `options.memory_bytes`, for `trained` numbers under an optimizer.
 ///
 /// # Errors
 /// [`Error::Options`], saying how much is needed, if there is none.
 pub(super) fn within_limit(options: &Options, config: &Config, layout: &Layout, trained: usize) -> Result<Economy> {
-    let most = options.threads.clamp(1, options.lanes);
+    // The operations of a large model are worth cutting into pieces: one worker, whom all threads help, needs least.
+    let most = if trained > LARGE { 1 } else { options.threads.clamp(1, options.lanes) };
     let ways = (1..=most).rev().flat_map(|workers| [false, true].map(|recompute| Economy { workers, recompute }));
     let mut least = u64::MAX;
     for way in ways {
@@ -39,11 +48,11 @@ fn peak_bytes(options: &Options, config: &Config, layout: &Layout, trained: usiz
     let (heads, channels, layers) = (config.heads(), config.hidden_size, config.num_hidden_layers);
     let tokens = options.sequence_tokens;
     let tied = layout.head.weight == layout.embedding;
-    let packed = 2 * (layout.len() - if tied { 0 } else { layout.embedding.len() });
+    let packed = (if options.lora.is_some() { 2 } else { 1 }) * (layout.len() - if tied { 0 } else { layout.embedding.len() });
     let adapters = if options.lora.is_some() { trained } else { 0 };
     let best = if options.evaluation.keep_best { trained } else { 0 };
-    // The sum, and one for each thread.
-    let gradients = trained * (way.workers + 1);
+    // The sum, and one for each worker, unless they are the same.
+    let gradients = trained * if lanes(options, trained) == 1 { 1 } else { way.workers + 1 };
     // Gate, up and their product; queries, keys and values; what goes into and out of norms and attention.
     let layer = tokens * (3 * config.intermediate_size + heads.stride() + heads.width() + 4 * channels);
     let kept = if way.recompute { layer + layers * tokens * channels } else { layers * layer };

@@ -115,7 +115,8 @@ pub struct Options {
     /// Gradients are scaled down to this global norm; 0 leaves them.
     pub clip: f32,
     /// Gradient sums of a step: row r goes to sum r mod `lanes`, and the sums are added in order. A number of the run, not
-    /// of the machine: it bounds the threads that help, and each costs a copy of the gradient.
+    /// of the machine: it bounds the threads that work on rows of their own, and each costs a copy of the gradient. A
+    /// model of which more than 2²⁴ numbers are trained has one sum, and all threads share each operation.
     pub lanes: usize,
     /// Orders the examples.
     pub seed: u64,

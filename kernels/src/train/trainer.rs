@@ -1,7 +1,7 @@
 //! The loop of gradient steps, one at a time.
 
 use super::lanes::Lanes;
-use super::memory::{Economy, within_limit};
+use super::memory::{Economy, lanes, within_limit};
 use super::plan::Plan;
 use super::state;
 use super::{Decay, Example, Options, Schedule, StepReport};
@@ -69,7 +69,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             network,
             pool: pool(options.threads)?,
-            lanes: Lanes::new(options.lanes, workers, recompute),
+            lanes: Lanes::new(lanes(options, len), workers, recompute),
             first: vec![0.0; len],
             second: vec![0.0; len],
             best: vec![0.0; if options.evaluation.keep_best { len } else { 0 }],
