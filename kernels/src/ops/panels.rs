@@ -149,10 +149,14 @@ impl<'a> Right<'a> {
             Self::Panels(data, stride) => &data[panel * stride + start * WIDTH..][..depth * WIDTH],
             Self::Rows(data, stride) => {
                 buffer.resize(DEPTH * WIDTH, 0.0);
-                for (l, to) in buffer.chunks_exact_mut(WIDTH).take(depth).enumerate() {
-                    let from = &data[(start + l) * stride + panel * WIDTH..][..columns];
-                    to[..columns].copy_from_slice(from);
-                    to[columns..].fill(0.0);
+                let rows = data[start * stride + panel * WIDTH..].chunks(stride);
+                for (to, from) in buffer.as_chunks_mut::<WIDTH>().0.iter_mut().take(depth).zip(rows) {
+                    if let Some(from) = from.first_chunk().filter(|_| columns == WIDTH) {
+                        *to = *from;
+                    } else {
+                        to[..columns].copy_from_slice(&from[..columns]);
+                        to[columns..].fill(0.0);
+                    }
                 }
                 &buffer[..depth * WIDTH]
             }
@@ -256,16 +260,32 @@ fn blocks(level: Level, mut c: Out, a: Lhs, b: Right, k: usize, add: bool) {
 fn pack_strips(buffer: &mut Vec<f32>, a: &Lhs, block: std::ops::Range<usize>, depth: usize, height: usize) {
     buffer.resize(block.len() * depth, 0.0);
     for (strip, first) in buffer.chunks_mut(height * depth).zip(block.clone().step_by(height)) {
-        let rows = height.min(block.end - first);
         let from = &a.data[first * a.row_stride..];
-        if a.row_stride == 1 {
-            for (l, to) in strip.chunks_exact_mut(rows).enumerate() {
-                to.copy_from_slice(&from[l * a.col_stride..][..rows]);
+        // Of a length that the compiler knows, where there is one.
+        match height.min(block.end - first) {
+            12 => pack_strip::<12>(strip.as_chunks_mut().0.iter_mut(), a, from),
+            6 => pack_strip::<6>(strip.as_chunks_mut().0.iter_mut(), a, from),
+            rows => {
+                for (l, to) in strip.chunks_exact_mut(rows).enumerate() {
+                    for (r, to) in to.iter_mut().enumerate() {
+                        *to = from[r * a.row_stride + l * a.col_stride];
+                    }
+                }
             }
-        } else {
-            for r in 0..rows {
-                let row = from[r * a.row_stride..].iter().step_by(a.col_stride);
-                strip[r..].iter_mut().step_by(rows).zip(row).for_each(|(to, from)| *to = *from);
+        }
+    }
+}
+
+fn pack_strip<'s, const R: usize>(strip: impl Iterator<Item = &'s mut [f32; R]>, a: &Lhs, from: &[f32]) {
+    if a.row_stride == 1 {
+        for (to, from) in strip.zip(from.chunks(a.col_stride)) {
+            to.copy_from_slice(&from[..R]);
+        }
+    } else {
+        let rows: [&[f32]; R] = std::array::from_fn(|r| &from[r * a.row_stride..]);
+        for (l, to) in strip.enumerate() {
+            for (to, row) in to.iter_mut().zip(rows) {
+                *to = row[l * a.col_stride];
             }
         }
     }
