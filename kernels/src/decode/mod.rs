@@ -17,6 +17,7 @@ use crate::model::{Model, Network};
 pub use crate::ops::stored::Precision;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 
 /// How to choose tokens, and when to stop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,27 +121,33 @@ pub fn generate(
         .generate(requests, sampling, cancelled, on_request)
 }
 
-/// A model packed for decoding, for whoever draws more than once.
-pub struct Decoder<'a> {
-    model: &'a Model,
+/// A model packed for decoding, its own or a borrowed one, for whoever draws more than once.
+pub struct Decoder<M> {
+    model: M,
     network: Network,
     pool: rayon::ThreadPool,
     positions: usize,
 }
 
-impl<'a> Decoder<'a> {
+impl<M: Borrow<Model>> Decoder<M> {
     /// For texts of `positions` tokens at most, prompt and completion together; no longer ones than the model's.
     /// Its matrices are rounded to `precision`; the embedding table and the norms are not.
     ///
     /// # Errors
     /// [`Error::Threads`] if the threads cannot be started.
-    pub fn new(model: &'a Model, positions: usize, precision: Precision, threads: usize) -> Result<Self> {
-        let positions = positions.min(model.config.max_position_embeddings);
-        let mut network = Network::new(&model.config, Cpu::new(), positions)?;
+    pub fn new(model: M, positions: usize, precision: Precision, threads: usize) -> Result<Self> {
+        let Model { config, .. } = model.borrow();
+        let positions = positions.min(config.max_position_embeddings);
+        let mut network = Network::new(config, Cpu::new(), positions)?;
         network.precision = precision;
-        let pool = pool(threads)?;
-        pool.install(|| network.pack(model.weights(), false));
+        let (pool, weights) = (pool(threads)?, model.borrow().weights());
+        pool.install(|| network.pack(weights, false));
         Ok(Self { model, network, pool, positions })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        self.model.borrow()
     }
 
     /// As [`generate`].
@@ -154,7 +161,8 @@ impl<'a> Decoder<'a> {
         cancelled: &(dyn Fn() -> bool + Sync),
         on_request: &(dyn Fn(usize, &[Completion]) + Sync),
     ) -> Result<Vec<Vec<Completion>>> {
-        let Self { model, network, pool, positions } = self;
+        let Self { network, pool, positions, .. } = self;
+        let model = self.model();
         check(model, requests, sampling)?;
         if let Some(index) = requests.iter().position(|request| request.prompt.len() > *positions) {
             let message = format!("the prompt has more tokens than the decoder's {positions} positions");

@@ -113,7 +113,14 @@ pub(crate) fn row_gradient(
         // The attention half: x += output(attention(rope(norm(qkv(norm(x)))))).
         let dattended = sized(attended, tokens * heads.width());
         let kept_attended = &kept.attended[..tokens * heads.width()];
-        network.linear_backward(dattended, grad, (dx, kept_attended), (&layer.output, &parts.output, weights), tokens, scratch);
+        network.linear_backward(
+            dattended,
+            grad,
+            (dx, kept_attended),
+            (&layer.output, &parts.output, weights),
+            tokens,
+            scratch,
+        );
         let len = tokens * heads.stride();
         let (mut dqkv, kept_qkv, stats) = (sized(qkv, len), &kept.qkv[..len], &kept.stats[..tokens * heads.query * 2]);
         let (documents, window) = (&row.documents[..], layer.window);

@@ -59,15 +59,7 @@ impl MatMul for Cpu {
     type Weight = Weight;
     type Scratch = Panels;
 
-    fn pack(
-        &self,
-        packed: &mut Weight,
-        w: &[f32],
-        outputs: usize,
-        channels: usize,
-        precision: Precision,
-        gone: bool,
-    ) {
+    fn pack(&self, packed: &mut Weight, w: &[f32], outputs: usize, channels: usize, precision: Precision, gone: bool) {
         packed.forward.pack_columns(self.level, w, channels, outputs, precision);
         if gone {
             packed.backward.get_or_insert_default().pack_rows(w, outputs, channels, channels);

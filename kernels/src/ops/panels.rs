@@ -221,7 +221,10 @@ thread_local! {
 fn blocks(level: Level, mut c: Out, a: Lhs, b: Right, k: usize, add: bool) {
     let (rows, n) = (c.rows(), c.columns());
     if k == 0 {
-        return if add { () } else { (0..rows).for_each(|i| c.row(i).fill(0.0)) };
+        if !add {
+            (0..rows).for_each(|i| c.row(i).fill(0.0));
+        }
+        return;
     }
     // Copying A pays where its neighbours in k are far apart, or where it is too wide for the first level and read often.
     let panels = n.div_ceil(WIDTH);

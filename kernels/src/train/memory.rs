@@ -48,7 +48,8 @@ fn peak_bytes(options: &Options, config: &Config, layout: &Layout, trained: usiz
     let (heads, channels, layers) = (config.heads(), config.hidden_size, config.num_hidden_layers);
     let tokens = options.sequence_tokens;
     let tied = layout.head.weight == layout.embedding;
-    let packed = (if options.lora.is_some() { 2 } else { 1 }) * (layout.len() - if tied { 0 } else { layout.embedding.len() });
+    let packed =
+        (if options.lora.is_some() { 2 } else { 1 }) * (layout.len() - if tied { 0 } else { layout.embedding.len() });
     let adapters = if options.lora.is_some() { trained } else { 0 };
     let best = if options.evaluation.keep_best { trained } else { 0 };
     // The sum, and one for each worker, unless they are the same.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tiny_http::{Header, Method, Response};
-use tracetune_kernels::decode::{Completion, Draw, Finish, Request};
+use tracetune_kernels::decode::{Completion, Decoder, Draw, Finish, Request};
 use tracetune_kernels::model::Model;
 use tracetune_kernels::random;
 
@@ -26,8 +26,8 @@ const DEFAULT_TOKENS: usize = 16;
 
 /// A model with the name that clients know it by.
 pub struct Served {
-    /// The model.
-    pub model: Model,
+    /// What draws.
+    pub decoder: Decoder<Model>,
     /// Its name.
     pub name: String,
     /// How it reads conversations.
@@ -35,11 +35,11 @@ pub struct Served {
 }
 
 /// Answers requests until `stop` is set; what is being drawn then is given up.
-pub fn serve(http: &tiny_http::Server, served: &Served, threads: usize, stop: &AtomicBool) {
+pub fn serve(http: &tiny_http::Server, served: &Served, stop: &AtomicBool) {
     let stopped = &|| stop.load(Ordering::Relaxed);
     let (sender, jobs) = mpsc::channel();
     thread::scope(|scope| {
-        scope.spawn(move || queue::work(&served.model, &jobs, threads, stopped));
+        scope.spawn(move || queue::work(&served.decoder, &jobs, stopped));
         let numbers = &AtomicU64::new(0);
         while !stopped() {
             // A client that is gone before it is heard is no concern of the others.
@@ -164,11 +164,11 @@ impl Handler<'_> {
     }
 
     fn positions(&self) -> usize {
-        self.served.model.config.max_position_embeddings
+        self.served.decoder.model().config.max_position_embeddings
     }
 
     fn encode(&self, text: &str) -> Result<Vec<u32>, Refusal> {
-        self.served.model.tokenizer.encode(text).map_err(|error| Refusal::wrong(error.to_string()))
+        self.served.decoder.model().tokenizer.encode(text).map_err(|error| Refusal::wrong(error.to_string()))
     }
 
     /// Waits its turn and draws for each prompt.
@@ -223,7 +223,7 @@ impl Handler<'_> {
         if !body.wants_logprobs() {
             return Ok(None);
         }
-        let model = &self.served.model;
+        let model = self.served.decoder.model();
         let failed = |error: tracetune_kernels::Error| Refusal::new(500, error.to_string(), "server_error");
         let tokens = [&drawn.prompt[..], &completion.tokens[..]].concat();
         let first = if whole { 0 } else { drawn.prompt.len() };

@@ -128,7 +128,7 @@ pub struct Sample;
 
 /// What draws.
 enum Source {
-    Local(Box<Model>),
+    Local(Box<Decoder<Model>>),
     Remote(Box<Client>),
 }
 
@@ -138,7 +138,6 @@ pub struct Session {
     template: Template,
     settings: Settings,
     sampling: Sampling,
-    precision: Precision,
 }
 
 impl RowStage for Sample {
@@ -175,13 +174,22 @@ impl RowStage for Sample {
     }
 
     fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
-        Ok(vec![Template::key_part(&params.prompt, setup)?])
+        let mut parts = vec![Template::key_part(&params.prompt, setup)?];
+        if params.precision == Precision::Int8 {
+            // Before, activations were not rounded. A new version of the kind would seed every draw anew.
+            parts.push(("int8".to_owned(), "activations too".to_owned()));
+        }
+        Ok(parts)
     }
 
     fn open(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Session, StageError> {
         let source = match inputs.directory("model").map(Endpoint::load).transpose()?.flatten() {
             Some(endpoint) => Source::Remote(Box::new(remote::open(endpoint, params, cx)?)),
-            None => Source::Local(Box::new(crate::model::load(inputs, "model")?)),
+            None => {
+                let model = crate::model::load(inputs, "model")?;
+                let decoder = Decoder::new(model, usize::MAX, params.precision.into(), cx.threads).map_err(failed)?;
+                Source::Local(Box::new(decoder))
+            }
         };
         let exemplars = inputs.table("exemplars").map(|rows| exemplars(rows, params)).transpose()?;
         Ok(Session {
@@ -201,7 +209,6 @@ impl RowStage for Sample {
                 max_tokens: params.max_tokens,
                 stop: params.stop.clone(),
             },
-            precision: params.precision,
         })
     }
 
@@ -237,7 +244,7 @@ impl Session {
     /// An answer for each draw of each prompt, in their order; none where the prompt leaves no room.
     fn draw(&self, asked: &[Asked], concurrency: usize, cx: &Context) -> Result<Vec<Option<Answer>>, StageError> {
         match &self.source {
-            Source::Local(model) => generate(model, self.precision, &self.sampling, asked, cx),
+            Source::Local(decoder) => generate(decoder, &self.sampling, asked, cx),
             Source::Remote(client) => {
                 let each = asked
                     .iter()
@@ -249,12 +256,12 @@ impl Session {
 }
 
 fn generate(
-    model: &Model,
-    precision: Precision,
+    decoder: &Decoder<Model>,
     sampling: &Sampling,
     asked: &[Asked],
     cx: &Context,
 ) -> Result<Vec<Option<Answer>>, StageError> {
+    let model = decoder.model();
     let mut fits = Vec::with_capacity(asked.len());
     let mut requests = Vec::with_capacity(asked.len());
     for Asked { prompt, draws } in asked {
@@ -269,8 +276,6 @@ fn generate(
         cx.progress((before + completions.len()) as u64, fits.len() as u64, "");
     };
     let cancelled = || cx.cancelled();
-    let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(0);
-    let decoder = Decoder::new(model, longest + sampling.max_tokens, precision.into(), cx.threads).map_err(failed)?;
     let drawn = decoder.generate(&requests, sampling, &cancelled, &finished).map_err(failed)?;
     let mut drawn = drawn.into_iter().flatten();
     Ok(fits.iter().map(|fits| if *fits { drawn.next().map(answer) } else { None }).collect())

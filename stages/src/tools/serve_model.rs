@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tracetune_cli::tool::{Output, error};
 use tracetune_cli::{Tool, exit};
+use tracetune_kernels::decode::Decoder;
 use tracetune_kernels::model::Model;
 
 use crate::endpoint::chat::Chat;
 use crate::endpoint::server::{self, Served};
+use crate::sample::Precision;
 
 /// Offer a model to other tools, over OpenAI's HTTP protocol
 ///
@@ -35,6 +37,9 @@ struct ServeModel {
     /// The model's name for clients; the directory's name unless given
     #[arg(long)]
     name: Option<String>,
+    /// How the weights are kept: fewer bytes are faster, and rounded
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
 }
 
 pub(super) fn tool() -> Tool {
@@ -56,18 +61,19 @@ fn run(args: &ServeModel, output: &Output) -> anyhow::Result<u8> {
         error(cause.to_string(), "a directory with config.json, model.safetensors and tokenizer.json")
     })?;
     let chat = Chat::load(directory).map_err(|cause| cause.context("the model's chat template"))?;
-    let served = Served { model, name: args.name.clone().unwrap_or(known_as), chat };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let decoder = Decoder::new(model, usize::MAX, args.precision.into(), threads)?;
+    let served = Served { decoder, name: args.name.clone().unwrap_or(known_as), chat };
     let http = tiny_http::Server::http((args.host.as_str(), args.port)).map_err(|cause| {
         error(format!("can't listen at {}:{}: {cause}", args.host, args.port), "`--port 0` takes a free port")
     })?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let address = format!("http://{}/v1", http.server_addr());
     if output.json() {
         output.answer_json(&serde_json::json!({ "url": address, "model": served.name }));
     } else {
         output.answer(format!("{address} serves {}", served.name));
     }
-    server::serve(&http, &served, threads, &stop);
+    server::serve(&http, &served, &stop);
     Ok(exit::DONE)
 }
 

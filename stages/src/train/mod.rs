@@ -67,7 +67,7 @@ pub struct Train;
 
 impl TableStage for Train {
     const KIND: &'static str = "train";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "fine-tunes a model on rows: loss on the completion only";
     type Params = Params;
 
