@@ -114,3 +114,45 @@ fn resample_gives_a_rationale_on_and_keeps_its_number() {
     let compared = workspace.run(["compare", "latest", "latest", "--paper"]);
     assert!(compared.stdout.contains("fixes by smaller models from the rationales, in per cent"), "{compared}");
 }
+
+#[test]
+fn a_completion_goes_on_from_its_start() {
+    let workspace = workspace();
+    let pipeline = r#"
+        [stages.problems]
+        kind = "dataset"
+        source = "builtin:mini-python"
+        sizes = { test = 2 }
+
+        [stages.traces]
+        kind = "trace"
+        rows = "problems"
+
+        [stages.model]
+        kind = "model"
+        source = "builtin:tiny"
+
+        [stages.samples]
+        kind = "sample"
+        model = "model"
+        rows = "traces"
+        n = 0
+        greedy = true
+        max_tokens = 16
+        start = " line 1"
+    "#;
+    workspace.write("pipeline.toml", pipeline);
+    let ran = workspace.run(["run", "-q"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let row = workspace.run(["show", "latest", "samples", "--row", "0", "--json"]).json();
+    let text = |column: &str| row["value"][column].as_str().expect("a text").to_owned();
+    let (prompt, completion) = (text("prompt"), text("completion"));
+    assert!(!prompt.ends_with(" line 1"), "{prompt}");
+    let drawn = completion.strip_prefix(" line 1").expect("the start belongs to the completion");
+
+    workspace.write("prompt.txt", &format!("{prompt} line 1"));
+    let ran = workspace.run(
+        "generate --model builtin:tiny --prompt-file prompt.txt --max-tokens 16 --temperature 0 --json".split(' '),
+    );
+    assert_eq!(ran.json()["completions"][0]["text"], drawn);
+}

@@ -1,6 +1,6 @@
 //! One thread's share: requests come in as room appears, every turn draws one token for each sequence still open.
 
-use super::cache::{Page, PagePool, layer_offset, store};
+use super::cache::{Page, PagePool, layer_offset, page_bytes, pages_for, store};
 use super::sampling::Sampler;
 use super::stop::Stops;
 use super::{Completion, Draw, Finish, Request, Sampling};
@@ -28,6 +28,8 @@ pub(crate) struct Job<'a> {
     pub(crate) stop: &'a Stops,
     /// Tokens that prompt and completion may have together.
     pub(crate) positions: usize,
+    /// Most bytes of keys and values.
+    pub(crate) cache_bytes: Option<u64>,
 }
 
 impl Job<'_> {
@@ -43,8 +45,13 @@ impl Job<'_> {
         let results: Vec<Mutex<Option<Vec<Completion>>>> = self.requests.iter().map(|_| Mutex::default()).collect();
         let failure: Mutex<Option<Error>> = Mutex::default();
         let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
-        let draw = || {
-            let mut worker = Worker::new(self);
+        let threads = pool.current_num_threads();
+        let (leaders, pages) = self.share_pages(threads)?;
+        let draw = |index: usize| {
+            if index >= leaders {
+                return;
+            }
+            let mut worker = Worker::new(self, pages);
             let mut finished = |index: usize, completions: Vec<Completion>| {
                 on_request(index, &completions);
                 *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(completions);
@@ -66,8 +73,8 @@ impl Job<'_> {
                 }
             }
         };
-        let crew = Crew::new(pool.current_num_threads());
-        pool.broadcast(|context| crew.serve(context.index(), draw));
+        let crew = Crew::new(threads);
+        pool.broadcast(|context| crew.serve(context.index(), || draw(context.index())));
         if let Some(error) = failed().take() {
             return Err(error);
         }
@@ -76,11 +83,42 @@ impl Job<'_> {
     }
 }
 
+impl Job<'_> {
+    /// How many threads have sequences of their own, and the pages of each: enough for the longest sequence alone.
+    fn share_pages(&self, threads: usize) -> Result<(usize, usize)> {
+        let Some(limit) = self.cache_bytes else { return Ok((threads, usize::MAX)) };
+        let most = usize::try_from(limit).unwrap_or(usize::MAX) / page_bytes(self.network);
+        for (index, Request { prompt, .. }) in self.requests.iter().enumerate() {
+            let needed = self.longest(prompt);
+            if needed > most {
+                let mib = |pages: usize| (pages * page_bytes(self.network)).div_ceil(1 << 20);
+                let message = format!(
+                    "its keys and values take up to {} MiB, more than the {} MiB there are for them",
+                    mib(needed),
+                    limit >> 20
+                );
+                return Err(Error::Request { index, message });
+            }
+        }
+        let longest = self.requests.iter().map(|request| self.longest(&request.prompt)).max().unwrap_or(1).max(1);
+        let leaders = (most / longest).clamp(1, threads);
+        Ok((leaders, most / leaders))
+    }
+
+    /// Pages of a prompt and its longest completion.
+    fn longest(&self, prompt: &[u32]) -> usize {
+        pages_for(prompt.len())
+            + pages_for(self.sampling.max_tokens.min(self.positions.saturating_sub(prompt.len()) + 1))
+    }
+}
+
 /// A request in progress: its prompt's cache and the draws still open.
 struct Group {
     index: usize,
     prompt: Vec<Page>,
     open: Vec<Sequence>,
+    /// Without pages for want of room: what they held is computed anew when there is some.
+    paused: Vec<Sequence>,
     done: Vec<Option<Completion>>,
 }
 
@@ -128,10 +166,11 @@ impl Buffers {
 }
 
 impl<'a> Worker<'a> {
-    pub(crate) fn new(job: Job<'a>) -> Self {
+    /// With at most so many pages.
+    pub(crate) fn new(job: Job<'a>, pages: usize) -> Self {
         Self {
             job,
-            pages: PagePool::new(job.network),
+            pages: PagePool::new(job.network, pages),
             groups: Vec::new(),
             waiting: None,
             layer: LayerActivations::default(),
@@ -146,17 +185,25 @@ impl<'a> Worker<'a> {
         mut next: impl FnMut() -> usize,
         finished: &mut impl FnMut(usize, Vec<Completion>),
     ) -> Result<bool> {
+        self.resume();
         let waiting = self.waiting.take().unwrap_or_else(&mut next);
-        let open: usize = self.groups.iter().map(|group| group.open.len()).sum();
+        let open = self.open();
+        // Whoever is paused goes first. A new request's draws need a page each, and so may those that are open.
+        let fits = |request: &Request| {
+            let pages = pages_for(request.prompt.len()) + request.draws.len() + open;
+            open + request.draws.len() <= ROWS && pages <= self.pages.room()
+        };
         match self.job.requests.get(waiting) {
-            Some(request) if open == 0 || open + request.draws.len() <= ROWS => self.admit(waiting)?,
+            Some(request) if open == 0 || (fits(request) && self.groups.iter().all(|g| g.paused.is_empty())) => {
+                self.admit(waiting)?;
+            }
             None if open == 0 => return Ok(false),
             _ => {
                 self.waiting = Some(waiting);
                 self.step()?;
             }
         }
-        for group in self.groups.extract_if(.., |group| group.open.is_empty()) {
+        for group in self.groups.extract_if(.., |group| group.open.is_empty() && group.paused.is_empty()) {
             let Group { index, mut prompt, done, .. } = group;
             self.pages.release(&mut prompt);
             finished(index, done.into_iter().flatten().collect());
@@ -166,29 +213,14 @@ impl<'a> Worker<'a> {
 
     /// Computes a prompt, once for all its draws, and draws their first tokens.
     fn admit(&mut self, index: usize) -> Result<()> {
-        let Job { model, network, requests, .. } = self.job;
-        let Request { prompt, draws } = &requests[index];
-        let Network { channels, heads, .. } = *network;
-        let mut group = Group { index, prompt: Vec::new(), open: Vec::new(), done: vec![None; draws.len()] };
+        let Request { prompt, draws } = &self.job.requests[index];
+        let done = vec![None; draws.len()];
+        let mut group = Group { index, prompt: Vec::new(), open: Vec::new(), paused: Vec::new(), done };
         if draws.is_empty() {
             self.groups.push(group);
             return Ok(());
         }
-        self.pages.grow(&mut group.prompt, prompt.len());
-        let Buffers { stream, positions, .. } = &mut self.buffers;
-        positions.clear();
-        positions.extend(0..prompt.len() as u32);
-        let x = sized(stream, prompt.len() * channels);
-        embed(network, model.weights(), prompt, positions, x);
-        #[expect(clippy::single_range_in_vec_init, reason = "one document")]
-        let documents = [0..prompt.len()];
-        for layer in 0..network.layers.len() {
-            let row = (&positions[..], &documents[..]);
-            documents_forward(network, model.weights(), layer, x, row, &mut self.layer, &mut self.attention);
-            for (position, qkv) in self.layer.qkv.chunks_exact(heads.stride()).take(prompt.len()).enumerate() {
-                store(network, layer, &mut group.prompt, position, qkv);
-            }
-        }
+        self.fill(prompt, &[], &mut group.prompt, &mut Vec::new());
         let logits = self.buffers.logits(self.job, prompt.len() - 1..prompt.len());
         let new = |(nth, draw): (usize, &Draw)| Sequence {
             nth,
@@ -204,8 +236,82 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Computes the keys and values of a prompt, unless `prompt_pages` has them, and of the tokens drawn after it.
+    fn fill(&mut self, prompt: &[u32], drawn: &[u32], prompt_pages: &mut Vec<Page>, own: &mut Vec<Page>) {
+        let Job { model, network, .. } = self.job;
+        let Network { channels, heads, .. } = *network;
+        let fresh = prompt_pages.is_empty();
+        self.pages.grow(prompt_pages, prompt.len());
+        self.pages.grow(own, drawn.len());
+        let Buffers { tokens, positions, stream, .. } = &mut self.buffers;
+        tokens.clear();
+        tokens.extend(prompt.iter().chain(drawn));
+        positions.clear();
+        positions.extend(0..tokens.len() as u32);
+        let x = sized(stream, tokens.len() * channels);
+        embed(network, model.weights(), tokens, positions, x);
+        #[expect(clippy::single_range_in_vec_init, reason = "one document")]
+        let documents = [0..tokens.len()];
+        for layer in 0..network.layers.len() {
+            let row = (&positions[..], &documents[..]);
+            documents_forward(network, model.weights(), layer, x, row, &mut self.layer, &mut self.attention);
+            for (position, qkv) in self.layer.qkv.chunks_exact(heads.stride()).take(tokens.len()).enumerate() {
+                match position.checked_sub(prompt.len()) {
+                    Some(position) => store(network, layer, own, position, qkv),
+                    None if fresh => store(network, layer, prompt_pages, position, qkv),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn open(&self) -> usize {
+        self.groups.iter().map(|group| group.open.len()).sum()
+    }
+
+    /// Takes back the pages of the sequences that came last, until there is room for what the others add in a step.
+    fn make_room(&mut self) {
+        let grows = |sequence: &&Sequence| pages_for(sequence.tokens.len()) > sequence.pages.len();
+        while self.open() > 1
+            && self.groups.iter().flat_map(|group| &group.open).filter(grows).count() > self.pages.room()
+        {
+            let Some(group) = self.groups.iter_mut().rfind(|group| !group.open.is_empty()) else { return };
+            let Some(mut sequence) = group.open.pop() else { return };
+            self.pages.release(&mut sequence.pages);
+            group.paused.push(sequence);
+            if group.open.is_empty() {
+                self.pages.release(&mut group.prompt);
+            }
+        }
+    }
+
+    /// Brings sequences back for which there is room, those that came first before the others.
+    fn resume(&mut self) {
+        while let Some(at) = self.groups.iter().position(|group| !group.paused.is_empty()) {
+            let (open, group) = (self.open(), &self.groups[at]);
+            let prompt = &self.job.requests[group.index].prompt;
+            let Some(sequence) = group.paused.last() else { return };
+            let own = pages_for(sequence.tokens.len());
+            let whole = if group.prompt.is_empty() { pages_for(prompt.len()) } else { 0 };
+            // Those that are open may each need a page in the next step.
+            if open > 0 && (open >= ROWS || whole + own + open > self.pages.room()) {
+                return;
+            }
+            let group = &mut self.groups[at];
+            let (mut pages, sequence) = (std::mem::take(&mut group.prompt), group.paused.pop());
+            let Some(mut sequence) = sequence else { return };
+            let drawn = &sequence.tokens[..sequence.tokens.len() - 1];
+            if pages.is_empty() || !drawn.is_empty() {
+                self.fill(prompt, drawn, &mut pages, &mut sequence.pages);
+            }
+            self.groups[at].prompt = pages;
+            self.groups[at].open.push(sequence);
+        }
+    }
+
     /// One token for every open sequence.
     fn step(&mut self) -> Result<()> {
+        self.make_room();
         let Job { model, network, requests, .. } = self.job;
         let Network { cpu, channels, heads, vocabulary, .. } = *network;
         let Buffers { tokens, positions, stream, .. } = &mut self.buffers;

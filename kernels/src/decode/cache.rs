@@ -12,15 +12,33 @@ impl AsRef<[f32]> for Page {
     }
 }
 
-/// Pages not in use.
+/// The pages of a thread: as many as are needed, up to a limit that its owner keeps.
 pub(crate) struct PagePool {
     free: Vec<Page>,
     page_len: usize,
+    used: usize,
+    most: usize,
+}
+
+/// Pages that so many positions fill.
+pub(crate) fn pages_for(positions: usize) -> usize {
+    positions.div_ceil(PAGE)
+}
+
+/// Bytes of a page.
+pub(crate) fn page_bytes(network: &Network) -> usize {
+    4 * layer_offset(network, network.layers.len())
 }
 
 impl PagePool {
-    pub(crate) fn new(network: &Network) -> Self {
-        Self { free: Vec::new(), page_len: layer_offset(network, network.layers.len()) }
+    /// For at most so many pages.
+    pub(crate) fn new(network: &Network, most: usize) -> Self {
+        Self { free: Vec::new(), page_len: layer_offset(network, network.layers.len()), used: 0, most }
+    }
+
+    /// Pages that may still be taken.
+    pub(crate) fn room(&self) -> usize {
+        self.most.saturating_sub(self.used)
     }
 
     /// Gives `pages` room for `length` positions.
@@ -28,11 +46,14 @@ impl PagePool {
         while pages.len() * PAGE < length {
             // What an old page holds is never read: only filled positions are.
             pages.push(self.free.pop().unwrap_or_else(|| Page(vec![0.0; self.page_len].into())));
+            self.used += 1;
+            debug_assert!(self.used <= self.most, "{} pages of {}", self.used, self.most);
         }
     }
 
     /// Takes pages back.
     pub(crate) fn release(&mut self, pages: &mut Vec<Page>) {
+        self.used -= pages.len();
         self.free.append(pages);
     }
 }

@@ -127,6 +127,7 @@ pub struct Decoder<M> {
     network: Network,
     pool: rayon::ThreadPool,
     positions: usize,
+    cache_bytes: Option<u64>,
 }
 
 impl<M: Borrow<Model>> Decoder<M> {
@@ -142,7 +143,15 @@ impl<M: Borrow<Model>> Decoder<M> {
         network.precision = precision;
         let (pool, weights) = (pool(threads)?, model.borrow().weights());
         pool.install(|| network.pack(weights, false));
-        Ok(Self { model, network, pool, positions })
+        Ok(Self { model, network, pool, positions, cache_bytes: None })
+    }
+
+    /// Keeps keys and values within so many bytes: sequences for which there is no room wait, and what they had is computed
+    /// anew. What is drawn does not depend on it.
+    #[must_use]
+    pub fn with_cache_limit(mut self, bytes: Option<u64>) -> Self {
+        self.cache_bytes = bytes;
+        self
     }
 
     /// The model.
@@ -153,7 +162,8 @@ impl<M: Borrow<Model>> Decoder<M> {
     /// As [`generate`].
     ///
     /// # Errors
-    /// As [`generate`]; a prompt may have as many tokens as the decoder has positions.
+    /// As [`generate`]; a prompt may have as many tokens as the decoder has positions, and no longer completion than its
+    /// cache has room for.
     pub fn generate(
         &self,
         requests: &[Request],
@@ -161,7 +171,7 @@ impl<M: Borrow<Model>> Decoder<M> {
         cancelled: &(dyn Fn() -> bool + Sync),
         on_request: &(dyn Fn(usize, &[Completion]) + Sync),
     ) -> Result<Vec<Vec<Completion>>> {
-        let Self { network, pool, positions, .. } = self;
+        let Self { network, pool, positions, cache_bytes, .. } = self;
         let model = self.model();
         check(model, requests, sampling)?;
         if let Some(index) = requests.iter().position(|request| request.prompt.len() > *positions) {
@@ -169,7 +179,15 @@ impl<M: Borrow<Model>> Decoder<M> {
             return Err(Error::Request { index, message });
         }
         let stop = stop::Stops::new(model, sampling)?;
-        let job = batch::Job { model, network, requests, sampling, stop: &stop, positions: *positions };
+        let job = batch::Job {
+            model,
+            network,
+            requests,
+            sampling,
+            stop: &stop,
+            positions: *positions,
+            cache_bytes: *cache_bytes,
+        };
         job.run(pool, cancelled, on_request)
     }
 }

@@ -73,3 +73,22 @@ fn precisions_differ_little() {
         }
     }
 }
+
+#[test]
+fn too_little_room_for_keys_and_values_changes_no_draw() {
+    let model = model();
+    let sampling = Sampling { temperature: 0.8, max_tokens: 70, ..Sampling::default() };
+    let requests: Vec<Request> = (0..6).map(|nth| request(nth, 9)).collect();
+    let draw = |limit, threads| {
+        let decoder = Decoder::new(&model, 256, Precision::F32, threads).unwrap().with_cache_limit(limit);
+        decoder.generate(&requests, &sampling, &|| false, &|_, _| {})
+    };
+    let free = draw(None, 1).unwrap();
+    // The longest sequence takes 6 pages.
+    let page = cache::page_bytes(&Network::new(&model.config, Cpu::new(), 1).unwrap()) as u64;
+    for (pages, threads) in [(6, 1), (7, 2), (13, 2), (25, 1), (60, 2)] {
+        assert_eq!(draw(Some(pages * page), threads).unwrap(), free, "{pages} pages, {threads} threads");
+    }
+    let refused = draw(Some(3 * page), 2).unwrap_err();
+    assert!(matches!(&refused, Error::Request { message, .. } if message.contains("keys and values")), "{refused}");
+}

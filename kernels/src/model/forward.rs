@@ -10,7 +10,7 @@ use crate::ops::swiglu::SwiGlu;
 use std::ops::Range;
 
 /// Rows of logits that exist at a time: never batch × sequence × vocabulary.
-pub(crate) const LOGIT_ROWS: usize = 128;
+pub(crate) const LOGIT_ROWS: usize = 256;
 
 /// A row of documents laid end to end: each token sees its own document only, and positions restart with each.
 #[derive(Debug, Default)]

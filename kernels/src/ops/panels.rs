@@ -16,8 +16,8 @@ use std::cell::RefCell;
 /// Columns of a panel: two AVX-512 registers, four AVX2 ones.
 pub const WIDTH: usize = 32;
 
-/// Rows of A that stay in the second-level cache while the panels pass by: a multiple of every tile's rows.
-const ROW_BLOCK: usize = 192;
+/// Most rows of A that stay in the second-level cache while the panels pass by: 200 KiB.
+const ROW_BLOCK: usize = 264;
 
 /// Rows of a panel that stay in the first-level cache while rows of A pass by: 24 KiB.
 const DEPTH: usize = 192;
@@ -236,8 +236,10 @@ fn blocks(level: Level, mut c: Out, a: Lhs, b: Right, k: usize, add: bool) {
         _ => 0,
     };
     let (mut buffer, mut piece) = (STRIPS.take(), PIECE.take());
-    for top in (0..rows).step_by(ROW_BLOCK) {
-        let block = top..(top + ROW_BLOCK).min(rows);
+    // As few blocks as can be, and as even.
+    let height = rows.div_ceil(rows.div_ceil(ROW_BLOCK)).next_multiple_of(tile_rows(level));
+    for top in (0..rows).step_by(height) {
+        let block = top..(top + height).min(rows);
         for start in (0..k).step_by(DEPTH) {
             let depth = DEPTH.min(k - start);
             let a = Lhs { data: &a.data[start * a.col_stride..], ..a };

@@ -46,7 +46,7 @@ record! {
         pub sample: i32,
         /// What the model read.
         pub prompt: String,
-        /// What the model wrote.
+        /// What the model wrote, after `start`, which belongs to it.
         pub completion: String,
         /// Parsed from the completion.
         pub rationale: String,
@@ -166,7 +166,7 @@ impl RowStage for Sample {
         greedy.into_iter().chain(0..params.n as i32).collect()
     }
 
-    const PART_PARAMS: &'static [&'static str] = &["n", "greedy", "concurrency", "timeout_s"];
+    const PART_PARAMS: &'static [&'static str] = &["n", "greedy", "concurrency", "timeout_s", "cache_mib"];
 
     fn segment_items(params: &Params) -> usize {
         // 64 prompts at a time: enough for full batches, and no more lost by a kill than a few seconds' work.
@@ -188,7 +188,8 @@ impl RowStage for Sample {
             None => {
                 let model = crate::model::load(inputs, "model")?;
                 let decoder = Decoder::new(model, usize::MAX, params.precision.into(), cx.threads).map_err(failed)?;
-                Source::Local(Box::new(decoder))
+                let bytes = (params.cache_mib > 0).then(|| params.cache_mib.saturating_mul(1 << 20));
+                Source::Local(Box::new(decoder.with_cache_limit(bytes)))
             }
         };
         let exemplars = inputs.table("exemplars").map(|rows| exemplars(rows, params)).transpose()?;
@@ -223,6 +224,7 @@ impl RowStage for Sample {
             .iter()
             .map(|group| {
                 let prompt = session.template.render(&group[0].row.view(params.trace), &session.settings, 0)?;
+                let prompt = prompt + &params.start;
                 let draw = |item: &Item<_>| Draw { seed: item.key.seed(), greedy: item.part == GREEDY };
                 Ok(Asked { prompt, draws: group.iter().map(draw).collect() })
             })
@@ -300,8 +302,10 @@ fn too_long() -> Answer {
 }
 
 /// The output row of a draw; without an answer the prompt was too long.
-fn candidate(params: &Params, item: &Item<PromptRow>, prompt: String, answer: Option<Answer>) -> CandidateRow {
-    let Answer { text, finish, tokens, logprob } = answer.unwrap_or_else(too_long);
+fn candidate(params: &Params, item: &Item<PromptRow>, mut prompt: String, answer: Option<Answer>) -> CandidateRow {
+    prompt.truncate(prompt.len() - params.start.len());
+    let whole = |answer: Answer| Answer { text: params.start.clone() + &answer.text, ..answer };
+    let Answer { text, finish, tokens, logprob } = answer.map_or_else(too_long, whole);
     let answer = prompt::parse(&text, &item.row.buggy, params.fix_format, params.rationale);
     CandidateRow {
         sample: item.part,

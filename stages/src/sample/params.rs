@@ -38,6 +38,8 @@ pub struct Params {
     pub max_tokens: usize,
     /// Strings that end a completion; not part of it.
     pub stop: Vec<String>,
+    /// What every completion starts with: the model goes on from there, so that e.g. its first line is given.
+    pub start: String,
     /// Template of the prompt: `builtin:NAME` or a file.
     pub prompt: String,
     /// Whether the prompt shows the execution.
@@ -56,6 +58,9 @@ pub struct Params {
     /// Longest wait for one answer of an endpoint, in seconds.
     #[schemars(range(min = 1))]
     pub timeout_s: u64,
+    /// Most memory for keys and values, in MiB; 0 sets no limit. Completions for which there is no room wait, and are the
+    /// same.
+    pub cache_mib: u64,
 }
 
 /// How weights are kept.
@@ -94,6 +99,7 @@ impl Default for Params {
             precision: Precision::F32,
             max_tokens: 64,
             stop: Vec::new(),
+            start: String::new(),
             prompt: "builtin:repair".to_owned(),
             trace: true,
             rationale: true,
@@ -102,6 +108,7 @@ impl Default for Params {
             seed: 0,
             concurrency: 8,
             timeout_s: 300,
+            cache_mib: 0,
         }
     }
 }

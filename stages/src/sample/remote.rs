@@ -9,14 +9,19 @@ use tracetune_engine::stage::{Context, StageError};
 use tracetune_kernels::decode::{Draw, Sampling};
 
 use super::{Params, Precision};
-use crate::endpoint::Endpoint;
 use crate::endpoint::client::{Answer, Client};
+use crate::endpoint::{Api, Endpoint};
 
 /// Connects, and lets the run's log say what that means.
 pub(super) fn open(endpoint: Endpoint, params: &Params, cx: &Context) -> Result<Client, StageError> {
     if params.precision != Precision::default() {
         let source = endpoint.source();
         return Err(StageError::input(format!("`precision` is for weights that are here, not those of `{source}`")));
+    }
+    if !params.start.is_empty() && endpoint.options.api == Api::Chat {
+        let message =
+            format!("`start` needs an endpoint that completes text; `{}` answers messages", endpoint.source());
+        return Err(StageError::input(message));
     }
     cx.note(&format!("what `{}` draws is recorded, not reproducible", endpoint.source()));
     Client::new(endpoint, Duration::from_secs(params.timeout_s))

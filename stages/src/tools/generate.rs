@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// Seed of the draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Most memory for keys and values, in MiB; the draws do not depend on it [default: no limit]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    cache_mib: Option<u64>,
     /// Threads; results do not depend on it [default: all]
     #[arg(long)]
     threads: Option<usize>,
@@ -88,7 +91,8 @@ pub(crate) fn generate(args: &Args, output: &Output) -> anyhow::Result<u8> {
         (0..args.n).map(|nth| Draw { seed: random::bits(args.seed, nth as u64), greedy: false }).collect();
     let request = Request { prompt, draws };
     let prompt = &request.prompt;
-    let decoder = Decoder::new(&model, prompt.len().saturating_add(args.max_tokens), args.precision.into(), threads)?;
+    let decoder = Decoder::new(&model, prompt.len().saturating_add(args.max_tokens), args.precision.into(), threads)?
+        .with_cache_limit(args.cache_mib.map(|mib| mib << 20));
     let load_s = started.elapsed().as_secs_f64();
 
     // The prompt alone is timed first, with one token drawn: the rest of the whole run is decoding.
