@@ -14,7 +14,7 @@ use std::time::Duration;
 const GRAIN: usize = 1 << 18;
 
 /// Pieces for each thread: a thread that is held up leaves its share to the others.
-const PIECES: usize = 4;
+pub(crate) const PIECES: usize = 4;
 
 /// Rounds in vain after which a helper lets others have the processor, and after which it sleeps between rounds.
 const PATIENCE: (u32, u32) = (2_000, 20_000);

@@ -22,6 +22,9 @@ const ROW_BLOCK: usize = 264;
 /// Rows of a panel that stay in the first-level cache while rows of A pass by: 24 KiB.
 const DEPTH: usize = 192;
 
+/// Rows of A above which copying it takes a part of the time that counts.
+const NARROW: usize = 64;
+
 /// Numbers of B that the second-level cache has room for.
 const CACHED: usize = 1 << 16;
 
@@ -203,7 +206,12 @@ pub(crate) fn multiply_into(level: Level, c: Out, a: Lhs, b: Right, k: usize, ad
 pub(crate) fn in_pieces(c: Out, k: usize, work: impl Fn(usize, Out) + Sync) {
     let (rows, panels) = (c.rows(), c.columns().div_ceil(WIDTH));
     // Few rows cost what it takes to read the panels.
-    let pieces = crew::pieces(rows.max(8) * k * c.columns()).min(panels);
+    let mut pieces = crew::pieces(rows.max(8) * k * c.columns());
+    if rows > NARROW {
+        // Each piece copies A anew, which its panels must make worth while.
+        pieces = pieces.min((panels / 8).max(pieces.div_ceil(crew::PIECES)));
+    }
+    let pieces = pieces.min(panels);
     if pieces < 2 {
         return work(0, c);
     }
