@@ -6,9 +6,13 @@
 
 use std::ops::ControlFlow;
 use std::time::Instant;
+use tracetune_kernels::crew::together;
 use tracetune_kernels::decode::{Draw, Request, Sampling, generate};
+use tracetune_kernels::memory::Cpu;
 use tracetune_kernels::model::{Config, Model, Tokenizer};
+use tracetune_kernels::ops::matmul::{MatMul, Weight};
 use tracetune_kernels::ops::panels::{Lhs, Panels, multiply};
+use tracetune_kernels::ops::stored::Precision;
 use tracetune_kernels::random;
 use tracetune_kernels::simd::Level;
 use tracetune_kernels::train::{Example, Options, Steps, fit};
@@ -17,6 +21,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let part = arguments.first().map_or("", String::as_str);
     let threads = arguments.get(1).and_then(|text| text.parse().ok()).unwrap_or(2);
+    if part == "product" {
+        products(threads);
+    }
     if part.is_empty() || part == "matmul" {
         matmul();
     }
@@ -95,6 +102,36 @@ fn matmul() {
             multiply(Level::detect(), &mut dw, k, Lhs::columns(&y, n, n), &scratch, true);
         });
         println!(" {:>10.1}", flop / time / 1e9);
+    }
+}
+
+/// For each line `m k n` of standard input, a line: GFLOP/s of a linear layer, of its input's gradient, of its weight's.
+fn products(threads: usize) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let cpu = Cpu::new();
+    for line in std::io::stdin().lines() {
+        let line = line.expect("text");
+        let shape: Vec<usize> = line.split_whitespace().map(|number| number.parse().expect("m k n")).collect();
+        let [m, k, n] = shape[..] else { panic!("m k n, not {line:?}") };
+        let (mut x, mut w, mut y) = (noise(m * k + 16), noise(n * k + 16), noise(m * n + 16));
+        let (mut dx, mut dw) = (vec![0.0; m * k + 16], vec![0.0; n * k + 16]);
+        fn al(v: &mut [f32]) -> &mut [f32] {
+            let skip = (64 - v.as_ptr() as usize % 64) % 64 / 4;
+            let len = v.len() - 16;
+            &mut v[skip..skip + len]
+        }
+        let (x, w, y, dx, dw) = (al(&mut x), al(&mut w), al(&mut y), al(&mut dx), al(&mut dw));
+        let mut packed = Weight::default();
+        cpu.pack(&mut packed, w, n, k, Precision::F32, false);
+        let times = together(&pool, || {
+            [
+                seconds(|| cpu.linear(y, x, &packed, m, false)),
+                seconds(|| cpu.linear_backward_input(dx, y, &packed, w, m)),
+                seconds(|| cpu.linear_backward_weight(dw, y, x, n, k, m)),
+            ]
+        });
+        let [forward, input, weight] = times.map(|time| 2.0 * (m * k * n) as f64 / time / 1e9);
+        println!("{forward:.1} {input:.1} {weight:.1}");
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 const GRAIN: usize = 1 << 18;
 
 /// Pieces for each thread: a thread that is held up leaves its share to the others.
-pub(crate) const PIECES: usize = 4;
+const PIECES: usize = 4;
 
 /// Rounds in vain after which a helper lets others have the processor, and after which it sleeps between rounds.
 const PATIENCE: (u32, u32) = (2_000, 20_000);
@@ -38,6 +38,16 @@ struct Board {
 }
 
 struct Work<'a>(&'a (dyn Fn(usize) + Sync));
+
+/// Does `work` with the help of all of `pool`'s other threads.
+pub fn together<R: Send>(pool: &rayon::ThreadPool, work: impl FnOnce() -> R + Send) -> R {
+    let (crew, work) = (Crew::new(pool.current_num_threads()), Mutex::new(Some(work)));
+    let results = pool.broadcast(|thread| {
+        let work = (thread.index() == 0).then(|| work.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten();
+        crew.serve(thread.index(), || work.map(|work| work()))
+    });
+    results.into_iter().flatten().next().unwrap_or_else(|| unreachable!("a pool has a first thread"))
+}
 
 thread_local! {
     /// The crew that this thread's operations may ask for help, and the thread's place in it.

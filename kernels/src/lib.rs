@@ -13,7 +13,7 @@
 //! * [`train`]: packing, AdamW, resumable gradient steps.
 //! * [`cuda`]: says whether a usable CUDA driver is there.
 
-mod crew;
+pub mod crew;
 pub mod cuda;
 pub mod decode;
 mod error;

@@ -1,6 +1,9 @@
 //! Buffers and dtypes: what the back ends have in common, and the CPU as one of them.
 
 use crate::simd::Level;
+use bytemuck::{Pod, Zeroable};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 
 /// Where a back end keeps its numbers. An operation is a trait over this, so a missing twin is a compile error.
 pub trait Memory {
@@ -42,4 +45,43 @@ impl Default for Cpu {
 impl Memory for Cpu {
     type F32 = [f32];
     type U32 = [u32];
+}
+
+/// Numbers that start on a cache line, so that no vector load straddles two; as many as fill the last line.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines<T = f32>(Vec<Line>, PhantomData<T>);
+
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl<T: Pod> Lines<T> {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new(), PhantomData)
+    }
+
+    /// Room for at least so many numbers; new ones are zero.
+    pub(crate) fn resize(&mut self, numbers: usize) {
+        self.0.resize((numbers * size_of::<T>()).div_ceil(size_of::<Line>()), Line([0; 64]));
+    }
+}
+
+impl<T: Pod> Default for Lines<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Pod> Deref for Lines<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl<T: Pod> DerefMut for Lines<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
 }

@@ -6,7 +6,8 @@
 
 use super::layout::{Affine, Layout};
 use crate::memory::Cpu;
-use crate::ops::panels::{Lhs, Panels, multiply};
+use crate::ops::panels::{Lhs, Panels, Right, multiply, multiply_into};
+use crate::ops::tiles::Out;
 use crate::{Error, Result, random};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,14 +56,6 @@ struct Adapter {
     /// s B, and s A (r, C).
     up_panels: Panels,
     merge_panels: Panels,
-}
-
-/// Room for the gradient of one linear layer; reused.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    /// s X Aᵀ, then s dY B: (N, R).
-    low: Vec<f32>,
-    pub(crate) panels: Panels,
 }
 
 impl Adapters {
@@ -178,36 +171,30 @@ impl Adapters {
 }
 
 impl Adapted {
-    /// Adds the factors' gradients into `gradient`, for `dy` (N, O) and `x` (N, C).
+    /// Adds the factors' gradients into `gradient`, for `dy` (N, O) and `x` (N, C); `low` is room for (N, R).
     pub(crate) fn backward(
         &self,
         cpu: Cpu,
         gradient: &mut [f32],
         (dy, x): (&[f32], &[f32]),
         rows: usize,
-        Scratch { low, panels }: &mut Scratch,
+        low: &mut Vec<f32>,
     ) {
         let ranks = self.down_panels.n();
         let rank = ranks / self.adapters.len();
         let low = super::sized(low, rows * ranks);
+        // s X Aᵀ, then s dY B.
         multiply(cpu.level, low, ranks, Lhs::rows(x, rows, self.inputs), &self.down_panels, false);
         for (nth, adapter) in self.adapters.iter().enumerate() {
-            panels.pack_rows(&low[nth * rank..], rows, rank, ranks);
             let dy = Lhs::columns(&dy[adapter.outputs.start..], adapter.outputs.len(), self.outputs);
-            multiply(cpu.level, &mut gradient[adapter.up.clone()], rank, dy, panels, true);
+            let up = Out::new(&mut gradient[adapter.up.clone()], dy.rows, rank, rank);
+            multiply_into(cpu.level, up, dy, Right::Rows(&low[nth * rank..], ranks), rows, true);
         }
         for (nth, adapter) in self.adapters.iter().enumerate() {
             let dy = Lhs::rows(&dy[adapter.outputs.start..], rows, self.outputs);
             multiply(cpu.level, &mut low[nth * rank..], ranks, dy, &adapter.up_panels, false);
         }
-        panels.pack_rows(x, rows, self.inputs, self.inputs);
-        multiply(
-            cpu.level,
-            &mut gradient[self.down.clone()],
-            self.inputs,
-            Lhs::columns(low, ranks, ranks),
-            panels,
-            true,
-        );
+        let down = Out::new(&mut gradient[self.down.clone()], ranks, self.inputs, self.inputs);
+        multiply_into(cpu.level, down, Lhs::columns(low, ranks, ranks), Right::Rows(x, self.inputs), rows, true);
     }
 }

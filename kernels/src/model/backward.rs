@@ -52,7 +52,7 @@ pub(crate) fn row_gradient(
     let Network { cpu, heads, channels, width, vocabulary, .. } = *network;
     let (layout, count, tokens) = (weights.layout, row.places.len(), row.tokens.len());
     let Activations { recompute, inputs, layers, output, chosen, .. } = kept;
-    let Activations { chosen_stats, normed, logits, losses, attention, scratch, backward, .. } = kept;
+    let Activations { chosen_stats, normed, logits, losses, attention, low, backward, .. } = kept;
     let Buffers { stream, chosen: dchosen, normed: dnormed, gated, up, attended, qkv, raw } = backward;
     let grad = &mut gradient.values[..];
 
@@ -74,7 +74,7 @@ pub(crate) fn row_gradient(
             }
         }
         let (dx, x) = (&mut dnormed_at[part.clone()], &normed[part]);
-        network.linear_backward(dx, grad, (logits, x), (&network.head, &layout.head, weights), rows, scratch);
+        network.linear_backward(dx, grad, (logits, x), (&network.head, &layout.head, weights), rows, low);
     }
     let dchosen = sized(dchosen, count * channels);
     dchosen.fill(0.0);
@@ -97,7 +97,7 @@ pub(crate) fn row_gradient(
         // The feed-forward half: x += down(gate(up(norm(x)))).
         let dgated = sized(gated, tokens * width);
         let kept_gated = &kept.gated[..tokens * width];
-        network.linear_backward(dgated, grad, (dx, kept_gated), (&layer.down, &parts.down, weights), tokens, scratch);
+        network.linear_backward(dgated, grad, (dx, kept_gated), (&layer.down, &parts.down, weights), tokens, low);
         let len = tokens * network.up_width();
         let (dup, kept_up) = (sized(up, len), &kept.up[..len]);
         if network.gated {
@@ -106,7 +106,7 @@ pub(crate) fn row_gradient(
             cpu.gelu_backward(dup, dgated, kept_up);
         }
         let kept_in = &kept.mlp_in[..size];
-        network.linear_backward(dnormed, grad, (dup, kept_in), (&layer.up, &parts.up, weights), tokens, scratch);
+        network.linear_backward(dnormed, grad, (dup, kept_in), (&layer.up, &parts.up, weights), tokens, low);
         let middle = (&kept.middle[..size], &kept.mlp_stats[..]);
         network.norm_backward(dx, grad, dnormed, middle, weights, &parts.mlp_norm);
 
@@ -119,7 +119,7 @@ pub(crate) fn row_gradient(
             (dx, kept_attended),
             (&layer.output, &parts.output, weights),
             tokens,
-            scratch,
+            low,
         );
         let len = tokens * heads.stride();
         let (mut dqkv, kept_qkv, stats) = (sized(qkv, len), &kept.qkv[..len], &kept.stats[..tokens * heads.query * 2]);
@@ -145,7 +145,7 @@ pub(crate) fn row_gradient(
             dqkv = draw;
         }
         let kept_in = &kept.attention_in[..size];
-        network.linear_backward(dnormed, grad, (dqkv, kept_in), (&layer.qkv, &parts.qkv, weights), tokens, scratch);
+        network.linear_backward(dnormed, grad, (dqkv, kept_in), (&layer.qkv, &parts.qkv, weights), tokens, low);
         let input = (&kept.input[..size], &kept.attention_stats[..]);
         network.norm_backward(dx, grad, dnormed, input, weights, &parts.attention_norm);
     }

@@ -99,7 +99,8 @@ pub(crate) struct Activations {
     pub(crate) logits: Vec<f32>,
     pub(crate) losses: Vec<f64>,
     pub(crate) attention: Scratch,
-    pub(crate) scratch: super::adapters::Scratch,
+    /// Room for the adapters' gradients.
+    pub(crate) low: Vec<f32>,
     pub(crate) backward: super::backward::Buffers,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! And the two parts that every layer is made of, a linear layer with or without bias and a norm of either kind.
 
-use super::adapters::{Adapters, Scratch};
+use super::adapters::Adapters;
 use super::layout::{Affine, LayerRanges};
 use super::{Config, Layout};
 use crate::Result;
@@ -140,7 +140,8 @@ impl Network {
         self.cpu.linear(y, x, w, rows, add || bias.is_some());
     }
 
-    /// Overwrites `dx` and adds into the gradient of the weight and of the bias, or of the weight's adapters.
+    /// Overwrites `dx` and adds into the gradient of the weight and of the bias, or of the weight's adapters;
+    /// `low` is room for theirs.
     pub(crate) fn linear_backward(
         &self,
         dx: &mut [f32],
@@ -148,18 +149,18 @@ impl Network {
         (dy, x): (&[f32], &[f32]),
         (w, part, weights): (&Weight, &Affine, Weights),
         rows: usize,
-        scratch: &mut Scratch,
+        low: &mut Vec<f32>,
     ) {
         let (outputs, inputs) = (w.forward.n(), w.forward.k());
         self.cpu.linear_backward_input(dx, dy, w, weights.get(&part.weight), rows);
         if let Some((adapters, _)) = &self.adapters {
             if let Some(adapted) = adapters.of(part) {
-                adapted.backward(self.cpu, gradient, (dy, x), rows, scratch);
+                adapted.backward(self.cpu, gradient, (dy, x), rows, low);
             }
             return;
         }
         let dw = &mut gradient[part.weight.clone()];
-        self.cpu.linear_backward_weight(dw, dy, x, outputs, inputs, rows, &mut scratch.panels);
+        self.cpu.linear_backward_weight(dw, dy, x, outputs, inputs, rows);
         if let Some(bias) = &part.bias {
             self.cpu.bias_backward(&mut gradient[bias.clone()], dy);
         }

@@ -8,6 +8,7 @@
 use super::panels::{Lhs, WIDTH, in_pieces};
 use super::tiles::Out;
 use crate::crew;
+use crate::memory::Lines;
 use crate::simd::{Kind, Level, vectorised};
 use std::cell::RefCell;
 
@@ -24,9 +25,9 @@ const DEPTH: usize = 24;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Weights {
     /// `[n / 32][k / 32][8][32][4]`: in each block, groups of 4 along k for every column.
-    numbers: Vec<i8>,
+    numbers: Lines<i8>,
     /// `[n / 32][k / 32][32]`.
-    scales: Vec<f32>,
+    scales: Lines,
     k: usize,
 }
 
@@ -34,8 +35,9 @@ impl Weights {
     /// Rounds the transpose of `w` (n, k), row after row.
     pub(crate) fn pack_columns(level: Level, w: &[f32], k: usize, n: usize) -> Self {
         let (blocks, panels) = (k.div_ceil(BLOCK), n.div_ceil(WIDTH));
-        let mut packed =
-            Self { numbers: vec![0; panels * blocks * BLOCK * WIDTH], scales: vec![1.0; panels * blocks * WIDTH], k };
+        let mut packed = Self { k, ..Self::default() };
+        packed.numbers.resize(panels * blocks * BLOCK * WIDTH);
+        packed.scales.resize(panels * blocks * WIDTH);
         let (mut row, mut scales, mut offsets) = (vec![0; blocks * BLOCK], vec![0.0; blocks], vec![0; blocks]);
         for (j, from) in w.chunks_exact(k.max(1)).enumerate().take(n) {
             round_row(level, &mut row, &mut scales, &mut offsets, from);
@@ -55,7 +57,7 @@ impl Weights {
         rounded.fill(level, a, self.k);
         let blocks = self.k.div_ceil(BLOCK);
         // A product in integers takes about a third of the time.
-        in_pieces(c, self.k.div_ceil(3), |first, mut c| {
+        in_pieces(c, self.k.div_ceil(3), true, |top, first, mut c| {
             let (rows, n) = (c.rows(), c.columns());
             if blocks == 0 && !add {
                 (0..rows).for_each(|row| c.row(row).fill(0.0));
@@ -71,6 +73,7 @@ impl Weights {
                         numbers: &self.numbers[at * BLOCK * WIDTH..][..depth * BLOCK * WIDTH],
                         scales: &self.scales[at * WIDTH..][..depth * WIDTH],
                         rounded: &rounded,
+                        top,
                         start,
                         depth,
                         add: add || start > 0,
@@ -162,11 +165,12 @@ vectorised! {
     }
 }
 
-/// Some blocks of a panel.
+/// Some blocks of a panel, for the rows from `top` on.
 struct Tile<'a> {
     numbers: &'a [i8],
     scales: &'a [f32],
     rounded: &'a Rounded,
+    top: usize,
     start: usize,
     depth: usize,
     add: bool,
@@ -186,8 +190,8 @@ impl Tile<'_> {
 
     /// What belongs to a row: its numbers, scales and offsets for these blocks.
     fn row(&self, row: usize) -> (&[i8], &[f32], &[i32]) {
-        let Self { rounded, start, depth, .. } = *self;
-        let at = row * rounded.blocks + start;
+        let Self { rounded, top, start, depth, .. } = *self;
+        let at = (top + row) * rounded.blocks + start;
         (
             &rounded.numbers[at * BLOCK..][..depth * BLOCK],
             &rounded.scales[at..][..depth],

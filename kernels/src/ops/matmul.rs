@@ -3,7 +3,7 @@
 //! W is (O, C) as Hugging Face keeps it. It is packed once a step, for each direction, into the panels of
 //! [`panels`](super::panels), whose fixed order over k makes a row's bits the same in any batch.
 
-use super::panels::{Lhs, Panels, Right, WIDTH, multiply, multiply_into};
+use super::panels::{Lhs, Panels, Right, WIDTH, multiply_into};
 use super::stored::{Precision, Stored};
 use super::tiles::Out;
 use crate::memory::{Cpu, Memory};
@@ -19,8 +19,6 @@ pub struct Weight {
 pub trait MatMul: Memory {
     /// A packed weight.
     type Weight;
-    /// Space for packing X in the weight's gradient.
-    type Scratch;
     /// Packs `w` (O, C), rounded to `precision`; for the backward pass as well, unrounded, if `w` will be `gone` by then.
     fn pack(
         &self,
@@ -51,13 +49,11 @@ pub trait MatMul: Memory {
         outputs: usize,
         channels: usize,
         rows: usize,
-        scratch: &mut Self::Scratch,
     );
 }
 
 impl MatMul for Cpu {
     type Weight = Weight;
-    type Scratch = Panels;
 
     fn pack(&self, packed: &mut Weight, w: &[f32], outputs: usize, channels: usize, precision: Precision, gone: bool) {
         packed.forward.pack_columns(self.level, w, channels, outputs, precision);
@@ -88,10 +84,9 @@ impl MatMul for Cpu {
         outputs: usize,
         channels: usize,
         rows: usize,
-        scratch: &mut Panels,
     ) {
-        scratch.pack_rows(x, rows, channels, channels);
-        multiply(self.level, dw, channels, Lhs::columns(dy, outputs, outputs), scratch, true);
+        let dw = Out::new(dw, outputs, channels, channels);
+        multiply_into(self.level, dw, Lhs::columns(dy, outputs, outputs), Right::Rows(x, channels), rows, true);
     }
 }
 
@@ -129,7 +124,7 @@ mod tests {
             assert_close(&dx, &finite_differences(&wide(&x), |x| loss(x, &wide(&w))), 1e-4);
         }
         let mut dw = vec![0.0; w.len()];
-        cpu.linear_backward_weight(&mut dw, &dy, &x, outputs, channels, rows, &mut Panels::default());
+        cpu.linear_backward_weight(&mut dw, &dy, &x, outputs, channels, rows);
         assert_close(&dw, &finite_differences(&wide(&w), |w| loss(&wide(&x), w)), 1e-4);
     }
 }

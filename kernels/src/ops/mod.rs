@@ -20,7 +20,7 @@ pub mod rmsnorm;
 pub mod rope;
 pub mod stored;
 pub mod swiglu;
-mod tiles;
+pub(crate) mod tiles;
 
 use crate::memory::{Cpu, Memory};
 

@@ -8,10 +8,12 @@
 //! Blocks are those of Goto and van de Geijn 2008 (Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34): a piece
 //! of a panel stays in the first-level cache while a block of A, in the second level, passes by.
 
-use super::tiles::{Left, Out, tile_rows, tiles};
+use super::tiles::{Left, Out, Soon, tile_rows, tiles};
 use crate::crew;
-use crate::simd::Level;
+use crate::memory::Lines;
+use crate::simd::{Level, vectorised};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Columns of a panel: two AVX-512 registers, four AVX2 ones.
 pub const WIDTH: usize = 32;
@@ -22,11 +24,11 @@ const ROW_BLOCK: usize = 264;
 /// Rows of a panel that stay in the first-level cache while rows of A pass by: 24 KiB.
 const DEPTH: usize = 192;
 
-/// Rows of A above which copying it takes a part of the time that counts.
-const NARROW: usize = 64;
+/// Rows of A for which it pays to read the panels: four tiles.
+const LOW: usize = 48;
 
-/// Numbers of B that the second-level cache has room for.
-const CACHED: usize = 1 << 16;
+/// Columns that are packed together where B is not: what lies side by side is read at once.
+const GROUP: usize = 8 * WIDTH;
 
 /// A left operand: element (i, l) at `data[i * row_stride + l * col_stride]`, so that a transpose costs nothing.
 #[derive(Clone, Copy)]
@@ -51,12 +53,26 @@ impl<'a> Lhs<'a> {
     pub fn columns(data: &'a [f32], rows: usize, stride: usize) -> Self {
         Self { data, rows, row_stride: 1, col_stride: stride }
     }
+
+    /// From an element on.
+    pub(crate) fn from(self, row: usize, column: usize) -> Self {
+        let data = self.data.get(row * self.row_stride + column * self.col_stride..).unwrap_or_default();
+        Self { data, rows: self.rows - row, ..self }
+    }
+
+    fn soon(self, rows: Range<usize>, depth: Range<usize>) -> Soon {
+        let from = self.from(rows.start, depth.start);
+        match self.col_stride {
+            1 => Soon::new(from.data, rows.len(), self.row_stride, depth.len()),
+            _ => Soon::new(from.data, depth.len(), self.col_stride, rows.len()),
+        }
+    }
 }
 
 /// A right operand (k, n) in panels: `[n / 32][k][32]`, the last one filled up with zeros.
 #[derive(Clone, Debug, Default)]
 pub struct Panels {
-    data: Vec<f32>,
+    data: Lines,
     k: usize,
     n: usize,
 }
@@ -94,7 +110,7 @@ impl Panels {
 
     fn resize(&mut self, k: usize, n: usize) {
         (self.k, self.n) = (k, n);
-        self.data.resize(n.div_ceil(WIDTH) * k * WIDTH, 0.0);
+        self.data.resize(n.div_ceil(WIDTH) * k * WIDTH);
     }
 
     /// Rows of B.
@@ -137,31 +153,55 @@ impl<'a> Right<'a> {
         }
     }
 
-    /// Rows `start..start + depth` of `columns` columns of a panel, which go through `buffer` if they are not packed.
-    fn piece<'b>(
+    /// Columns that are made ready together.
+    fn group(self) -> usize {
+        match self {
+            Self::Panels(..) => WIDTH,
+            Self::Rows(..) => GROUP,
+        }
+    }
+
+    /// Some rows of some columns, in panels; what is not packed goes through `buffer`.
+    fn panels<'b>(
         self,
-        buffer: &'b mut Vec<f32>,
-        panel: usize,
-        (start, depth): (usize, usize),
-        columns: usize,
-    ) -> &'b [f32]
+        buffer: &'b mut Lines,
+        rows: &Range<usize>,
+        columns: &Range<usize>,
+    ) -> impl Iterator<Item = &'b [f32]>
     where
         'a: 'b,
     {
-        match self {
-            Self::Panels(data, stride) => &data[panel * stride + start * WIDTH..][..depth * WIDTH],
+        let len = rows.len() * WIDTH;
+        let panels = match self {
+            Self::Panels(data, stride) => &data[columns.start / WIDTH * stride + rows.start * WIDTH..][..len],
             Self::Rows(data, stride) => {
-                buffer.resize(DEPTH * WIDTH, 0.0);
-                let rows = data[start * stride + panel * WIDTH..].chunks(stride);
-                for (to, from) in buffer.as_chunks_mut::<WIDTH>().0.iter_mut().take(depth).zip(rows) {
-                    if let Some(from) = from.first_chunk().filter(|_| columns == WIDTH) {
-                        *to = *from;
-                    } else {
-                        to[..columns].copy_from_slice(&from[..columns]);
-                        to[columns..].fill(0.0);
+                let panels = columns.len().div_ceil(WIDTH);
+                buffer.resize(panels * len);
+                let buffer = buffer.as_chunks_mut::<WIDTH>().0;
+                for l in rows.clone() {
+                    let (whole, rest) = data[l * stride..][columns.clone()].as_chunks::<WIDTH>();
+                    let mut to = buffer[l - rows.start..].iter_mut().step_by(rows.len());
+                    whole.iter().zip(&mut to).for_each(|(from, to)| *to = *from);
+                    if let Some(to) = to.next().filter(|_| !rest.is_empty()) {
+                        to[..rest.len()].copy_from_slice(rest);
+                        to[rest.len()..].fill(0.0);
                     }
                 }
-                &buffer[..depth * WIDTH]
+                &buffer.as_flattened()[..panels * len]
+            }
+        };
+        panels.chunks_exact(len)
+    }
+
+    fn soon(self, rows: &Range<usize>, columns: &Range<usize>) -> Soon {
+        match self {
+            Self::Panels(data, stride) => {
+                let data = data.get(columns.start / WIDTH * stride + rows.start * WIDTH..).unwrap_or_default();
+                Soon::new(data, rows.len(), WIDTH, WIDTH)
+            }
+            Self::Rows(data, stride) => {
+                let data = data.get(rows.start * stride + columns.start..).unwrap_or_default();
+                Soon::new(data, rows.len(), stride, columns.len())
             }
         }
     }
@@ -199,31 +239,41 @@ pub(crate) fn multiply_into(level: Level, c: Out, a: Lhs, b: Right, k: usize, ad
         "A is too small: {} for {rows} rows of {k}",
         a.data.len()
     );
-    in_pieces(c, k, |first, c| blocks(level, c, a, b.skip(first), k, add));
+    in_pieces(c, k, matches!(b, Right::Panels(..)), |top, first, c| {
+        blocks(level, c, a.from(top, 0), b.skip(first), k, add)
+    });
 }
 
-/// Cuts C by panels for the crew and gives each piece with its first panel; `k` says how much work there is.
-pub(crate) fn in_pieces(c: Out, k: usize, work: impl Fn(usize, Out) + Sync) {
-    let (rows, panels) = (c.rows(), c.columns().div_ceil(WIDTH));
+/// Cuts C for the crew and gives each piece with its first row and panel; `k` says how much work there is. Each piece reads
+/// its columns of B and, if it has many rows, copies them; if B has to be `packed`, each does that as well.
+pub(crate) fn in_pieces(c: Out, k: usize, packed: bool, work: impl Fn(usize, usize, Out) + Sync) {
+    let (rows, columns) = (c.rows(), c.columns());
     // Few rows cost what it takes to read the panels.
-    let mut pieces = crew::pieces(rows.max(8) * k * c.columns());
-    if rows > NARROW {
-        // Each piece copies A anew, which its panels must make worth while.
-        pieces = pieces.min((panels / 8).max(pieces.div_ceil(crew::PIECES)));
-    }
-    let pieces = pieces.min(panels);
+    let pieces = crew::pieces(rows.max(8) * k * columns);
     if pieces < 2 {
-        return work(0, c);
+        return work(0, 0, c);
     }
-    let each = panels.div_ceil(pieces);
-    crew::each(c.cut(each * WIDTH).enumerate(), |(nth, c)| work(nth * each, c));
+    let pieces = match rows {
+        ..=LOW => pieces,
+        _ if packed => pieces.div_ceil(2).max(2),
+        _ => pieces.div_ceil(4).max(2),
+    };
+    // Copying a number of A costs about as much as reading five of B.
+    let beside = if packed { (pieces as f64 * columns as f64 / (5 * rows) as f64).sqrt() as usize } else { 1 };
+    let below = (pieces / beside.clamp(1, pieces)).min(rows.div_ceil(LOW));
+    let (height, width) = (rows.div_ceil(below), columns.div_ceil(pieces / below).next_multiple_of(WIDTH));
+    let height = if below > 1 { height.next_multiple_of(LOW / 4) } else { height };
+    let parts = c.cut_rows(height).enumerate().flat_map(|(row, c)| {
+        c.cut(width).enumerate().map(move |(column, c)| (row * height, column * width / WIDTH, c))
+    });
+    crew::each(parts, |(top, first, c)| work(top, first, c));
 }
 
 thread_local! {
     /// A block of A in strips of as many rows as a tile has: `[rows / R][k][R]`.
-    static STRIPS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    /// A piece of a panel.
-    static PIECE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static STRIPS: RefCell<Lines> = const { RefCell::new(Lines::new()) };
+    /// Pieces of some panels.
+    static PIECES: RefCell<Lines> = const { RefCell::new(Lines::new()) };
 }
 
 fn blocks(level: Level, mut c: Out, a: Lhs, b: Right, k: usize, add: bool) {
@@ -234,72 +284,103 @@ fn blocks(level: Level, mut c: Out, a: Lhs, b: Right, k: usize, add: bool) {
         }
         return;
     }
-    // Copying A pays where its neighbours in k are far apart, or where it is too wide for the first level and read often.
-    let panels = n.div_ceil(WIDTH);
-    let strips =
-        rows > tile_rows(level) && if a.col_stride == 1 { k > DEPTH && panels >= 8 } else { k >= 32 && panels >= 2 };
-    // Where the panels are too many for the cache, the next panel's piece is asked for while this one is used.
-    let ahead = match b {
-        Right::Panels(_, stride) if panels * k * WIDTH > CACHED => stride,
-        _ => 0,
-    };
-    let (mut buffer, mut piece) = (STRIPS.take(), PIECE.take());
+    // Copying A pays where it is read often, the sooner if its neighbours in k are far apart.
+    let strips = rows > 1 && n > WIDTH * if a.col_stride == 1 { 3 } else { 1 };
     // As few blocks as can be, and as even.
     let height = rows.div_ceil(rows.div_ceil(ROW_BLOCK)).next_multiple_of(tile_rows(level));
-    for top in (0..rows).step_by(height) {
-        let block = top..(top + height).min(rows);
-        for start in (0..k).step_by(DEPTH) {
-            let depth = DEPTH.min(k - start);
-            let a = Lhs { data: &a.data[start * a.col_stride..], ..a };
-            if strips {
-                pack_strips(&mut buffer, &a, block.clone(), depth, tile_rows(level));
-            }
-            for (panel, column) in (0..n).step_by(WIDTH).enumerate() {
-                let columns = column..(column + WIDTH).min(n);
-                let b = b.piece(&mut piece, panel, (start, depth), columns.len());
-                let left = if strips {
-                    Left::Strips(&buffer, block.len())
-                } else {
-                    Left::Rows(Lhs { data: &a.data[top * a.row_stride..], rows: block.len(), ..a })
+    let block = |top: usize| top..(top + height).min(rows);
+    // Pieces of k as even as can be, the number of them the nearest.
+    let deep = k.div_ceil(((k + DEPTH / 2) / DEPTH).max(1));
+    let piece = |start: usize| start..(start + deep).min(k);
+    let group = |first: usize| first..(first + b.group()).min(n);
+    let (mut left_buffer, mut right_buffer) = (STRIPS.take(), PIECES.take());
+    let walk = (0..rows).step_by(height).flat_map(|top| (0..k).step_by(deep).map(move |start| (top, start)));
+    let mut walk = walk.peekable();
+    while let Some((top, start)) = walk.next() {
+        let (rows, depth, next) = (block(top), piece(start), walk.peek().copied());
+        if strips {
+            pack_strips(level, &mut left_buffer, &a, &rows, &depth, tile_rows(level));
+        }
+        let mut soon = [Soon::NOTHING; 2];
+        if let Some((top, start)) = next.filter(|_| strips) {
+            soon[1] = a.soon(block(top), piece(start));
+        }
+        for first in (0..n).step_by(b.group()) {
+            let columns = group(first);
+            let panels = b.panels(&mut right_buffer, &depth, &columns);
+            soon[0] = match next {
+                _ if columns.end < n => b.soon(&depth, &group(columns.end)),
+                Some((_, start)) => b.soon(&piece(start), &group(0)),
+                None => Soon::NOTHING,
+            };
+            for (panel, column) in panels.zip(columns.clone().step_by(WIDTH)) {
+                let left = match strips {
+                    true => Left::Strips(&left_buffer, rows.len()),
+                    false => Left::Rows(Lhs { rows: rows.len(), ..a.from(top, start) }),
                 };
-                tiles(level, c.part(block.clone(), columns), left, b, ahead, add || start > 0);
+                let c = c.part(rows.clone(), column..(column + WIDTH).min(columns.end));
+                tiles(level, c, left, panel, &mut soon, add || start > 0);
             }
         }
     }
-    STRIPS.set(buffer);
-    PIECE.set(piece);
+    STRIPS.set(left_buffer);
+    PIECES.set(right_buffer);
 }
 
-fn pack_strips(buffer: &mut Vec<f32>, a: &Lhs, block: std::ops::Range<usize>, depth: usize, height: usize) {
-    buffer.resize(block.len() * depth, 0.0);
-    for (strip, first) in buffer.chunks_mut(height * depth).zip(block.clone().step_by(height)) {
-        let from = &a.data[first * a.row_stride..];
-        // Of a length that the compiler knows, where there is one.
-        match height.min(block.end - first) {
-            12 => pack_strip::<12>(strip.as_chunks_mut().0.iter_mut(), a, from),
-            6 => pack_strip::<6>(strip.as_chunks_mut().0.iter_mut(), a, from),
-            rows => {
-                for (l, to) in strip.chunks_exact_mut(rows).enumerate() {
-                    for (r, to) in to.iter_mut().enumerate() {
-                        *to = from[r * a.row_stride + l * a.col_stride];
-                    }
-                }
+vectorised! {
+    fn pack_strips(buffer: &mut Lines, a: &Lhs, rows: &Range<usize>, depth: &Range<usize>, height: usize) {
+        let len = rows.len() * depth.len();
+        buffer.resize(len);
+        for (strip, first) in buffer[..len].chunks_mut(height * depth.len()).zip(rows.clone().step_by(height)) {
+            let from = &a.from(first, depth.start).data;
+            // Of a height that the compiler knows, where there is one.
+            match height.min(rows.end - first) {
+                12 => pack_strip::<12>(strip, a, from),
+                6 => pack_strip::<6>(strip, a, from),
+                rows => pack_any(strip, a, from, rows),
             }
         }
     }
 }
 
-fn pack_strip<'s, const R: usize>(strip: impl Iterator<Item = &'s mut [f32; R]>, a: &Lhs, from: &[f32]) {
+#[inline(always)]
+fn pack_strip<const R: usize>(strip: &mut [f32], a: &Lhs, from: &[f32]) {
+    let strip = strip.as_chunks_mut::<R>().0;
     if a.row_stride == 1 {
-        for (to, from) in strip.zip(from.chunks(a.col_stride)) {
+        for (to, from) in strip.iter_mut().zip(from.chunks(a.col_stride)) {
             to.copy_from_slice(&from[..R]);
         }
-    } else {
-        let rows: [&[f32]; R] = std::array::from_fn(|r| &from[r * a.row_stride..]);
-        for (l, to) in strip.enumerate() {
-            for (to, row) in to.iter_mut().zip(rows) {
-                *to = row[l * a.col_stride];
+        return;
+    }
+    let rows: [&[f32]; R] = std::array::from_fn(|r| &from[r * a.row_stride..]);
+    // Squares of four by four, which the compiler turns in registers.
+    let whole = if a.col_stride == 1 { strip.len() / 4 * 4 } else { 0 };
+    for first in (0..whole).step_by(4) {
+        let strip: &mut [[f32; R]; 4] = strip[first..].first_chunk_mut().expect("four");
+        for r in (0..R / 4 * 4).step_by(4) {
+            let square: [[f32; 4]; 4] = std::array::from_fn(|i| *rows[r + i][first..].first_chunk().expect("four"));
+            for (l, to) in strip.iter_mut().enumerate() {
+                to[r..r + 4].copy_from_slice(&square.map(|row| row[l]));
             }
+        }
+        for r in R / 4 * 4..R {
+            for (l, to) in strip.iter_mut().enumerate() {
+                to[r] = rows[r][first + l];
+            }
+        }
+    }
+    for (l, to) in strip.iter_mut().enumerate().skip(whole) {
+        for (to, row) in to.iter_mut().zip(rows) {
+            *to = row[l * a.col_stride];
+        }
+    }
+}
+
+#[inline(always)]
+fn pack_any(strip: &mut [f32], a: &Lhs, from: &[f32], rows: usize) {
+    for (l, to) in strip.chunks_exact_mut(rows).enumerate() {
+        for (r, to) in to.iter_mut().enumerate() {
+            *to = from[r * a.row_stride + l * a.col_stride];
         }
     }
 }

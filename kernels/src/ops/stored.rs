@@ -95,8 +95,8 @@ impl Stored {
             Numbers::F32(panels) => multiply(level, c, self.n, a, panels, add),
             Numbers::Bf16(halves) => {
                 let c = Out::new(c, a.rows, self.n, self.n);
-                in_pieces(c, self.k, |first, c| {
-                    multiply_halves(level, c, a, &halves[first * self.k * WIDTH..], self.k, add)
+                in_pieces(c, self.k, true, |top, first, c| {
+                    multiply_halves(level, c, a.from(top, 0), &halves[first * self.k * WIDTH..], self.k, add);
                 });
             }
             Numbers::Int8(weights) => weights.multiply(level, Out::new(c, a.rows, self.n, self.n), a, add),
@@ -116,7 +116,7 @@ fn multiply_halves(level: Level, mut c: Out, a: Lhs, halves: &[u16], k: usize, a
                 let data = &a.data[top * a.row_stride + start * a.col_stride..];
                 let a = Lhs { data, rows: block.len(), ..a };
                 let c = c.part(block.clone(), column..(column + WIDTH).min(n));
-                tiles(level, c, Left::Rows(a), b, 0, add || start > 0);
+                tiles(level, c, Left::Rows(a), b, &mut [], add || start > 0);
             }
         }
     }

@@ -125,9 +125,42 @@ impl<'a> Left<'a> {
     }
 }
 
-/// C (rows of `a`, ≤ 32) = A · B, or += with `add`; `b` is (k, 32). What lies `ahead` numbers further is asked for, to be
-/// there when its turn comes.
-pub(crate) fn tiles(level: Level, mut c: Out, a: Left, b: &[f32], ahead: usize, add: bool) {
+/// Numbers that are wanted soon: some in each of `rows` rows that lie `stride` apart. Each tile asks for two cache lines of
+/// every row, so that what its successors copy or read is on its way while it computes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Soon {
+    start: *const f32,
+    rows: usize,
+    stride: usize,
+    /// Pairs of lines in a row.
+    pairs: usize,
+    asked: usize,
+}
+
+impl Soon {
+    /// Nothing.
+    pub(crate) const NOTHING: Self = Self { start: std::ptr::null(), rows: 0, stride: 0, pairs: 0, asked: 0 };
+
+    /// `len` numbers in each of so many rows, the first of them at the start of `data`.
+    pub(crate) fn new(data: &[f32], rows: usize, stride: usize, len: usize) -> Self {
+        Self { start: data.as_ptr(), rows, stride, pairs: len.div_ceil(2 * LINE), asked: 0 }
+    }
+
+    /// Where to ask in each of `k` rounds, and how far to go from one to the next.
+    fn next(&mut self, k: usize) -> Option<(*const f32, usize)> {
+        let (pair, first) = (self.asked % self.pairs.max(1), self.asked / self.pairs.max(1) * k);
+        (self.pairs > 0 && first < self.rows).then(|| {
+            self.asked += 1;
+            (self.start.wrapping_add(first * self.stride + pair * 2 * LINE), self.stride)
+        })
+    }
+}
+
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
+/// C (rows of `a`, ≤ 32) = A · B, or += with `add`; `b` is (k, 32). What is wanted `soon` is asked for, the first of it first.
+pub(crate) fn tiles(level: Level, mut c: Out, a: Left, b: &[f32], soon: &mut [Soon], add: bool) {
     let k = b.len() / WIDTH;
     if c.rows == 0 || k == 0 {
         return;
@@ -137,6 +170,7 @@ pub(crate) fn tiles(level: Level, mut c: Out, a: Left, b: &[f32], ahead: usize, 
     let height = tile_rows(level);
     for first in (0..c.rows).step_by(height) {
         let rows = height.min(c.rows - first);
+        let ahead = soon.iter_mut().find_map(|soon| soon.next(k)).unwrap_or((b.as_ptr(), 0));
         let tile = Tile { a: a.tile(first, rows, k), k, b, stride: c.stride, columns: c.columns, ahead, add };
         match level.0 {
             Kind::Scalar => scalar(&mut c, first, &tile),
@@ -173,7 +207,7 @@ struct Tile<'a> {
     b: &'a [f32],
     stride: usize,
     columns: usize,
-    ahead: usize,
+    ahead: (*const f32, usize),
     add: bool,
 }
 
@@ -183,7 +217,7 @@ struct Tile<'a> {
     reason = "vector instructions, and pointers whose bounds were checked once for the whole product"
 )]
 mod x86 {
-    use super::{Out, Tile, WIDTH};
+    use super::{LINE, Out, Tile, WIDTH};
     use std::arch::x86_64::*;
 
     /// 12 rows at most: 24 sums, 2 columns and a broadcast fit the 32 registers.
@@ -193,29 +227,40 @@ mod x86 {
         unsafe {
             let (a, c) = (tile.a.data.as_ptr(), c.start.add(first * tile.stride));
             match tile.a.rows {
-                12 => tile512::<12>(tile, a, c),
-                11 => tile512::<11>(tile, a, c),
-                10 => tile512::<10>(tile, a, c),
-                9 => tile512::<9>(tile, a, c),
-                8 => tile512::<8>(tile, a, c),
-                7 => tile512::<7>(tile, a, c),
-                6 => tile512::<6>(tile, a, c),
-                5 => tile512::<5>(tile, a, c),
-                4 => tile512::<4>(tile, a, c),
-                3 => tile512::<3>(tile, a, c),
-                2 => tile512::<2>(tile, a, c),
-                _ => tile512::<1>(tile, a, c),
+                12 => pick512::<12>(tile, a, c),
+                11 => pick512::<11>(tile, a, c),
+                10 => pick512::<10>(tile, a, c),
+                9 => pick512::<9>(tile, a, c),
+                8 => pick512::<8>(tile, a, c),
+                7 => pick512::<7>(tile, a, c),
+                6 => pick512::<6>(tile, a, c),
+                5 => pick512::<5>(tile, a, c),
+                4 => pick512::<4>(tile, a, c),
+                3 => pick512::<3>(tile, a, c),
+                2 => pick512::<2>(tile, a, c),
+                _ => pick512::<1>(tile, a, c),
             }
         }
     }
 
     #[target_feature(enable = "avx512f")]
-    unsafe fn tile512<const R: usize>(tile: &Tile, a: *const f32, c: *mut f32) {
+    unsafe fn pick512<const R: usize>(tile: &Tile, a: *const f32, c: *mut f32) {
+        // SAFETY: see the caller.
+        unsafe {
+            match tile.columns {
+                ..=16 => half512::<R>(tile, a, c),
+                _ if tile.a.row_stride == 1 && tile.a.col_stride == R => tile512::<R, true>(tile, a, c),
+                _ => tile512::<R, false>(tile, a, c),
+            }
+        }
+    }
+
+    /// With a strip of A the distances are constants, so that no address waits for another one.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn tile512<const R: usize, const STRIP: bool>(tile: &Tile, a: *const f32, c: *mut f32) {
         // SAFETY: see the caller; the masks keep loads and stores of C inside `columns`.
         unsafe {
-            if tile.columns <= 16 {
-                return half512::<R>(tile, a, c);
-            }
+            let (row_stride, col_stride) = if STRIP { (1, R) } else { (tile.a.row_stride, tile.a.col_stride) };
             let right = ((1u32 << (tile.columns - 16)) - 1) as u16;
             let mut sums = [[_mm512_setzero_ps(); 2]; R];
             // What will be written comes while the sums are made: here, and for the tile below.
@@ -232,17 +277,18 @@ mod x86 {
             }
             let mut b = tile.b.as_ptr();
             let mut a = a;
+            let (mut ahead, step) = tile.ahead;
             for _ in 0..tile.k {
                 let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
-                let next = b.wrapping_add(tile.ahead).cast();
-                _mm_prefetch::<_MM_HINT_T1>(next);
-                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64));
+                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                _mm_prefetch::<_MM_HINT_T1>(ahead.cast::<i8>().wrapping_add(64));
+                ahead = ahead.wrapping_add(step);
                 for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = _mm512_set1_ps(*a.add(r * tile.a.row_stride));
+                    let x = _mm512_set1_ps(*a.add(r * row_stride));
                     sum[0] = _mm512_fmadd_ps(x, b0, sum[0]);
                     sum[1] = _mm512_fmadd_ps(x, b1, sum[1]);
                 }
-                a = a.wrapping_add(tile.a.col_stride);
+                a = a.wrapping_add(col_stride);
                 b = b.add(WIDTH);
             }
             for (r, sum) in sums.iter().enumerate() {
@@ -286,22 +332,21 @@ mod x86 {
             let columns = (tile.columns - half * 16).min(16);
             // SAFETY: as in `avx512`.
             unsafe {
-                let (a, c) = (tile.a.data.as_ptr(), c.start.add(first * tile.stride + half * 16));
-                let b = tile.b.as_ptr().add(half * 16);
+                let (a, c) = (tile.a.data.as_ptr(), c.start.add(first * tile.stride + half * LINE));
                 match tile.a.rows {
-                    6 => tile256::<6>(tile, a, b, c, columns),
-                    5 => tile256::<5>(tile, a, b, c, columns),
-                    4 => tile256::<4>(tile, a, b, c, columns),
-                    3 => tile256::<3>(tile, a, b, c, columns),
-                    2 => tile256::<2>(tile, a, b, c, columns),
-                    _ => tile256::<1>(tile, a, b, c, columns),
+                    6 => tile256::<6>(tile, a, c, half, columns),
+                    5 => tile256::<5>(tile, a, c, half, columns),
+                    4 => tile256::<4>(tile, a, c, half, columns),
+                    3 => tile256::<3>(tile, a, c, half, columns),
+                    2 => tile256::<2>(tile, a, c, half, columns),
+                    _ => tile256::<1>(tile, a, c, half, columns),
                 }
             }
         }
     }
 
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile256<const R: usize>(tile: &Tile, a: *const f32, b: *const f32, c: *mut f32, columns: usize) {
+    unsafe fn tile256<const R: usize>(tile: &Tile, a: *const f32, c: *mut f32, half: usize, columns: usize) {
         // SAFETY: see the caller; a narrow tile goes through a buffer of 16 columns.
         unsafe {
             let mut sums = [[_mm256_setzero_ps(); 2]; R];
@@ -312,10 +357,12 @@ mod x86 {
                     *sum = [_mm256_loadu_ps(buffer.as_ptr()), _mm256_loadu_ps(buffer.as_ptr().add(8))];
                 }
             }
-            let (mut a, mut b) = (a, b);
+            let (mut a, mut b) = (a, tile.b.as_ptr().add(half * LINE));
+            let (mut ahead, step) = (tile.ahead.0.wrapping_add(half * LINE), tile.ahead.1);
             for _ in 0..tile.k {
                 let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
-                _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add(tile.ahead).cast());
+                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                ahead = ahead.wrapping_add(step);
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let x = _mm256_set1_ps(*a.add(r * tile.a.row_stride));
                     sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
