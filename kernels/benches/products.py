@@ -1,4 +1,5 @@
-"""Matrix products beside PyTorch's: GFLOP/s of Y = X Wᵀ, dX = dY W and dW = dYᵀ X, the sides in turn, shape by shape.
+"""Matrix products beside PyTorch's: GFLOP/s of Y = X Wᵀ with W packed before (decoding) and as it lies (training), of
+dX = dY W and of dW = dYᵀ X, the sides in turn, shape by shape.
 
 usage: python products.py BENCH [--rounds 5] [--threads 2] [--shapes 1024x576x1536,...]     (m x k x n)
 BENCH is the program that `cargo bench -p tracetune-kernels --bench speed --no-run` names.
@@ -9,6 +10,7 @@ Printed are the medians over the rounds, and the median of the rounds' ratios.
 import argparse, os, statistics, subprocess, sys, time
 
 SHAPES = "1024x576x1536,1024x1536x576,1024x576x576,256x576x49152,4096x256x704,4096x704x256,256x256x704,4096x128x384,256x128x384"
+PRODUCTS = ["Y, packed", "Y", "dX", "dW"]
 
 
 def torch_side(threads):
@@ -32,7 +34,8 @@ def torch_side(threads):
         m, k, n = map(int, line.split())
         x, w, y = torch.randn(m, k), torch.randn(n, k), torch.randn(m, n)
         dx, dw = torch.zeros(m, k), torch.zeros(n, k)
-        calls = [lambda: torch.mm(x, w.t(), out=y), lambda: torch.mm(y, w, out=dx), lambda: dw.addmm_(y.t(), x)]
+        forward = lambda: torch.mm(x, w.t(), out=y)
+        calls = [forward, forward, lambda: torch.mm(y, w, out=dx), lambda: dw.addmm_(y.t(), x)]
         print(*(f"{2 * m * k * n / seconds(call) / 1e9:.1f}" for call in calls), flush=True)
 
 
@@ -49,7 +52,8 @@ def main():
     env = dict(os.environ, OMP_NUM_THREADS=str(a.threads))
     sides = [subprocess.Popen([a.bench, "product", str(a.threads)], **pipes),
              subprocess.Popen([sys.executable, __file__, "torch", "--threads", str(a.threads)], env=env, **pipes)]
-    print("| m, k, n | forward | PyTorch | ratio | dX | PyTorch | ratio | dW | PyTorch | ratio |\n" + "| --- " * 10 + "|")
+    print("| m, k, n |" + "".join(f" {product} | PyTorch | ratio |" for product in PRODUCTS))
+    print("| --- " * (1 + 3 * len(PRODUCTS)) + "|")
     for shape in a.shapes.split(","):
         rounds = []
         for _ in range(a.rounds):
@@ -60,7 +64,7 @@ def main():
                 answers.append([float(rate) for rate in side.stdout.readline().split()])
             rounds.append(answers)
         cells = []
-        for product in range(3):
+        for product in range(len(PRODUCTS)):
             rates = [[answers[side][product] for answers in rounds] for side in (0, 1)]
             ratio = statistics.median(ours / theirs for ours, theirs in zip(*rates))
             cells += [f"{statistics.median(rates[0]):.0f}", f"{statistics.median(rates[1]):.0f}", f"{ratio:.2f}"]

@@ -64,6 +64,22 @@ fn adapters_train_with_weights_until_the_unseen_loss_stops_falling() {
 }
 
 #[test]
+fn a_model_trained_in_bf16_takes_half_the_room_and_can_be_used() {
+    let workspace = workspace();
+    let next =
+        "\n[stages.drawn]\nkind = \"sample\"\nmodel = \"train.model\"\nrows = \"unseen\"\nn = 1\nmax_tokens = 4\n";
+    let size = |precision: &str| {
+        workspace.write("bf16.toml", &pipeline(&format!("epochs = 1\nprecision = \"{precision}\"\n{next}")));
+        let ran = workspace.run(["run", "bf16.toml", "--threads", "2"]);
+        assert_eq!(ran.code, Some(0), "{ran}");
+        let model = workspace.path().join(".tracetune/models").join(&digests(&workspace)["train.model"]);
+        fs_err::metadata(model.join("model.safetensors")).expect("a model").len()
+    };
+    let (whole, half) = (size("f32"), size("bf16"));
+    assert!((0.49..0.52).contains(&(half as f64 / whole as f64)), "{whole} {half}");
+}
+
+#[test]
 fn what_cannot_be_trained_says_what_to_write_instead() {
     let says = |command: &str, params: &str| {
         let workspace = workspace();

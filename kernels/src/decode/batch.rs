@@ -7,7 +7,6 @@ use super::{Completion, Draw, Finish, Request, Sampling};
 use crate::crew::{self, Crew};
 use crate::model::{LayerActivations, Model, Network, documents_forward, embed, layer_forward, sized};
 use crate::ops::attention::Scratch;
-use crate::ops::matmul::MatMul;
 use crate::ops::paged_attention::{Cached, PagedAttention};
 use crate::{Error, Result};
 use std::cell::RefCell;
@@ -160,7 +159,7 @@ impl Buffers {
         let normed = sized(&mut self.normed, count * channels);
         network.norm(normed, sized(&mut self.stats, 2 * count), x, model.weights(), &model.layout.norm);
         let logits = sized(&mut self.logits, count * network.vocabulary);
-        network.cpu.linear(logits, normed, &network.head, count, false);
+        network.linear(logits, normed, (&network.head, &model.layout.head, model.weights()), count, false);
         logits
     }
 }

@@ -140,9 +140,8 @@ impl<M: Borrow<Model>> Decoder<M> {
         let Model { config, .. } = model.borrow();
         let positions = positions.min(config.max_position_embeddings);
         let mut network = Network::new(config, Cpu::new(), positions)?;
-        network.precision = precision;
         let (pool, weights) = (pool(threads)?, model.borrow().weights());
-        pool.install(|| network.pack(weights, false));
+        pool.install(|| network.store(weights, precision));
         Ok(Self { model, network, pool, positions, cache_bytes: None })
     }
 

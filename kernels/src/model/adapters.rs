@@ -1,14 +1,15 @@
 //! LoRA, Hu et al. 2021 (arXiv:2106.09685) Eq. 3:  W = W₀ + s B A,  s = α/r,  with A (r, C) and B (O, r) trained, W₀ not.
 //!
-//! The network multiplies with the merged W, packed anew at each step, so that its forward pass, dX and what is saved at
-//! the end are those of a plain network. Only the weights' gradient is another one, and dW (O, C) is never made:
+//! The network multiplies with the merged W, made anew at each step, so that its forward pass, dX and what is saved at the
+//! end are those of a plain network. Only the weights' gradient is another one, and dW (O, C) is never made:
 //! `dB = dYᵀ (s X Aᵀ)`,  `dA = (s dY B)ᵀ X`.
 
 use super::layout::{Affine, Layout};
 use crate::memory::Cpu;
-use crate::ops::panels::{Lhs, Panels, Right, multiply, multiply_into};
+use crate::ops::panels::{Lhs, Panels, Plain, Right, multiply, multiply_into};
 use crate::ops::tiles::Out;
 use crate::{Error, Result, random};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -141,12 +142,12 @@ impl Adapters {
         values
     }
 
-    /// Takes over the factors' values, before [`Adapters::merged`] and [`Adapted::backward`].
-    pub(crate) fn pack(&mut self, values: &[f32]) {
+    /// Takes over the factors' values, before [`Adapters::merge`] and [`Adapted::backward`].
+    pub(crate) fn pack(&mut self, cpu: Cpu, values: &[f32]) {
         let scaled = |range: &Range<usize>| values[range.clone()].iter().map(|v| v * self.scale).collect::<Vec<f32>>();
         for part in self.parts.values_mut() {
             let (down, inputs, rank) = (scaled(&part.down), part.inputs, self.rank);
-            part.down_panels.pack_columns(&down, inputs, down.len() / inputs, inputs);
+            part.down_panels.pack_columns(cpu.level, &down, inputs, down.len() / inputs, inputs);
             for (adapter, down) in part.adapters.iter_mut().zip(down.chunks_exact(rank * inputs)) {
                 adapter.up_panels.pack_rows(&scaled(&adapter.up), adapter.outputs.len(), rank, rank);
                 adapter.merge_panels.pack_rows(down, rank, inputs, inputs);
@@ -159,14 +160,29 @@ impl Adapters {
         self.parts.get(&part.weight.start)
     }
 
-    /// Adds s B A into `weight` (O, C) of the linear layer `part`; `values` are those of the last [`Adapters::pack`].
-    pub(crate) fn merge(&self, cpu: Cpu, part: &Affine, weight: &mut [f32], values: &[f32]) {
-        let Some(Adapted { inputs, adapters, .. }) = self.of(part) else { return };
-        for adapter in adapters {
-            let up = Lhs::rows(&values[adapter.up.clone()], adapter.outputs.len(), self.rank);
-            let rows = &mut weight[adapter.outputs.start * inputs..adapter.outputs.end * inputs];
-            multiply(cpu.level, rows, *inputs, up, &adapter.merge_panels, true);
-        }
+    /// The adapted matrices of `weights`, each with its s B A added, at their places in `merged`; on the caller's pool.
+    /// `values` are those of the last [`Adapters::pack`].
+    pub(crate) fn merge(&self, cpu: Cpu, weights: &[f32], values: &[f32], merged: &mut [f32]) {
+        let (mut rest, mut at) = (merged, 0);
+        let matrices: Vec<_> = self
+            .parts
+            .iter()
+            .map(|(start, part)| {
+                let place = *start..start + part.outputs * part.inputs;
+                let (_, from) = std::mem::take(&mut rest).split_at_mut(place.start - at);
+                let (matrix, after) = from.split_at_mut(place.len());
+                (rest, at) = (after, place.end);
+                (part, matrix, &weights[place])
+            })
+            .collect();
+        matrices.into_par_iter().for_each(|(part, matrix, weights)| {
+            matrix.copy_from_slice(weights);
+            for adapter in &part.adapters {
+                let up = Lhs::rows(&values[adapter.up.clone()], adapter.outputs.len(), self.rank);
+                let rows = &mut matrix[adapter.outputs.start * part.inputs..adapter.outputs.end * part.inputs];
+                multiply(cpu.level, rows, part.inputs, up, &adapter.merge_panels, true);
+            }
+        });
     }
 }
 
@@ -188,13 +204,20 @@ impl Adapted {
         for (nth, adapter) in self.adapters.iter().enumerate() {
             let dy = Lhs::columns(&dy[adapter.outputs.start..], adapter.outputs.len(), self.outputs);
             let up = Out::new(&mut gradient[adapter.up.clone()], dy.rows, rank, rank);
-            multiply_into(cpu.level, up, dy, Right::Rows(&low[nth * rank..], ranks), rows, true);
+            multiply_into(cpu.level, up, dy, Right::Rows(Plain::new(&low[nth * rank..], ranks)), rows, true);
         }
         for (nth, adapter) in self.adapters.iter().enumerate() {
             let dy = Lhs::rows(&dy[adapter.outputs.start..], rows, self.outputs);
             multiply(cpu.level, &mut low[nth * rank..], ranks, dy, &adapter.up_panels, false);
         }
         let down = Out::new(&mut gradient[self.down.clone()], ranks, self.inputs, self.inputs);
-        multiply_into(cpu.level, down, Lhs::columns(low, ranks, ranks), Right::Rows(x, self.inputs), rows, true);
+        multiply_into(
+            cpu.level,
+            down,
+            Lhs::columns(low, ranks, ranks),
+            Right::Rows(Plain::new(x, self.inputs)),
+            rows,
+            true,
+        );
     }
 }

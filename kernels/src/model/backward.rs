@@ -1,12 +1,11 @@
 //! The network backward over one row of documents: the loss at the places that count, and its gradient.
 
-use super::forward::{Activations, LOGIT_ROWS, Row, documents_forward, row_forward, sized};
+use super::forward::{Activations, Keep, LOGIT_ROWS, Row, documents_forward, row_forward, sized};
 use super::{Network, Weights};
 use crate::ops::attention::Attention;
 use crate::ops::classifier::{Classifier, scale_by};
 use crate::ops::embedding::Embedding;
 use crate::ops::gelu::Gelu;
-use crate::ops::matmul::MatMul;
 use crate::ops::rope::Rope;
 use crate::ops::swiglu::SwiGlu;
 
@@ -51,7 +50,7 @@ pub(crate) fn row_gradient(
     row_forward(network, weights, row, kept);
     let Network { cpu, heads, channels, width, vocabulary, .. } = *network;
     let (layout, count, tokens) = (weights.layout, row.places.len(), row.tokens.len());
-    let Activations { recompute, inputs, layers, output, chosen, .. } = kept;
+    let Activations { keep: Keep { recompute, rounded }, inputs, halves, layers, output, chosen, .. } = kept;
     let Activations { chosen_stats, normed, logits, losses, attention, low, backward, .. } = kept;
     let Buffers { stream, chosen: dchosen, normed: dnormed, gated, up, attended, qkv, raw } = backward;
     let grad = &mut gradient.values[..];
@@ -64,7 +63,7 @@ pub(crate) fn row_gradient(
         let rows = LOGIT_ROWS.min(count - first);
         let part = first * channels..(first + rows) * channels;
         let logits = sized(logits, rows * vocabulary);
-        cpu.linear(logits, &normed[part.clone()], &network.head, rows, false);
+        network.linear(logits, &normed[part.clone()], (&network.head, &layout.head, weights), rows, false);
         cpu.classifier(logits, losses, &row.targets[first..first + rows], vocabulary, scale);
         let weighted = logits.chunks_exact_mut(vocabulary).zip(&row.weights[first..first + rows]);
         for ((logits, weight), loss) in weighted.zip(&*losses) {
@@ -91,7 +90,12 @@ pub(crate) fn row_gradient(
             x.copy_from_slice(&inputs[index * size..][..size]);
             documents_forward(network, weights, index, x, (&row.positions, &row.documents), &mut layers[0], attention);
         }
-        let kept = &layers[if *recompute { 0 } else { index }];
+        match halves.get(index) {
+            Some(halves) => halves.restore(cpu.level, &mut layers[0]),
+            None if *rounded => layers[0].round(cpu.level),
+            None => {}
+        }
+        let kept = &layers[if *recompute || *rounded { 0 } else { index }];
         let dnormed = sized(dnormed, size);
 
         // The feed-forward half: x += down(gate(up(norm(x)))).
@@ -210,9 +214,8 @@ mod tests {
     }
 
     fn gradient(model: &Model, weights: &[f32], row: &Row, level: Level) -> Gradient {
-        let mut network = Network::new(&model.config, Cpu::with_level(level), 160).expect("a valid model");
+        let network = Network::new(&model.config, Cpu::with_level(level), 160).expect("a valid model");
         let weights = Weights { layout: &model.layout, values: weights };
-        network.pack(weights, true);
         let mut gradient = Gradient::default();
         gradient.clear(weights.values.len());
         let scale = 1.0 / row.targets.len() as f32;
@@ -270,14 +273,17 @@ mod tests {
             let lora = Lora { rank: 3, alpha: 4.0, targets: Vec::new() };
             let start = noise(Adapters::new(&model.layout, &lora).expect("adapters").len(), 3, 0.1);
             let gradient = |values: Vec<f32>| {
-                let adapters = Adapters::new(&model.layout, &lora).expect("adapters");
+                let mut adapters = Adapters::new(&model.layout, &lora).expect("adapters");
                 let mut network = Network::new(&model.config, Cpu::new(), 160).expect("a valid model");
+                let mut merged = model.weights.clone();
+                adapters.pack(network.cpu, &values);
+                adapters.merge(network.cpu, &model.weights, &values, &mut merged);
                 network.adapters = Some((adapters, values));
-                network.pack(model.weights(), true);
+                let weights = Weights { values: &merged, ..model.weights() };
                 let mut gradient = Gradient::default();
                 gradient.clear(start.len());
                 let scale = 1.0 / row.targets.len() as f32;
-                row_gradient(&network, model.weights(), &row, scale, &mut Activations::default(), &mut gradient);
+                row_gradient(&network, weights, &row, scale, &mut Activations::default(), &mut gradient);
                 gradient.loss /= row.targets.len() as f64;
                 gradient
             };

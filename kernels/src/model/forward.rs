@@ -1,12 +1,13 @@
 //! The network forward over one row of documents, keeping what the backward pass needs.
 
-use super::layout::Affine;
 use super::{Network, Weights};
 use crate::ops::attention::{Attention, Scratch};
+use crate::ops::bf16::{halve, round, widen};
 use crate::ops::embedding::Embedding;
 use crate::ops::gelu::Gelu;
 use crate::ops::rope::Rope;
 use crate::ops::swiglu::SwiGlu;
+use crate::simd::Level;
 use std::ops::Range;
 
 /// Rows of logits that exist at a time: never batch × sequence × vocabulary.
@@ -80,15 +81,77 @@ pub(crate) struct LayerActivations {
     pub(crate) gated: Vec<f32>,
 }
 
+impl LayerActivations {
+    /// What a backward pass may have rounded, and the norms' and softmaxes' factors, which it must not.
+    fn parts(&mut self) -> ([&mut Vec<f32>; 9], [&mut Vec<f32>; 4]) {
+        let Self { input, attention_in, raw, qkv, attended, middle, mlp_in, up, gated, .. } = self;
+        let numbers = [input, attention_in, raw, qkv, attended, middle, mlp_in, up, gated];
+        (numbers, [&mut self.attention_stats, &mut self.head_stats, &mut self.stats, &mut self.mlp_stats])
+    }
+
+    /// Rounds to bf16.
+    pub(crate) fn round(&mut self, level: Level) {
+        self.parts().0.into_iter().for_each(|numbers| round(level, numbers));
+    }
+}
+
+/// A layer's activations, rounded to bf16, one after another.
+#[derive(Debug, Default)]
+pub(crate) struct Halves {
+    numbers: Vec<u16>,
+    factors: Vec<f32>,
+}
+
+impl Halves {
+    fn keep(&mut self, level: Level, layer: &mut LayerActivations) {
+        let (numbers, factors) = layer.parts();
+        self.numbers.resize(numbers.iter().map(|part| part.len()).sum(), 0);
+        let mut to = &mut self.numbers[..];
+        for part in numbers {
+            let (halves, rest) = to.split_at_mut(part.len());
+            halve(level, halves, part);
+            to = rest;
+        }
+        self.factors.clear();
+        factors.into_iter().for_each(|part| self.factors.extend_from_slice(part));
+    }
+
+    /// Gives `layer`, which has held another layer of the same row since, what it held.
+    pub(crate) fn restore(&self, level: Level, layer: &mut LayerActivations) {
+        let (numbers, factors) = layer.parts();
+        let (mut halves, mut from) = (&self.numbers[..], &self.factors[..]);
+        for part in numbers {
+            let (these, rest) = halves.split_at(part.len());
+            widen(level, part, these);
+            halves = rest;
+        }
+        for part in factors {
+            let (these, rest) = from.split_at(part.len());
+            part.copy_from_slice(these);
+            from = rest;
+        }
+    }
+}
+
+/// How a layer's activations reach the backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Keep {
+    /// Only the layers' inputs are kept: the backward pass then runs each layer forward once more, which costs a third of the
+    /// time at most and changes no bits.
+    pub(crate) recompute: bool,
+    /// The backward pass reads them rounded to bf16.
+    pub(crate) rounded: bool,
+}
+
 /// Everything a pass over one row writes; reused from row to row.
 #[derive(Debug, Default)]
 pub(crate) struct Activations {
-    /// Whether only the layers' inputs are kept: the backward pass then runs each layer forward once more, which costs
-    /// a third of the time at most and changes no bits.
-    pub(crate) recompute: bool,
-    /// Those inputs, (L, T, C).
+    pub(crate) keep: Keep,
+    /// The layers' inputs (L, T, C), if the rest is recomputed.
     pub(crate) inputs: Vec<f32>,
-    /// One a layer; one for all of them if they are recomputed.
+    /// What each layer leaves, if it is rounded and not recomputed.
+    pub(crate) halves: Vec<Halves>,
+    /// One a layer; one for all of them if they are recomputed or kept in halves.
     pub(crate) layers: Vec<LayerActivations>,
     /// The residual stream after the last layer.
     pub(crate) output: Vec<f32>,
@@ -134,12 +197,11 @@ pub(crate) fn layer_forward(
 ) {
     let Network { cpu, heads, channels, width, .. } = *network;
     let (layer, parts, rows) = (&network.layers[index], weights.layer(index), x.len() / channels);
-    let bias = |part: &Affine| part.bias.as_ref().map(|range| weights.get(range));
     sized(&mut kept.input, x.len()).copy_from_slice(x);
     let normed = sized(&mut kept.attention_in, x.len());
     network.norm(normed, sized(&mut kept.attention_stats, 2 * rows), x, weights, &parts.attention_norm);
     let qkv = sized(&mut kept.qkv, rows * heads.stride());
-    network.linear(qkv, normed, &layer.qkv, bias(&parts.qkv), rows, false);
+    network.linear(qkv, normed, (&layer.qkv, &parts.qkv, weights), rows, false);
     if let Some(norms) = &parts.query_key_norm {
         let raw = sized(&mut kept.raw, qkv.len());
         raw.copy_from_slice(qkv);
@@ -158,19 +220,19 @@ pub(crate) fn layer_forward(
     }
     let attended = sized(&mut kept.attended, rows * heads.width());
     attend(attended, &mut kept.stats, qkv);
-    network.linear(x, attended, &layer.output, bias(&parts.output), rows, true);
+    network.linear(x, attended, (&layer.output, &parts.output, weights), rows, true);
     sized(&mut kept.middle, x.len()).copy_from_slice(x);
     let normed = sized(&mut kept.mlp_in, x.len());
     network.norm(normed, sized(&mut kept.mlp_stats, 2 * rows), x, weights, &parts.mlp_norm);
     let up = sized(&mut kept.up, rows * network.up_width());
-    network.linear(up, normed, &layer.up, bias(&parts.up), rows, false);
+    network.linear(up, normed, (&layer.up, &parts.up, weights), rows, false);
     let gated = sized(&mut kept.gated, rows * width);
     if network.gated {
         cpu.swiglu(gated, up, width);
     } else {
         cpu.gelu(gated, up);
     }
-    network.linear(x, gated, &layer.down, bias(&parts.down), rows, true);
+    network.linear(x, gated, (&layer.down, &parts.down, weights), rows, true);
 }
 
 /// [`layer_forward`] over rows of whole documents.
@@ -193,18 +255,23 @@ pub(crate) fn documents_forward(
 /// The whole row: afterwards `normed` holds the final norm at the places that count.
 pub(crate) fn row_forward(network: &Network, weights: Weights, row: &Row, kept: &mut Activations) {
     let Network { cpu, channels, .. } = *network;
-    let Activations { recompute, inputs, layers, output, chosen, chosen_stats, normed, attention, .. } = kept;
-    let recompute = *recompute;
-    layers.resize_with(if recompute { 1 } else { network.layers.len() }, LayerActivations::default);
+    let Activations { keep, inputs, halves, layers, output, chosen, chosen_stats, normed, attention, .. } = kept;
+    let (Keep { recompute, rounded }, count) = (*keep, network.layers.len());
+    let shared = recompute || rounded;
+    layers.resize_with(if shared { 1 } else { count }, LayerActivations::default);
+    halves.resize_with(if rounded && !recompute { count } else { 0 }, Halves::default);
     let x = sized(output, row.tokens.len() * channels);
     embed(network, weights, &row.tokens, &row.positions, x);
-    for index in 0..network.layers.len() {
+    for index in 0..count {
         if recompute {
             let size = x.len();
             sized(inputs, (index + 1) * size)[index * size..].copy_from_slice(x);
         }
-        let kept = &mut layers[if recompute { 0 } else { index }];
+        let kept = &mut layers[if shared { 0 } else { index }];
         documents_forward(network, weights, index, x, (&row.positions, &row.documents), kept, attention);
+        if let Some(halves) = halves.get_mut(index) {
+            halves.keep(cpu.level, kept);
+        }
     }
     let count = row.places.len();
     let chosen = sized(chosen, count * channels);

@@ -22,7 +22,7 @@ pub use tokenizer::Tokenizer;
 pub(crate) use adapters::Adapters;
 pub(crate) use backward::{Gradient, row_gradient};
 pub(crate) use forward::{
-    Activations, LOGIT_ROWS, LayerActivations, Row, documents_forward, embed, layer_forward, sized,
+    Activations, Keep, LOGIT_ROWS, LayerActivations, Row, documents_forward, embed, layer_forward, sized,
 };
 pub(crate) use network::{Network, Weights};
 pub(crate) use score::row_loss;

@@ -1,4 +1,4 @@
-//! The weights as the operations want them: matrices packed once for many products, rotations tabulated.
+//! The weights as the operations want them: matrices packed or as they are, rotations tabulated.
 //!
 //! And the two parts that every layer is made of, a linear layer with or without bias and a norm of either kind.
 
@@ -33,11 +33,9 @@ pub(crate) struct Network {
     pub(crate) head: Weight,
     /// What is trained instead of the weights themselves, with its values.
     pub(crate) adapters: Option<(Adapters, Vec<f32>)>,
-    /// How [`Network::pack`] keeps the matrices.
-    pub(crate) precision: Precision,
 }
 
-/// One layer's packed matrices.
+/// One layer's matrices.
 pub(crate) struct Layer {
     pub(crate) qkv: Weight,
     pub(crate) output: Weight,
@@ -88,7 +86,6 @@ impl Network {
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             head: Weight::default(),
             adapters: None,
-            precision: Precision::F32,
         })
     }
 
@@ -97,47 +94,58 @@ impl Network {
         self.width * if self.gated { 2 } else { 1 }
     }
 
-    /// Packs the weights, on the caller's pool. With adapters, packs what they change, merged, for the backward pass as well
-    /// if `training`, and the rest the first time only.
-    pub(crate) fn pack(&mut self, weights: Weights, training: bool) {
-        let (cpu, channels, width, up, heads) = (self.cpu, self.channels, self.width, self.up_width(), self.heads);
-        let (head, vocabulary, precision) = (&mut self.head, self.vocabulary, self.precision);
-        if let Some((adapters, values)) = &mut self.adapters {
-            adapters.pack(values);
-        }
-        let adapters = self.adapters.as_ref();
-        let pack = |packed: &mut Weight, part: &Affine, outputs, inputs| {
-            let weight = weights.get(&part.weight);
-            match adapters {
-                None => cpu.pack(packed, weight, outputs, inputs, precision, false),
-                Some((adapters, values)) if adapters.of(part).is_some() => {
-                    let mut merged = weight.to_vec();
-                    adapters.merge(cpu, part, &mut merged, values);
-                    cpu.pack(packed, &merged, outputs, inputs, precision, training);
-                }
-                Some(_) if packed.forward.n() > 0 => {}
-                Some(_) => cpu.pack(packed, weight, outputs, inputs, precision, false),
-            }
+    /// Packs the weights for many forward passes, rounded to `precision`, on the caller's pool.
+    pub(crate) fn store(&mut self, weights: Weights, precision: Precision) {
+        let cpu = self.cpu;
+        self.each_matrix(weights, |packed, plain, outputs, inputs| {
+            *packed = cpu.store(plain, outputs, inputs, precision);
+        });
+    }
+
+    /// Packs the weights for several rows' passes in both directions, on the caller's pool. Without it they are packed as they
+    /// are met.
+    pub(crate) fn pack(&mut self, weights: Weights) {
+        let cpu = self.cpu;
+        self.each_matrix(weights, |packed, plain, outputs, inputs| cpu.pack(packed, plain, outputs, inputs));
+    }
+
+    fn each_matrix(&mut self, weights: Weights, change: impl Fn(&mut Weight, &[f32], usize, usize) + Sync) {
+        let (channels, width, up, heads) = (self.channels, self.width, self.up_width(), self.heads);
+        let (head, vocabulary) = (&mut self.head, self.vocabulary);
+        let change = |packed: &mut Weight, part: &Affine, outputs, inputs| {
+            change(packed, weights.get(&part.weight), outputs, inputs);
         };
         rayon::join(
-            || pack(head, &weights.layout.head, vocabulary, channels),
+            || change(head, &weights.layout.head, vocabulary, channels),
             || {
                 self.layers.par_iter_mut().zip(&weights.layout.layers).for_each(|(layer, parts)| {
-                    pack(&mut layer.qkv, &parts.qkv, heads.stride(), channels);
-                    pack(&mut layer.output, &parts.output, channels, heads.width());
-                    pack(&mut layer.up, &parts.up, up, channels);
-                    pack(&mut layer.down, &parts.down, channels, width);
+                    change(&mut layer.qkv, &parts.qkv, heads.stride(), channels);
+                    change(&mut layer.output, &parts.output, channels, heads.width());
+                    change(&mut layer.up, &parts.up, up, channels);
+                    change(&mut layer.down, &parts.down, channels, width);
                 });
             },
         );
     }
 
-    /// `y` (N, O) = `x` Wᵀ + b, or added to `y` with `add`; `y` is of that very length.
-    pub(crate) fn linear(&self, y: &mut [f32], x: &[f32], w: &Weight, bias: Option<&[f32]>, rows: usize, add: bool) {
-        if let Some(bias) = bias {
-            self.cpu.bias(y, bias, add);
+    /// Has every matrix rounded to bf16 when it is met.
+    pub(crate) fn round(&mut self, weights: Weights) {
+        self.each_matrix(weights, |weight, _, _, _| *weight = Weight::Plain { rounded: true });
+    }
+
+    /// `y` (N, O) = `x` Wᵀ + b, or added to `y` with `add`; `x` and `y` are of that very length.
+    pub(crate) fn linear(
+        &self,
+        y: &mut [f32],
+        x: &[f32],
+        (w, part, weights): (&Weight, &Affine, Weights),
+        rows: usize,
+        add: bool,
+    ) {
+        if let Some(bias) = &part.bias {
+            self.cpu.bias(y, weights.get(bias), add);
         }
-        self.cpu.linear(y, x, w, rows, add || bias.is_some());
+        self.cpu.linear(y, x, w, weights.get(&part.weight), rows, add || part.bias.is_some());
     }
 
     /// Overwrites `dx` and adds into the gradient of the weight and of the bias, or of the weight's adapters;
@@ -151,7 +159,7 @@ impl Network {
         rows: usize,
         low: &mut Vec<f32>,
     ) {
-        let (outputs, inputs) = (w.forward.n(), w.forward.k());
+        let (outputs, inputs) = (dy.len() / rows.max(1), x.len() / rows.max(1));
         self.cpu.linear_backward_input(dx, dy, w, weights.get(&part.weight), rows);
         if let Some((adapters, _)) = &self.adapters {
             if let Some(adapted) = adapters.of(part) {

@@ -4,7 +4,6 @@ use super::forward::{Activations, LOGIT_ROWS, Row, row_forward, sized};
 use super::{Model, Network, Weights};
 use crate::memory::Cpu;
 use crate::ops::classifier::{Classifier, exponentials};
-use crate::ops::matmul::MatMul;
 use crate::{Error, Result, math};
 
 /// A token of a text, as the model saw it coming.
@@ -77,8 +76,7 @@ impl Model {
         if texts.iter().any(Vec::is_empty) {
             return Err(Error::Config("a text has no tokens".into()));
         }
-        let mut network = Network::new(&self.config, Cpu::new(), longest)?;
-        network.pack(self.weights(), false);
+        let network = Network::new(&self.config, Cpu::new(), longest)?;
         let mut kept = Activations::default();
         let mut states = Vec::with_capacity(texts.len());
         for tokens in texts {
@@ -96,15 +94,14 @@ impl Model {
         if first >= tokens.len() {
             return Ok(());
         }
-        let mut network = Network::new(&self.config, Cpu::new(), tokens.len())?;
-        network.pack(self.weights(), false);
+        let network = Network::new(&self.config, Cpu::new(), tokens.len())?;
         let mut kept = Activations::default();
         let row = Row::to_read(tokens, first);
         row_forward(&network, self.weights(), &row, &mut kept);
         for (block, normed) in kept.normed.chunks(LOGIT_ROWS * network.channels).enumerate() {
             let rows = normed.len() / network.channels;
             let logits = sized(&mut kept.logits, rows * vocabulary);
-            network.cpu.linear(logits, normed, &network.head, rows, false);
+            network.linear(logits, normed, (&network.head, &self.layout.head, self.weights()), rows, false);
             for (nth, logits) in logits.chunks_exact(vocabulary).enumerate() {
                 see(first + block * LOGIT_ROWS + nth, logits);
             }
@@ -133,7 +130,7 @@ pub(crate) fn row_loss(network: &Network, weights: Weights, row: &Row, kept: &mu
     let blocks = normed.chunks(LOGIT_ROWS * network.channels).zip(row.targets.chunks(LOGIT_ROWS));
     blocks.fold(0.0, |sum, (normed, targets)| {
         let logits = sized(logits, targets.len() * network.vocabulary);
-        network.cpu.linear(logits, normed, &network.head, targets.len(), false);
+        network.linear(logits, normed, (&network.head, &weights.layout.head, weights), targets.len(), false);
         network.cpu.classifier(logits, losses, targets, network.vocabulary, 1.0);
         losses[..targets.len()].iter().fold(sum, |sum, loss| sum + loss)
     })

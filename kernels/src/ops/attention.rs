@@ -196,7 +196,7 @@ impl Forward<'_> {
         let (stride, size, start, length) = (heads.stride(), heads.size, document.start, document.len());
         let (key, value) = heads.key_value_at(queries.start * heads.key_value / heads.query);
         let Scratch { scores, panels: [keys, values, ..], .. } = scratch;
-        keys.pack_columns(&qkv[start * stride + key..], size, length, stride);
+        keys.pack_columns(level, &qkv[start * stride + key..], size, length, stride);
         values.pack_rows(&qkv[start * stride + value..], length, size, stride);
         scores.resize(BLOCK * length, 0.0);
         for (nth, query) in queries.enumerate() {
@@ -257,8 +257,8 @@ impl Backward<'_> {
         let (start, length) = (document.start, document.len());
         let Scratch { scores, gradients, panels } = scratch;
         let [keys_by_position, values_by_position, keys, queries, douts] = panels;
-        keys_by_position.pack_columns(&self.qkv[start * stride + key..], size, length, stride);
-        values_by_position.pack_columns(&self.qkv[start * stride + value..], size, length, stride);
+        keys_by_position.pack_columns(self.level, &self.qkv[start * stride + key..], size, length, stride);
+        values_by_position.pack_columns(self.level, &self.qkv[start * stride + value..], size, length, stride);
         keys.pack_rows(&self.qkv[start * stride + key..], length, size, stride);
         scores.resize(length * length, 0.0);
         gradients.resize(length * length, 0.0);

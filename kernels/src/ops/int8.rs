@@ -5,7 +5,7 @@
 //! `c = fma(sum · w_scale, x_scale, c)`. Rounding a row of activations looks at that row alone, so a row's bits depend on
 //! neither its batch, the instruction set nor the threads.
 
-use super::panels::{Lhs, WIDTH, in_pieces};
+use super::panels::{Cut, Lhs, WIDTH, in_pieces};
 use super::tiles::Out;
 use crate::crew;
 use crate::memory::Lines;
@@ -57,7 +57,7 @@ impl Weights {
         rounded.fill(level, a, self.k);
         let blocks = self.k.div_ceil(BLOCK);
         // A product in integers takes about a third of the time.
-        in_pieces(c, self.k.div_ceil(3), true, |top, first, mut c| {
+        in_pieces(c, self.k.div_ceil(3), Cut::Both, |top, first, mut c| {
             let (rows, n) = (c.rows(), c.columns());
             if blocks == 0 && !add {
                 (0..rows).for_each(|row| c.row(row).fill(0.0));

@@ -1,43 +1,56 @@
 //! The linear layer without bias, forward and backward:  Y = X Wᵀ,  dX = dY W,  dW += dYᵀ X.
 //!
-//! W is (O, C) as Hugging Face keeps it. It is packed once a step, for each direction, into the panels of
-//! [`panels`](super::panels), whose fixed order over k makes a row's bits the same in any batch.
+//! W is (O, C) as Hugging Face keeps it. Its numbers go through the panels of [`panels`](super::panels), whose fixed order over
+//! k makes a row's bits the same in any batch. They are packed before, by whoever multiplies often, or each piece when a
+//! product meets it, which takes no memory.
 
-use super::panels::{Lhs, Panels, Right, WIDTH, multiply_into};
+use super::panels::{Lhs, Panels, Plain, Right, WIDTH, multiply, multiply_into};
 use super::stored::{Precision, Stored};
 use super::tiles::Out;
 use crate::memory::{Cpu, Memory};
 
-/// A weight, ready to multiply: Wᵀ for the forward pass and, where W itself is kept nowhere, W for the backward one.
-#[derive(Clone, Debug, Default)]
-pub struct Weight {
-    pub(crate) forward: Stored,
-    backward: Option<Panels>,
+/// A weight, ready to multiply.
+#[derive(Clone, Debug)]
+pub enum Weight {
+    /// Packed for the forward pass, in a precision.
+    Stored(Stored),
+    /// Packed for both directions.
+    Packed {
+        /// Wᵀ.
+        forward: Panels,
+        /// W.
+        backward: Panels,
+    },
+    /// As it lies, rounded to bf16 or not when it is met.
+    Plain {
+        /// Whether it is rounded.
+        rounded: bool,
+    },
 }
 
-/// The three products of a linear layer.
+impl Default for Weight {
+    fn default() -> Self {
+        Self::Plain { rounded: false }
+    }
+}
+
+/// The three products of a linear layer. `plain` is the W (O, C) that a weight was packed from, read where it was not.
 pub trait MatMul: Memory {
-    /// A packed weight.
+    /// A weight, packed or to be packed when it is met.
     type Weight;
-    /// Packs `w` (O, C), rounded to `precision`; for the backward pass as well, unrounded, if `w` will be `gone` by then.
-    fn pack(
-        &self,
-        packed: &mut Self::Weight,
-        w: &Self::F32,
-        outputs: usize,
-        channels: usize,
-        precision: Precision,
-        gone: bool,
-    );
+    /// Packs `plain` (O, C) for the forward pass, rounded to `precision`.
+    fn store(&self, plain: &Self::F32, outputs: usize, channels: usize, precision: Precision) -> Self::Weight;
+    /// Packs `plain` (O, C) for both directions, in the place of what was packed before.
+    fn pack(&self, packed: &mut Self::Weight, plain: &Self::F32, outputs: usize, channels: usize);
     /// `y` (N, O) = `x` (N, C) Wᵀ, or added to `y` with `add`.
-    fn linear(&self, y: &mut Self::F32, x: &Self::F32, w: &Self::Weight, rows: usize, add: bool);
-    /// Overwrites `dx` (N, C) with `dy` (N, O) W; `unpacked` is the W that was packed, unless that is gone.
+    fn linear(&self, y: &mut Self::F32, x: &Self::F32, w: &Self::Weight, plain: &Self::F32, rows: usize, add: bool);
+    /// Overwrites `dx` (N, C) with `dy` (N, O) W; of a stored weight, as it was before it was rounded.
     fn linear_backward_input(
         &self,
         dx: &mut Self::F32,
         dy: &Self::F32,
         w: &Self::Weight,
-        unpacked: &Self::F32,
+        plain: &Self::F32,
         rows: usize,
     );
     /// Adds `dy`ᵀ `x` into `dw` (O, C), in the order of the rows.
@@ -55,22 +68,41 @@ pub trait MatMul: Memory {
 impl MatMul for Cpu {
     type Weight = Weight;
 
-    fn pack(&self, packed: &mut Weight, w: &[f32], outputs: usize, channels: usize, precision: Precision, gone: bool) {
-        packed.forward.pack_columns(self.level, w, channels, outputs, precision);
-        if gone {
-            packed.backward.get_or_insert_default().pack_rows(w, outputs, channels, channels);
+    fn store(&self, plain: &[f32], outputs: usize, channels: usize, precision: Precision) -> Weight {
+        Weight::Stored(Stored::pack_columns(self.level, plain, channels, outputs, precision))
+    }
+
+    fn pack(&self, packed: &mut Weight, plain: &[f32], outputs: usize, channels: usize) {
+        if !matches!(packed, Weight::Packed { .. }) {
+            *packed = Weight::Packed { forward: Panels::default(), backward: Panels::default() };
+        }
+        if let Weight::Packed { forward, backward } = packed {
+            forward.pack_columns(self.level, plain, channels, outputs, channels);
+            backward.pack_rows(plain, outputs, channels, channels);
         }
     }
 
-    fn linear(&self, y: &mut [f32], x: &[f32], w: &Weight, rows: usize, add: bool) {
-        w.forward.multiply(self.level, y, Lhs::rows(x, rows, w.forward.k()), add);
+    fn linear(&self, y: &mut [f32], x: &[f32], w: &Weight, plain: &[f32], rows: usize, add: bool) {
+        match w {
+            Weight::Stored(stored) => stored.multiply(self.level, y, Lhs::rows(x, rows, stored.k()), add),
+            Weight::Packed { forward, .. } => {
+                multiply(self.level, y, forward.n(), Lhs::rows(x, rows, forward.k()), forward, add);
+            }
+            Weight::Plain { rounded } => {
+                let (outputs, channels) = (y.len() / rows.max(1), x.len() / rows.max(1));
+                let right = Right::Columns(Plain::new(plain, channels).rounded(*rounded));
+                let y = Out::new(y, rows, outputs, outputs);
+                multiply_into(self.level, y, Lhs::rows(x, rows, channels), right, channels, add);
+            }
+        }
     }
 
-    fn linear_backward_input(&self, dx: &mut [f32], dy: &[f32], w: &Weight, unpacked: &[f32], rows: usize) {
-        let (outputs, channels) = (w.forward.n(), w.forward.k());
-        let right = match &w.backward {
-            Some(panels) => Right::Panels(panels.data(), outputs * WIDTH),
-            None => Right::Rows(unpacked, channels),
+    fn linear_backward_input(&self, dx: &mut [f32], dy: &[f32], w: &Weight, plain: &[f32], rows: usize) {
+        let (outputs, channels) = (dy.len() / rows.max(1), dx.len() / rows.max(1));
+        let right = match w {
+            Weight::Packed { backward, .. } => Right::Panels(backward.data(), outputs * WIDTH),
+            Weight::Stored(_) => Right::Rows(Plain::new(plain, channels)),
+            Weight::Plain { rounded } => Right::Rows(Plain::new(plain, channels).rounded(*rounded)),
         };
         let dx = Out::new(dx, rows, channels, channels);
         multiply_into(self.level, dx, Lhs::rows(dy, rows, outputs), right, outputs, false);
@@ -86,14 +118,22 @@ impl MatMul for Cpu {
         rows: usize,
     ) {
         let dw = Out::new(dw, outputs, channels, channels);
-        multiply_into(self.level, dw, Lhs::columns(dy, outputs, outputs), Right::Rows(x, channels), rows, true);
+        multiply_into(
+            self.level,
+            dw,
+            Lhs::columns(dy, outputs, outputs),
+            Right::Rows(Plain::new(x, channels)),
+            rows,
+            true,
+        );
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, finite_differences, noise, weighted, wide};
+    use crate::ops::bf16::round;
+    use crate::testing::{assert_close, assert_same_bits, finite_differences, noise, weighted, wide};
 
     fn reference(x: &[f64], w: &[f64], rows: usize, outputs: usize, channels: usize) -> Vec<f64> {
         (0..rows * outputs)
@@ -110,21 +150,43 @@ mod tests {
         let cpu = Cpu::new();
         let (x, w) = (noise(rows * channels, 1, 1.0), noise(outputs * channels, 2, 1.0));
         let dy = noise(rows * outputs, 3, 1.0);
-        let mut packed = Weight::default();
-        cpu.pack(&mut packed, &w, outputs, channels, Precision::F32, false);
-        let mut y = vec![0.0; rows * outputs];
-        cpu.linear(&mut y, &x, &packed, rows, false);
-        assert_close(&y, &reference(&wide(&x), &wide(&w), rows, outputs, channels), 1e-5);
-
         let loss = |x: &[f64], w: &[f64]| weighted(&reference(x, w, rows, outputs, channels), &dy);
-        for (gone, unpacked) in [(false, &w[..]), (true, &[])] {
-            cpu.pack(&mut packed, &w, outputs, channels, Precision::F32, gone);
-            let mut dx = vec![0.0; x.len()];
-            cpu.linear_backward_input(&mut dx, &dy, &packed, unpacked, rows);
+        let mut packed = Weight::default();
+        cpu.pack(&mut packed, &w, outputs, channels);
+        for packed in [cpu.store(&w, outputs, channels, Precision::F32), packed, Weight::default()] {
+            let (mut y, mut dx) = (vec![0.0; rows * outputs], vec![0.0; x.len()]);
+            cpu.linear(&mut y, &x, &packed, &w, rows, false);
+            assert_close(&y, &reference(&wide(&x), &wide(&w), rows, outputs, channels), 1e-5);
+            cpu.linear_backward_input(&mut dx, &dy, &packed, &w, rows);
             assert_close(&dx, &finite_differences(&wide(&x), |x| loss(x, &wide(&w))), 1e-4);
         }
         let mut dw = vec![0.0; w.len()];
         cpu.linear_backward_weight(&mut dw, &dy, &x, outputs, channels, rows);
         assert_close(&dw, &finite_differences(&wide(&w), |w| loss(&wide(&x), w)), 1e-4);
+    }
+    #[test]
+    fn a_weight_packed_when_it_is_met_gives_the_bits_of_one_packed_before() {
+        let cpu = Cpu::new();
+        for (rows, outputs, channels) in [(1, 40, 33), (7, 64, 300), (60, 130, 70)] {
+            let (x, mut w) = (noise(rows * channels, 1, 1.0), noise(outputs * channels, 2, 1.0));
+            for (precision, rounded) in [(Precision::F32, false), (Precision::Bf16, true)] {
+                let product = |weight: &Weight, w: &[f32]| {
+                    let mut y = noise(rows * outputs, 3, 1.0);
+                    cpu.linear(&mut y, &x, weight, w, rows, true);
+                    y
+                };
+                let packed = product(&cpu.store(&w, outputs, channels, precision), &[]);
+                assert_same_bits(&packed, &product(&Weight::Plain { rounded }, &w));
+            }
+            let dy = noise(rows * outputs, 4, 1.0);
+            let backward = |rounded, w: &[f32]| {
+                let mut dx = vec![0.0; rows * channels];
+                cpu.linear_backward_input(&mut dx, &dy, &Weight::Plain { rounded }, w, rows);
+                dx
+            };
+            let rounded = backward(true, &w);
+            round(cpu.level, &mut w);
+            assert_same_bits(&rounded, &backward(false, &w));
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub(crate) mod bf16;
 pub mod bias;
 pub mod classifier;
 pub mod embedding;

@@ -8,6 +8,7 @@
 //! Blocks are those of Goto and van de Geijn 2008 (Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34): a piece
 //! of a panel stays in the first-level cache while a block of A, in the second level, passes by.
 
+use super::bf16::round;
 use super::tiles::{Left, Out, Soon, tile_rows, tiles};
 use crate::crew;
 use crate::memory::Lines;
@@ -92,19 +93,10 @@ impl Panels {
     }
 
     /// Packs the transpose of W (n, k) whose rows are `stride` apart: `B[l][j] = W[j][l]`.
-    pub fn pack_columns(&mut self, w: &[f32], k: usize, n: usize, stride: usize) {
+    pub fn pack_columns(&mut self, level: Level, w: &[f32], k: usize, n: usize, stride: usize) {
         self.resize(k, n);
         for (panel, start) in self.data.chunks_exact_mut((k * WIDTH).max(1)).zip((0..n).step_by(WIDTH)) {
-            let width = WIDTH.min(n - start);
-            if width < WIDTH {
-                panel.fill(0.0);
-            }
-            for j in 0..width {
-                let row = &w[(start + j) * stride..][..k];
-                for (slot, value) in panel[j..].iter_mut().step_by(WIDTH).zip(row) {
-                    *slot = *value;
-                }
-            }
+            pack_panel(level, panel, &w[start * stride..], stride, WIDTH.min(n - start));
         }
     }
 
@@ -134,36 +126,69 @@ impl Panels {
 pub(crate) enum Right<'a> {
     /// Panels that start so far apart, of which the first k rows are used.
     Panels(&'a [f32], usize),
-    /// Rows that lie so far apart, packed as they are met.
-    Rows(&'a [f32], usize),
+    /// Its rows, packed as they are met.
+    Rows(Plain<'a>),
+    /// Its columns, packed as they are met.
+    Columns(Plain<'a>),
+}
+
+/// A matrix as it lies in memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain<'a> {
+    data: &'a [f32],
+    stride: usize,
+    rounded: bool,
+}
+
+impl<'a> Plain<'a> {
+    /// Rows that lie `stride` apart.
+    pub(crate) fn new(data: &'a [f32], stride: usize) -> Self {
+        Self { data, stride, rounded: false }
+    }
+
+    /// Whether each number is rounded to bf16 when it is packed.
+    pub(crate) fn rounded(self, rounded: bool) -> Self {
+        Self { rounded, ..self }
+    }
+
+    fn from(self, row: usize, column: usize) -> Self {
+        Self { data: self.data.get(row * self.stride + column..).unwrap_or_default(), ..self }
+    }
+
+    fn holds(self, rows: usize, columns: usize) -> bool {
+        self.data.len() >= (rows - 1) * self.stride + columns
+    }
 }
 
 impl<'a> Right<'a> {
     fn holds(self, k: usize, n: usize) -> bool {
         match self {
             Self::Panels(data, stride) => data.len() >= (n.div_ceil(WIDTH) - 1) * stride + k * WIDTH,
-            Self::Rows(data, stride) => data.len() >= (k - 1) * stride + n,
+            Self::Rows(rows) => rows.holds(k, n),
+            Self::Columns(columns) => columns.holds(n, k),
         }
     }
 
     fn skip(self, panels: usize) -> Self {
         match self {
             Self::Panels(data, stride) => Self::Panels(data.get(panels * stride..).unwrap_or_default(), stride),
-            Self::Rows(data, stride) => Self::Rows(data.get(panels * WIDTH..).unwrap_or_default(), stride),
+            Self::Rows(rows) => Self::Rows(rows.from(0, panels * WIDTH)),
+            Self::Columns(columns) => Self::Columns(columns.from(panels * WIDTH, 0)),
         }
     }
 
     /// Columns that are made ready together.
     fn group(self) -> usize {
         match self {
-            Self::Panels(..) => WIDTH,
             Self::Rows(..) => GROUP,
+            Self::Panels(..) | Self::Columns(..) => WIDTH,
         }
     }
 
-    /// Some rows of some columns, in panels; what is not packed goes through `buffer`.
+    /// Some rows of the columns of a group, in panels; what is not packed goes through `buffer`.
     fn panels<'b>(
         self,
+        level: Level,
         buffer: &'b mut Lines,
         rows: &Range<usize>,
         columns: &Range<usize>,
@@ -171,23 +196,34 @@ impl<'a> Right<'a> {
     where
         'a: 'b,
     {
-        let len = rows.len() * WIDTH;
+        let (len, panels) = (rows.len() * WIDTH, columns.len().div_ceil(WIDTH));
         let panels = match self {
             Self::Panels(data, stride) => &data[columns.start / WIDTH * stride + rows.start * WIDTH..][..len],
-            Self::Rows(data, stride) => {
-                let panels = columns.len().div_ceil(WIDTH);
+            Self::Rows(Plain { data, stride, rounded }) => {
                 buffer.resize(panels * len);
-                let buffer = buffer.as_chunks_mut::<WIDTH>().0;
+                let cells = buffer.as_chunks_mut::<WIDTH>().0;
                 for l in rows.clone() {
                     let (whole, rest) = data[l * stride..][columns.clone()].as_chunks::<WIDTH>();
-                    let mut to = buffer[l - rows.start..].iter_mut().step_by(rows.len());
+                    let mut to = cells[l - rows.start..].iter_mut().step_by(rows.len());
                     whole.iter().zip(&mut to).for_each(|(from, to)| *to = *from);
                     if let Some(to) = to.next().filter(|_| !rest.is_empty()) {
                         to[..rest.len()].copy_from_slice(rest);
                         to[rest.len()..].fill(0.0);
                     }
                 }
-                &buffer.as_flattened()[..panels * len]
+                if rounded {
+                    round(level, &mut buffer[..panels * len]);
+                }
+                &buffer[..panels * len]
+            }
+            Self::Columns(plain) => {
+                buffer.resize(len);
+                let Plain { data, stride, rounded } = plain.from(columns.start, rows.start);
+                pack_panel(level, &mut buffer[..len], data, stride, columns.len());
+                if rounded {
+                    round(level, &mut buffer[..len]);
+                }
+                &buffer[..len]
             }
         };
         panels.chunks_exact(len)
@@ -199,9 +235,11 @@ impl<'a> Right<'a> {
                 let data = data.get(columns.start / WIDTH * stride + rows.start * WIDTH..).unwrap_or_default();
                 Soon::new(data, rows.len(), WIDTH, WIDTH)
             }
-            Self::Rows(data, stride) => {
-                let data = data.get(rows.start * stride + columns.start..).unwrap_or_default();
-                Soon::new(data, rows.len(), stride, columns.len())
+            Self::Rows(plain) => {
+                Soon::new(plain.from(rows.start, columns.start).data, rows.len(), plain.stride, columns.len())
+            }
+            Self::Columns(plain) => {
+                Soon::new(plain.from(columns.start, rows.start).data, columns.len(), plain.stride, rows.len())
             }
         }
     }
@@ -239,14 +277,24 @@ pub(crate) fn multiply_into(level: Level, c: Out, a: Lhs, b: Right, k: usize, ad
         "A is too small: {} for {rows} rows of {k}",
         a.data.len()
     );
-    in_pieces(c, k, matches!(b, Right::Panels(..)), |top, first, c| {
-        blocks(level, c, a.from(top, 0), b.skip(first), k, add)
-    });
+    let cut = match b {
+        Right::Panels(..) => Cut::Both,
+        Right::Rows(..) => Cut::Rows,
+        Right::Columns(..) => Cut::Columns,
+    };
+    in_pieces(c, k, cut, |top, first, c| blocks(level, c, a.from(top, 0), b.skip(first), k, add));
 }
 
-/// Cuts C for the crew and gives each piece with its first row and panel; `k` says how much work there is. Each piece reads
-/// its columns of B and, if it has many rows, copies them; if B has to be `packed`, each does that as well.
-pub(crate) fn in_pieces(c: Out, k: usize, packed: bool, work: impl Fn(usize, usize, Out) + Sync) {
+/// How C is cut into pieces, each of which copies its rows of A and packs its columns of B, unless they are.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Cut {
+    Both,
+    Rows,
+    Columns,
+}
+
+/// Cuts C for the crew and gives each piece with its first row and panel; `k` says how much work there is.
+pub(crate) fn in_pieces(c: Out, k: usize, cut: Cut, work: impl Fn(usize, usize, Out) + Sync) {
     let (rows, columns) = (c.rows(), c.columns());
     // Few rows cost what it takes to read the panels.
     let pieces = crew::pieces(rows.max(8) * k * columns);
@@ -255,11 +303,15 @@ pub(crate) fn in_pieces(c: Out, k: usize, packed: bool, work: impl Fn(usize, usi
     }
     let pieces = match rows {
         ..=LOW => pieces,
-        _ if packed => pieces.div_ceil(2).max(2),
+        _ if cut == Cut::Both => pieces.div_ceil(2).max(2),
         _ => pieces.div_ceil(4).max(2),
     };
     // Copying a number of A costs about as much as reading five of B.
-    let beside = if packed { (pieces as f64 * columns as f64 / (5 * rows) as f64).sqrt() as usize } else { 1 };
+    let beside = match cut {
+        Cut::Both => (pieces as f64 * columns as f64 / (5 * rows) as f64).sqrt() as usize,
+        Cut::Rows => 1,
+        Cut::Columns => pieces,
+    };
     let below = (pieces / beside.clamp(1, pieces)).min(rows.div_ceil(LOW));
     let (height, width) = (rows.div_ceil(below), columns.div_ceil(pieces / below).next_multiple_of(WIDTH));
     let height = if below > 1 { height.next_multiple_of(LOW / 4) } else { height };
@@ -307,7 +359,7 @@ fn blocks(level: Level, mut c: Out, a: Lhs, b: Right, k: usize, add: bool) {
         }
         for first in (0..n).step_by(b.group()) {
             let columns = group(first);
-            let panels = b.panels(&mut right_buffer, &depth, &columns);
+            let panels = b.panels(level, &mut right_buffer, &depth, &columns);
             soon[0] = match next {
                 _ if columns.end < n => b.soon(&depth, &group(columns.end)),
                 Some((_, start)) => b.soon(&piece(start), &group(0)),
@@ -343,10 +395,24 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// A panel of which each column lies in a row of its own, `stride` apart; those that there are not become zeros.
+    fn pack_panel(panel: &mut [f32], from: &[f32], stride: usize, columns: usize) {
+        if columns == WIDTH {
+            return pack_strip::<WIDTH>(panel, &Lhs::rows(from, WIDTH, stride), from);
+        }
+        for (l, to) in panel.chunks_exact_mut(WIDTH).enumerate() {
+            for (j, to) in to.iter_mut().enumerate() {
+                *to = if j < columns { from[j * stride + l] } else { 0.0 };
+            }
+        }
+    }
+}
+
 #[inline(always)]
 fn pack_strip<const R: usize>(strip: &mut [f32], a: &Lhs, from: &[f32]) {
     let strip = strip.as_chunks_mut::<R>().0;
-    if a.row_stride == 1 {
+    if a.col_stride > 1 && a.row_stride == 1 {
         for (to, from) in strip.iter_mut().zip(from.chunks(a.col_stride)) {
             to.copy_from_slice(&from[..R]);
         }
@@ -394,7 +460,7 @@ mod tests {
     fn product(level: Level, m: usize, k: usize, n: usize, transposed: bool, add: bool) -> Vec<f32> {
         let (a, w, mut c) = (noise(m * k, 1, 1.0), noise(n * k, 2, 1.0), noise(m * n, 3, 1.0));
         let mut b = Panels::default();
-        b.pack_columns(&w, k, n, k);
+        b.pack_columns(Level::detect(), &w, k, n, k);
         let lhs = if transposed { Lhs::columns(&a, m, m) } else { Lhs::rows(&a, m, k) };
         multiply(level, &mut c, n, lhs, &b, add);
         c
@@ -425,7 +491,7 @@ mod tests {
         fn a_row_has_the_same_bits_in_any_batch(m in 1usize..130, k in 1usize..50, n in 1usize..50) {
             let (a, w) = (noise(m * k, 1, 1.0), noise(n * k, 2, 1.0));
             let mut b = Panels::default();
-            b.pack_columns(&w, k, n, k);
+            b.pack_columns(Level::detect(), &w, k, n, k);
             let level = Level::detect();
             let mut all = vec![0.0; m * n];
             multiply(level, &mut all, n, Lhs::rows(&a, m, k), &b, false);
@@ -444,7 +510,7 @@ mod tests {
         let transposed: Vec<f32> = (0..n * k).map(|at| b[(at % k) * n + at / k]).collect();
         let (mut rows, mut columns) = (Panels::default(), Panels::default());
         rows.pack_rows(&b, k, n, n);
-        columns.pack_columns(&transposed, k, n, k);
+        columns.pack_columns(Level::detect(), &transposed, k, n, k);
         assert_same_bits(rows.data(), columns.data());
     }
 }

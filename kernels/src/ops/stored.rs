@@ -4,11 +4,11 @@
 //! the same tiles as f32 panels; 8 bits are multiplied in integers, by [`int8`](super::int8). An element is one chain over k
 //! in increasing order in any of them, so a row's bits do not depend on its batch or on the instruction set.
 
+use super::bf16::{halve, widen};
 use super::int8;
-use super::panels::{Lhs, Panels, WIDTH, in_pieces, multiply};
+use super::panels::{Cut, Lhs, Panels, WIDTH, in_pieces, multiply};
 use super::tiles::{Left, Out, tiles};
-use crate::simd::{Level, vectorised};
-use half::bf16;
+use crate::simd::Level;
 use serde::{Deserialize, Serialize};
 
 /// Rows of a panel that are widened together: 16 KiB of f32.
@@ -47,36 +47,26 @@ enum Numbers {
     Int8(int8::Weights),
 }
 
-impl Default for Stored {
-    fn default() -> Self {
-        Self { numbers: Numbers::F32(Panels::default()), k: 0, n: 0 }
-    }
-}
-
 impl Stored {
     /// Packs the transpose of `w` (n, k), row after row.
-    pub fn pack_columns(&mut self, level: Level, w: &[f32], k: usize, n: usize, precision: Precision) {
-        (self.k, self.n) = (k, n);
-        if precision == Precision::F32 {
-            // What an f32 weight had is used again: training packs after every step.
-            if !matches!(self.numbers, Numbers::F32(_)) {
-                self.numbers = Numbers::F32(Panels::default());
+    pub fn pack_columns(level: Level, w: &[f32], k: usize, n: usize, precision: Precision) -> Self {
+        let numbers = match precision {
+            Precision::F32 => {
+                let mut panels = Panels::default();
+                panels.pack_columns(level, w, k, n, k);
+                Numbers::F32(panels)
             }
-            if let Numbers::F32(panels) = &mut self.numbers {
-                panels.pack_columns(w, k, n, k);
+            Precision::Bf16 => {
+                let (mut panel, mut halves) = (Panels::default(), vec![0; n.next_multiple_of(WIDTH) * k]);
+                for (halves, start) in halves.chunks_exact_mut((k * WIDTH).max(1)).zip((0..n).step_by(WIDTH)) {
+                    panel.pack_columns(level, &w[start * k..], k, WIDTH.min(n - start), k);
+                    halve(level, halves, panel.data());
+                }
+                Numbers::Bf16(halves)
             }
-            return;
-        }
-        self.numbers = if precision == Precision::Int8 {
-            Numbers::Int8(int8::Weights::pack_columns(level, w, k, n))
-        } else {
-            let (mut panel, mut halves) = (Panels::default(), Vec::with_capacity(n.next_multiple_of(WIDTH) * k));
-            for start in (0..n).step_by(WIDTH) {
-                panel.pack_columns(&w[start * k..], k, WIDTH.min(n - start), k);
-                halves.extend(panel.data().iter().map(|value| bf16::from_f32(*value).to_bits()));
-            }
-            Numbers::Bf16(halves)
+            Precision::Int8 => Numbers::Int8(int8::Weights::pack_columns(level, w, k, n)),
         };
+        Self { numbers, k, n }
     }
 
     /// Rows of B.
@@ -95,7 +85,7 @@ impl Stored {
             Numbers::F32(panels) => multiply(level, c, self.n, a, panels, add),
             Numbers::Bf16(halves) => {
                 let c = Out::new(c, a.rows, self.n, self.n);
-                in_pieces(c, self.k, true, |top, first, c| {
+                in_pieces(c, self.k, Cut::Both, |top, first, c| {
                     multiply_halves(level, c, a.from(top, 0), &halves[first * self.k * WIDTH..], self.k, add);
                 });
             }
@@ -126,18 +116,11 @@ fn multiply_halves(level: Level, mut c: Out, a: Lhs, halves: &[u16], k: usize, a
 #[repr(align(64))]
 struct Piece([f32; PIECE * WIDTH]);
 
-vectorised! {
-    fn widen(to: &mut [f32], from: &[u16]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = f32::from_bits(u32::from(*from) << 16);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{assert_same_bits, noise};
+    use half::bf16;
     use proptest::prelude::*;
 
     fn product(
@@ -146,8 +129,7 @@ mod tests {
         (m, k, n): (usize, usize, usize),
         precision: Precision,
     ) -> Vec<f32> {
-        let (mut stored, mut y) = (Stored::default(), noise(m * n, 3, 1.0));
-        stored.pack_columns(level, w, k, n, precision);
+        let (stored, mut y) = (Stored::pack_columns(level, w, k, n, precision), noise(m * n, 3, 1.0));
         stored.multiply(level, &mut y, Lhs::rows(x, m, k), true);
         y
     }

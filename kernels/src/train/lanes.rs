@@ -4,7 +4,7 @@
 //! added as soon as those before it are: few buffers exist at a time, and who computed which lane changes no bits.
 
 use crate::crew::Crew;
-use crate::model::{Activations, Gradient, Row};
+use crate::model::{Activations, Gradient, Keep, Row};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +22,7 @@ pub(super) struct Lanes {
     lanes: usize,
     /// Threads that may work at a time.
     workers: usize,
-    recompute: bool,
+    keep: Keep,
     spaces: Mutex<Vec<Space>>,
     sum: Mutex<Sum>,
 }
@@ -66,8 +66,8 @@ impl Sum {
 }
 
 impl Lanes {
-    pub(super) fn new(lanes: usize, workers: usize, recompute: bool) -> Self {
-        Self { lanes, workers, recompute, spaces: Mutex::default(), sum: Mutex::default() }
+    pub(super) fn new(lanes: usize, workers: usize, keep: Keep) -> Self {
+        Self { lanes, workers, keep, spaces: Mutex::default(), sum: Mutex::default() }
     }
 
     /// The step's gradient, `len` numbers; `add_row` adds the row of that number into the buffer it is given.
@@ -84,7 +84,7 @@ impl Lanes {
                 return;
             }
             let mut space = lock(&self.spaces).pop().unwrap_or_default();
-            space.kept.recompute = self.recompute;
+            space.kept.keep = self.keep;
             loop {
                 let lane = taken.fetch_add(1, Ordering::Relaxed);
                 if lane >= used {

@@ -4,14 +4,15 @@ use super::Options;
 use crate::model::{Config, LOGIT_ROWS, Layout};
 use crate::{Error, Result};
 
-/// How many threads work on rows, and whether layers are run forward twice.
+/// How many threads work on rows, whether matrices are packed before they are met, and whether layers are run forward twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Economy {
     pub(super) workers: usize,
+    pub(super) packed: bool,
     pub(super) recompute: bool,
 }
 
-/// Numbers trained above which a gradient of its own for each lane costs more than it saves.
+/// Numbers above which a gradient of its own for each lane, or another copy of the weights, costs more than it saves.
 const LARGE: usize = 1 << 24;
 
 /// Gradient sums of a step: those of the options, but one where they would be large.
@@ -26,9 +27,13 @@ pub(super) fn lanes(options: &Options, trained: usize) -> usize {
 pub(super) fn within_limit(options: &Options, config: &Config, layout: &Layout, trained: usize) -> Result<Economy> {
     // The operations of a large model are worth cutting into pieces: one worker, whom all threads help, needs least.
     let most = if trained > LARGE { 1 } else { options.threads.clamp(1, options.lanes) };
-    let ways = (1..=most).rev().flat_map(|workers| [false, true].map(|recompute| Economy { workers, recompute }));
+    let ways = (1..=most).rev().flat_map(|workers| {
+        let way = |(packed, recompute)| Economy { workers, packed, recompute };
+        [(true, false), (false, false), (false, true)].map(way)
+    });
+    let may_pack = layout.len() <= LARGE && !options.bf16;
     let mut least = u64::MAX;
-    for way in ways {
+    for way in ways.filter(|way| may_pack || !way.packed) {
         let bytes = peak_bytes(options, config, layout, trained, way);
         if options.memory_bytes.is_none_or(|limit| bytes <= limit) {
             return Ok(way);
@@ -43,23 +48,25 @@ pub(super) fn within_limit(options: &Options, config: &Config, layout: &Layout, 
     )))
 }
 
-/// An estimate from the shapes: weights, packed matrices, moments, gradients, and what each thread keeps of a row.
+/// An estimate from the shapes: weights, packed or not, adapters and what they are merged into, moments, gradients, and what each thread keeps of a row.
 fn peak_bytes(options: &Options, config: &Config, layout: &Layout, trained: usize, way: Economy) -> u64 {
     let (heads, channels, layers) = (config.heads(), config.hidden_size, config.num_hidden_layers);
     let tokens = options.sequence_tokens;
-    let tied = layout.head.weight == layout.embedding;
-    let packed =
-        (if options.lora.is_some() { 2 } else { 1 }) * (layout.len() - if tied { 0 } else { layout.embedding.len() });
-    let adapters = if options.lora.is_some() { trained } else { 0 };
+    let merged = if options.lora.is_some() { trained + layout.len() } else { 0 };
     let best = if options.evaluation.keep_best { trained } else { 0 };
     // The sum, and one for each worker, unless they are the same.
     let gradients = trained * if lanes(options, trained) == 1 { 1 } else { way.workers + 1 };
     // Gate, up and their product; queries, keys and values; what goes into and out of norms and attention.
     let layer = tokens * (3 * config.intermediate_size + heads.stride() + heads.width() + 4 * channels);
-    let kept = if way.recompute { layer + layers * tokens * channels } else { layers * layer };
+    let kept = match options.bf16 {
+        _ if way.recompute => layer + layers * tokens * channels,
+        true => layer + layers * layer / 2,
+        false => layers * layer,
+    };
+    let packed = if way.packed { 2 * layout.len() } else { 0 };
     let logits = LOGIT_ROWS * config.vocab_size;
     let row = kept + layer + 4 * tokens * channels + logits;
-    4 * (layout.len() + packed + 2 * trained + adapters + best + gradients + way.workers * row) as u64
+    4 * (layout.len() + packed + merged + 2 * trained + best + gradients + way.workers * row) as u64
 }
 
 #[cfg(test)]
@@ -67,21 +74,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_first_gives_up_activations_then_threads_then_says_what_is_needed() {
+    fn a_limit_first_gives_up_packing_then_activations_then_threads_then_says_what_is_needed() {
         let config = Config::llama(4096, 256, 704, 12, 8);
         let layout = Layout::new(&config).expect("a layout");
         let way = |memory_bytes| {
             let options = Options { threads: 2, sequence_tokens: 1024, memory_bytes, ..Options::default() };
             within_limit(&options, &config, &layout, layout.len())
         };
-        let bytes = |workers, recompute| {
+        let bytes = |workers, packed, recompute| {
             let options = Options { threads: 2, sequence_tokens: 1024, ..Options::default() };
-            peak_bytes(&options, &config, &layout, layout.len(), Economy { workers, recompute })
+            peak_bytes(&options, &config, &layout, layout.len(), Economy { workers, packed, recompute })
         };
-        assert_eq!(way(None).expect("no limit"), Economy { workers: 2, recompute: false });
-        assert_eq!(way(Some(bytes(2, true))).expect("fits"), Economy { workers: 2, recompute: true });
-        assert_eq!(way(Some(bytes(1, true))).expect("fits"), Economy { workers: 1, recompute: true });
-        let error = way(Some(bytes(1, true) - 1)).expect_err("too little").to_string();
-        assert!(error.contains(&format!("about {} MiB at the least", bytes(1, true).div_ceil(1 << 20))), "{error}");
+        assert_eq!(way(None).expect("no limit"), Economy { workers: 2, packed: true, recompute: false });
+        for (workers, packed, recompute) in [(2, false, false), (2, false, true), (1, false, true)] {
+            let limit = Some(bytes(workers, packed, recompute));
+            assert_eq!(way(limit).expect("fits"), Economy { workers, packed, recompute });
+        }
+        let error = way(Some(bytes(1, false, true) - 1)).expect_err("too little").to_string();
+        assert!(
+            error.contains(&format!("about {} MiB at the least", bytes(1, false, true).div_ceil(1 << 20))),
+            "{error}"
+        );
     }
 }

@@ -135,6 +135,10 @@ pub struct Options {
     /// What the run may take at its peak, the model included; changes no bits. Threads and kept activations give way.
     #[serde(skip)]
     pub memory_bytes: Option<u64>,
+    /// Whether every matrix is rounded to bf16 before it is multiplied with, and what the forward pass leaves for the
+    /// backward one as well, which halves the latter's memory. What is trained, its gradient and its moments stay in f32.
+    #[serde(default)]
+    pub bf16: bool,
     /// Threads; changes no bits.
     #[serde(skip, default = "one")]
     pub threads: usize,
@@ -165,6 +169,7 @@ impl Default for Options {
             lora: None,
             evaluation: Evaluation::default(),
             memory_bytes: None,
+            bf16: false,
             threads: 1,
         }
     }
@@ -197,8 +202,7 @@ pub struct StepReport {
 /// # Errors
 /// [`Error::Config`](crate::Error::Config) if the model is of no known family.
 pub fn gradient(model: &Model, example: &Example) -> Result<Vec<(String, Vec<f32>)>> {
-    let mut network = Network::new(&model.config, Cpu::new(), example.tokens.len())?;
-    network.pack(model.weights(), true);
+    let network = Network::new(&model.config, Cpu::new(), example.tokens.len())?;
     let (mut row, mut kept, mut gradient) = (Row::default(), Activations::default(), Gradient::default());
     row.add(example);
     gradient.clear(model.weights.len());

@@ -7,7 +7,7 @@ use super::state;
 use super::{Decay, Example, Options, Schedule, StepReport};
 use crate::error::pool;
 use crate::memory::Cpu;
-use crate::model::{Activations, Adapters, Layout, Model, Network, Row, Tensor, row_gradient, row_loss};
+use crate::model::{Activations, Adapters, Keep, Layout, Model, Network, Row, Tensor, Weights, row_gradient, row_loss};
 use crate::ops::adamw::{AdamW, Update};
 use crate::{Error, Result, math, random};
 use rayon::prelude::*;
@@ -31,6 +31,10 @@ pub struct Trainer<'a> {
     network: Network,
     pool: rayon::ThreadPool,
     lanes: Lanes,
+    /// Whether matrices are packed at every step.
+    packed: bool,
+    /// The weights with the adapters merged, if there are any.
+    merged: Vec<f32>,
     /// AdamW's moments, laid out as what is trained.
     first: Vec<f32>,
     second: Vec<f32>,
@@ -65,11 +69,13 @@ impl<'a> Trainer<'a> {
             range.clone().step_by(CHUNK).map(move |at| (at, (at + CHUNK).min(range.end), decays))
         });
         let len = network.adapters.as_ref().map_or(model.weights.len(), |(adapters, _)| adapters.len());
-        let Economy { workers, recompute } = within_limit(options, &model.config, &model.layout, len)?;
+        let Economy { workers, packed, recompute } = within_limit(options, &model.config, &model.layout, len)?;
         Ok(Self {
             network,
             pool: pool(options.threads)?,
-            lanes: Lanes::new(lanes(options, len), workers, recompute),
+            lanes: Lanes::new(lanes(options, len), workers, Keep { recompute, rounded: options.bf16 }),
+            packed,
+            merged: Vec::new(),
             first: vec![0.0; len],
             second: vec![0.0; len],
             best: vec![0.0; if options.evaluation.keep_best { len } else { 0 }],
@@ -123,13 +129,8 @@ impl<'a> Trainer<'a> {
                 None => self.model.weights = best,
             }
         }
-        if let Some((adapters, values)) = &mut self.network.adapters {
-            adapters.pack(values);
-            for part in self.model.layout.layers.iter().flat_map(|layer| layer.matrices()) {
-                adapters.merge(self.network.cpu, part, &mut self.model.weights[part.weight.clone()], values);
-            }
-        }
-        self.model
+        self.merge();
+        Model { weights: if self.merged.is_empty() { self.model.weights } else { self.merged }, ..self.model }
     }
 
     /// Writes what the run needs to go on, in one file in `dir`, in one rename: a crash leaves the old one or the new one.
@@ -201,32 +202,55 @@ impl<'a> Trainer<'a> {
         }))
     }
 
+    /// Has the network multiply with what the weights, or the adapters' factors, now are.
+    fn take_over(&mut self) {
+        self.merge();
+        let Self { model, merged, network, pool, options, packed, .. } = self;
+        let weights = seen(model, merged);
+        if options.bf16 {
+            network.round(weights);
+        } else if *packed {
+            pool.install(|| network.pack(weights));
+        }
+    }
+
+    /// Makes `merged` what the adapters' factors now say.
+    fn merge(&mut self) {
+        let Some((adapters, values)) = &mut self.network.adapters else { return };
+        if self.merged.is_empty() {
+            self.merged.clone_from(&self.model.weights);
+        }
+        adapters.pack(self.network.cpu, values);
+        self.pool.install(|| adapters.merge(self.network.cpu, &self.model.weights, values, &mut self.merged));
+    }
+
     /// Leaves the step's gradient in the lanes; gives the weighted sum of the losses.
     fn gradient(&mut self, step: usize, scale: f32) -> f64 {
-        let Self { model, examples, plan, network, pool, lanes, first, .. } = self;
+        self.take_over();
+        let Self { model, merged, examples, plan, network, pool, lanes, first, .. } = self;
         let rows: Vec<&[u32]> = plan.rows(step).collect();
-        pool.install(|| network.pack(model.weights(), true));
-        let network = &*network;
+        let weights = seen(model, merged);
         let gradient = lanes.gradient(pool, (rows.len(), first.len()), |nth, row, kept, gradient| {
             row.clear();
             rows[nth].iter().for_each(|member| row.add(&examples[*member as usize]));
-            row_gradient(network, model.weights(), row, scale, kept, gradient);
+            row_gradient(network, weights, row, scale, kept, gradient);
         });
         gradient.loss
     }
 
     /// The mean loss on the examples that are not trained on; remembers the lowest, and whether to go on.
     fn evaluate(&mut self) -> f64 {
-        let Self { model, unseen, network, pool, .. } = self;
+        self.take_over();
+        let Self { model, merged, unseen, network, pool, .. } = self;
+        let weights = seen(model, merged);
         let loss = pool.install(|| {
-            network.pack(model.weights(), true);
             let losses: Vec<f64> = unseen
                 .par_iter()
                 .map_init(<(Row, Activations)>::default, |(row, kept), example| {
                     row.clear();
                     row.add(example);
-                    kept.recompute = true;
-                    row_loss(network, model.weights(), row, kept)
+                    kept.keep.recompute = true;
+                    row_loss(network, weights, row, kept)
                 })
                 .collect();
             losses.iter().sum::<f64>() / unseen.iter().map(|example| example.targets() as f64).sum::<f64>()
@@ -302,6 +326,12 @@ impl<'a> Trainer<'a> {
             });
         });
     }
+}
+
+/// The weights that the network multiplies with: the model's, or those with the adapters merged.
+fn seen<'v>(model: &'v Model, merged: &'v [f32]) -> Weights<'v> {
+    let own = model.weights();
+    if merged.is_empty() { own } else { Weights { values: merged, ..own } }
 }
 
 /// A step changes these: the weights, or the adapters' factors.

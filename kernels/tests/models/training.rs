@@ -39,10 +39,16 @@ fn bits(model: &Model) -> Vec<u32> {
     model.tensors().flat_map(|(_, _, values)| values.iter().map(|value| value.to_bits())).collect()
 }
 
+/// All weights, adapters, and either in bf16.
+fn ways() -> impl Iterator<Item = Options> {
+    let ways = [(None, false), (Some(lora()), false), (None, true), (Some(lora()), true)];
+    ways.into_iter().map(|(lora, bf16)| Options { lora, bf16, ..options() })
+}
+
 #[test]
 fn one_thread_and_several_give_the_same_bytes() {
-    for lora in [None, Some(lora())] {
-        let train = |threads| run(&Options { threads, lora: lora.clone(), ..options() });
+    for options in ways() {
+        let train = |threads| run(&Options { threads, ..options.clone() });
         let one = train(1);
         assert!(one.1.len() > 5 && one.1.iter().all(|report| report.steps == one.1.len()));
         for threads in [2, 3] {
@@ -87,6 +93,17 @@ fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
 }
 
 #[test]
+fn in_bf16_a_run_is_another_one_and_ends_near() {
+    let end = |bf16| run(&Options { bf16, steps: Steps::Epochs(20.0), ..options() }).1;
+    let (exact, rounded) = (end(false), end(true));
+    let (first, last) = (exact[0], exact.len() - 1);
+    assert!(first.loss != rounded[0].loss && (first.loss - rounded[0].loss).abs() < 0.01);
+    assert!((first.grad_norm / rounded[0].grad_norm - 1.0).abs() < 0.02);
+    let learnt = first.loss - exact[last].loss;
+    assert!(learnt > 0.5 && (exact[last].loss - rounded[last].loss).abs() < 0.05 * learnt, "{learnt}");
+}
+
+#[test]
 fn adapters_change_the_matrices_they_are_on_and_nothing_else() {
     let (start, mut model) = (tiny(1), tiny(1));
     let options = Options { lora: Some(lora()), ..options() };
@@ -106,8 +123,8 @@ fn adapters_change_the_matrices_they_are_on_and_nothing_else() {
 
 #[test]
 fn a_memory_limit_changes_no_bits_and_one_that_is_too_low_says_what_is_needed() {
-    for lora in [None, Some(lora())] {
-        let options = Options { threads: 2, lora, ..options() };
+    for options in ways() {
+        let options = Options { threads: 2, ..options };
         let free = run(&options);
         let mut refused = 0;
         for kib in [200, 400, 600, 800, 1000, 1400, 2000] {

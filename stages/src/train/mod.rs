@@ -12,11 +12,11 @@ use tracetune_engine::stage::{
     Artifact, Context, Environment, Inputs, Output, Outputs, Port, PortType, Setup, StageError, TableStage,
 };
 use tracetune_engine::table::{Record, read_column};
-use tracetune_kernels::model::Model;
+use tracetune_kernels::model::{Dtype, Model};
 use tracetune_kernels::train::{Example, Options, StepReport, Steps, Trainer};
 
-use params::Keep;
 pub use params::Params;
+use params::{Keep, Precision};
 
 use crate::metrics::{MetricRow, plain};
 use crate::model::failed;
@@ -137,7 +137,8 @@ impl TableStage for Train {
 
         let directory = cx.scratch.join("model");
         fs_err::create_dir_all(&directory)?;
-        model.save(&directory).map_err(failed)?;
+        let dtype = if params.precision == Precision::Bf16 { Dtype::Bf16 } else { Dtype::F32 };
+        model.save_as(&directory, dtype).map_err(failed)?;
         let curve: Vec<StepRow> = reports.iter().map(step_row).collect();
         let evaluations = evaluation_rows(&reports);
         let mut metrics = vec![

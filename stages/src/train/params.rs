@@ -60,6 +60,8 @@ pub struct Params {
     #[serde(skip_serializing)]
     #[schemars(range(min = 1))]
     pub memory_bytes: Option<u64>,
+    /// How weights are seen while they are trained, and written when they are.
+    pub precision: Precision,
     /// Template of the prompt, as in kind `sample`.
     pub prompt: String,
     /// Whether the prompt shows the execution.
@@ -73,6 +75,18 @@ pub struct Params {
     pub documents: Vec<String>,
     /// Seed of the order of the documents and of new adapters; the pipeline's unless given.
     pub seed: u64,
+}
+
+/// How weights are seen while they are trained, and written when they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Four bytes a number, as they are.
+    F32,
+    /// Every matrix is rounded to two bytes, to nearest even, where it is multiplied, and so is what the backward pass reads of
+    /// the forward one, which halves its memory. What is trained, its gradient and its moments stay in four bytes; the model
+    /// that comes out is written in two.
+    Bf16,
 }
 
 /// How the learning rate falls after the warm-up.
@@ -150,6 +164,7 @@ impl Default for Params {
             patience: 0,
             keep: Keep::Last,
             memory_bytes: None,
+            precision: Precision::F32,
             prompt: "builtin:repair".to_owned(),
             trace: true,
             rationale: true,
@@ -193,6 +208,7 @@ impl Params {
                 keep_best: self.keep == Keep::Best,
             },
             memory_bytes: self.memory_bytes,
+            bf16: self.precision == Precision::Bf16,
             threads,
             ..Options::default()
         }
