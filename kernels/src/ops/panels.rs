@@ -418,28 +418,49 @@ fn pack_strip<const R: usize>(strip: &mut [f32], a: &Lhs, from: &[f32]) {
         }
         return;
     }
-    let rows: [&[f32]; R] = std::array::from_fn(|r| &from[r * a.row_stride..]);
-    // Squares of four by four, which the compiler turns in registers.
+    // Squares of four by four, along four rows at a time.
     let whole = if a.col_stride == 1 { strip.len() / 4 * 4 } else { 0 };
-    for first in (0..whole).step_by(4) {
-        let strip: &mut [[f32; R]; 4] = strip[first..].first_chunk_mut().expect("four");
-        for r in (0..R / 4 * 4).step_by(4) {
-            let square: [[f32; 4]; 4] = std::array::from_fn(|i| *rows[r + i][first..].first_chunk().expect("four"));
-            for (l, to) in strip.iter_mut().enumerate() {
-                to[r..r + 4].copy_from_slice(&square.map(|row| row[l]));
-            }
-        }
-        for r in R / 4 * 4..R {
-            for (l, to) in strip.iter_mut().enumerate() {
-                to[r] = rows[r][first + l];
+    let squares = strip[..whole].as_chunks_mut::<4>().0;
+    for r in (0..R / 4 * 4).step_by(4) {
+        let [a, b, c, d] = std::array::from_fn(|i| from[(r + i) * a.row_stride..][..whole].as_chunks::<4>().0);
+        for ((((to, a), b), c), d) in squares.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            for (to, column) in to.iter_mut().zip(turned([*a, *b, *c, *d])) {
+                to[r..r + 4].copy_from_slice(&column);
             }
         }
     }
-    for (l, to) in strip.iter_mut().enumerate().skip(whole) {
-        for (to, row) in to.iter_mut().zip(rows) {
-            *to = row[l * a.col_stride];
+    for r in 0..R {
+        let first = if r < R / 4 * 4 { whole } else { 0 };
+        let row = &from[r * a.row_stride..];
+        for (l, to) in strip.iter_mut().enumerate().skip(first) {
+            to[r] = row[l * a.col_stride];
         }
     }
+}
+
+/// The transpose. The compiler does not find the four shuffles by itself.
+#[inline(always)]
+fn turned(square: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m128, _mm_movehl_ps, _mm_movelh_ps, _mm_unpackhi_ps, _mm_unpacklo_ps};
+        let [a, b, c, d]: [__m128; 4] = square.map(bytemuck::cast);
+        #[expect(unsafe_code, reason = "instructions that every processor of this kind has")]
+        // SAFETY: SSE is part of x86-64.
+        let columns = unsafe {
+            let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+            let (ab_high, cd_high) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+            [
+                _mm_movelh_ps(ab, cd),
+                _mm_movehl_ps(cd, ab),
+                _mm_movelh_ps(ab_high, cd_high),
+                _mm_movehl_ps(cd_high, ab_high),
+            ]
+        };
+        columns.map(bytemuck::cast)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::array::from_fn(|column| square.map(|row| row[column]))
 }
 
 #[inline(always)]
