@@ -8,10 +8,10 @@ use tracetune_engine::stage::{Context, StageError};
 use super::layout::{mbpp_split, wrong};
 use super::{Import, ProblemRow, file};
 use crate::python::Python;
-use crate::sandbox::{Ending, Frame, Limits, Sandbox};
+use crate::sandbox::{CpuSeconds, Ending, Frame, Limits, Sandbox};
 
 /// CPU time for all inputs of one problem, in seconds; the budget of lines in `asserts.py` comes first.
-pub(super) const CPU_LIMIT_S: u32 = 120;
+pub(super) const CPU_LIMIT_S: CpuSeconds = CpuSeconds(120.0);
 
 /// Adds the problem of each line.
 pub(super) fn problems(import: &mut Import, path: &Path, cx: &Context) -> Result<(), StageError> {

@@ -10,7 +10,7 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
 use crate::python::Python;
-use crate::sandbox::{Frame, Limits, Sandbox, SandboxError, Worker};
+use crate::sandbox::{CpuSeconds, Frame, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::{Job, Outcome, Tests, check, check_limits};
 
 pub use collect::Collect;
@@ -59,8 +59,7 @@ pub struct Params {
     /// named here is on whether or not it stands in `kinds`; 0 turns it off.
     pub frequencies: BTreeMap<String, f64>,
     /// CPU time of one check, in seconds.
-    #[schemars(range(min = 1, max = 3600))]
-    pub cpu_limit_s: u32,
+    pub cpu_limit_s: CpuSeconds,
     /// Memory of one check, in bytes.
     #[schemars(range(min = 67_108_864))]
     pub memory_bytes: u64,

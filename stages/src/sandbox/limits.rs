@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Layers;
 
@@ -46,11 +46,58 @@ impl std::str::FromStr for Isolation {
     }
 }
 
+/// A limit of CPU time in seconds, a twentieth at the least.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct CpuSeconds(#[schemars(range(min = 0.05, max = 3600))] pub f64);
+
+impl CpuSeconds {
+    /// Whether a program can be held to it.
+    pub(crate) fn is_possible(self) -> bool {
+        (0.05..=3600.0).contains(&self.0)
+    }
+
+    pub(crate) fn times(self, factor: u32) -> Self {
+        Self(self.0 * f64::from(factor))
+    }
+
+    /// In whole seconds, up: the kernel knows no others.
+    pub(super) fn whole(self) -> u64 {
+        self.0.ceil() as u64
+    }
+
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_secs_f64(self.0)
+    }
+}
+
+/// Whole seconds are written as an integer, as people do.
+impl Serialize for CpuSeconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.fract() == 0.0 { serializer.serialize_u64(self.0 as u64) } else { serializer.serialize_f64(self.0) }
+    }
+}
+
+impl std::fmt::Display for CpuSeconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for CpuSeconds {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = text.parse().map(Self).ok().filter(|seconds| seconds.is_possible());
+        seconds.ok_or_else(|| "it is a number of seconds from 0.05 to 3600".to_owned())
+    }
+}
+
 /// What a candidate may use, and what must keep it from the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// CPU time of a job, in seconds.
-    pub cpu_s: u32,
+    /// CPU time of a job.
+    pub cpu_s: CpuSeconds,
     /// Address space of a job, in bytes, the interpreter's own 30 MB included.
     pub memory_bytes: u64,
     /// What it may print, in bytes.
@@ -61,7 +108,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { cpu_s: 2, memory_bytes: 512 << 20, output_bytes: 1 << 20, isolation: Isolation::default() }
+        Self { cpu_s: CpuSeconds(2.0), memory_bytes: 512 << 20, output_bytes: 1 << 20, isolation: Isolation::default() }
     }
 }
 
@@ -73,7 +120,7 @@ impl Limits {
 
     /// Long enough that only a program that waits meets it, even on a crowded machine.
     pub(super) fn wall(&self) -> Duration {
-        Duration::from_secs(u64::from(self.cpu_s) * 5 + 5)
+        self.cpu_s.duration() * 5 + Duration::from_secs(5)
     }
 }
 

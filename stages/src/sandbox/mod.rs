@@ -35,7 +35,7 @@ use crate::python::Python;
 use cgroup::Cgroup;
 pub(crate) use frame::Frame;
 pub use layers::Layers;
-pub use limits::{Isolation, Limits};
+pub use limits::{CpuSeconds, Isolation, Limits};
 use memory::SharedMemory;
 use spawner::Spawner;
 use zygote::{Bounds, Zygote};
@@ -92,6 +92,8 @@ pub enum Ending {
     Exit(i32),
     /// Its process was killed by this signal, not by us.
     Signal(i32),
+    /// It met the CPU limit, and was killed by us.
+    CpuTime,
     /// It met the wall limit: try once more alone before believing it.
     WallTime,
     /// It printed more than it may.
@@ -368,7 +370,12 @@ impl Worker<'_> {
     }
 
     /// As [`Worker::call`], with a CPU limit of its own.
-    pub(crate) fn call_for(&mut self, runner: &str, fields: &[&[u8]], cpu_s: u32) -> Result<Reply, SandboxError> {
+    pub(crate) fn call_for(
+        &mut self,
+        runner: &str,
+        fields: &[&[u8]],
+        cpu_s: CpuSeconds,
+    ) -> Result<Reply, SandboxError> {
         let job = job(runner, cpu_s, fields);
         let bounds = Bounds::of(&Limits { cpu_s, ..self.sandbox.limits });
         let Servers { candidate, place, .. } = &mut *self.servers;
@@ -419,8 +426,8 @@ impl Worker<'_> {
 }
 
 /// The bytes of a job.
-fn job(runner: &str, cpu_s: u32, fields: &[&[u8]]) -> Vec<u8> {
-    let cpu = cpu_s.to_string();
+fn job(runner: &str, cpu_s: CpuSeconds, fields: &[&[u8]]) -> Vec<u8> {
+    let cpu = cpu_s.whole().to_string();
     frame::encode([runner.as_bytes(), cpu.as_bytes()].into_iter().chain(fields.iter().copied()))
 }
 

@@ -23,7 +23,7 @@ const GOODBYE: Duration = Duration::from_millis(300);
 /// How long a job that writes is left to write more before that is read.
 const GATHER_INTERVAL: Duration = Duration::from_millis(2);
 /// Linux counts CPU time for user space in hundredths of a second, whatever the kernel's own tick.
-const TICKS_PER_SECOND: f64 = 100.0;
+const TICK: Duration = Duration::from_millis(10);
 /// A message of the fork server: a letter and a number.
 const MESSAGE: usize = 9;
 
@@ -38,6 +38,7 @@ pub(crate) struct Zygote {
 
 /// What bounds one job from outside.
 pub(crate) struct Bounds<'a> {
+    pub(crate) cpu: Duration,
     pub(crate) wall: Duration,
     pub(crate) output_bytes: u64,
     /// Set once nobody waits for the job any more: it may say goodbye, then it is ended.
@@ -46,7 +47,7 @@ pub(crate) struct Bounds<'a> {
 
 impl Bounds<'_> {
     pub(crate) fn of(limits: &Limits) -> Self {
-        Self { wall: limits.wall(), output_bytes: limits.output_bytes, over: None }
+        Self { cpu: limits.cpu_s.duration(), wall: limits.wall(), output_bytes: limits.output_bytes, over: None }
     }
 }
 
@@ -92,7 +93,8 @@ impl Zygote {
         rustix::io::ioctl_fionbio(&output, true).map_err(io::Error::from)?;
         let mut run = Run::new(ours, output, job);
         run.send()?;
-        let mut deadline = Instant::now() + bounds.wall;
+        let start = Instant::now();
+        let (mut deadline, mut inspection) = (start + bounds.wall, start + bounds.cpu);
         let mut extensions = 0;
         let mut dismissed = false;
         let mut used = Duration::ZERO;
@@ -118,12 +120,23 @@ impl Zygote {
                 }
                 continue;
             }
+            if stop.is_none() && now >= inspection {
+                // The kernel ends a job at whole seconds only.
+                let used = pid.and_then(cpu_time).unwrap_or_default();
+                if used >= bounds.cpu {
+                    stop = Some(Ending::CpuTime);
+                    continue;
+                }
+                inspection = now + (bounds.cpu - used).max(TICK);
+            }
             if stop.is_none() && !dismissed && bounds.over.is_some_and(|over| over.load(Ordering::Relaxed)) {
                 dismissed = true;
                 deadline = deadline.min(now + GOODBYE);
                 extensions = MOST_EXTENSIONS;
             }
-            let timeout = if stop.is_some() { CANCEL_INTERVAL } else { (deadline - now).min(CANCEL_INTERVAL) };
+            let next =
+                if stop.is_some() { CANCEL_INTERVAL } else { deadline.min(inspection).saturating_duration_since(now) };
+            let timeout = next.min(CANCEL_INTERVAL);
             match self.wait(&mut run, timeout)? {
                 Some(Message::Forked(child)) => pid = Some(child),
                 Some(Message::Ended(ending)) => break ending,
@@ -330,10 +343,10 @@ impl<'a> Run<'a> {
     }
 }
 
-/// CPU time of a process that has ended and is not reaped.
+/// CPU time of a process that is not reaped.
 fn cpu_time(pid: Pid) -> Option<Duration> {
     let stat = fs_err::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some(Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND))
+    let ticks = fields.get(11)?.parse::<u32>().ok()? + fields.get(12)?.parse::<u32>().ok()?;
+    Some(TICK * ticks)
 }

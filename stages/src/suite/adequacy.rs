@@ -9,7 +9,7 @@ use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamErr
 
 use crate::mutate::{CorrectRow, KINDS, MORE_KINDS, mutants, normal};
 use crate::python::Python;
-use crate::sandbox::{Limits, Sandbox, SandboxError, Worker};
+use crate::sandbox::{CpuSeconds, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::{Outcome, Tests, check_limits};
 
 /// CPU time for the traced run, beside that of a plain one: tracing is slow.
@@ -37,8 +37,7 @@ pub struct Params {
     #[schemars(range(min = 1, max = 1000))]
     pub mutants: usize,
     /// CPU time of one check, in seconds.
-    #[schemars(range(min = 1, max = 3600))]
-    pub cpu_limit_s: u32,
+    pub cpu_limit_s: CpuSeconds,
     /// Memory of one check, in bytes.
     #[schemars(range(min = 67_108_864))]
     pub memory_bytes: u64,
@@ -49,7 +48,7 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         // A mutant that hangs is noticed; a second tells as much as two.
-        Self { mutants: 40, cpu_limit_s: 1, memory_bytes: Limits::default().memory_bytes, seed: 0 }
+        Self { mutants: 40, cpu_limit_s: CpuSeconds(1.0), memory_bytes: Limits::default().memory_bytes, seed: 0 }
     }
 }
 
@@ -124,7 +123,7 @@ fn measure(worker: &mut Worker, params: &Params, row: &CorrectRow, tests: &Tests
 fn coverage(worker: &mut Worker, reference: &str, row: &CorrectRow) -> Result<(i32, i32), SandboxError> {
     let mut fields = vec![reference.as_bytes(), row.setup.as_bytes()];
     fields.extend(row.tests.iter().map(|test| test.as_bytes()));
-    let reply = worker.call_for("cover", &fields, worker.limits().cpu_s * TRACED)?;
+    let reply = worker.call_for("cover", &fields, worker.limits().cpu_s.times(TRACED))?;
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     Ok(match reply.frames.first().map(Vec::as_slice) {
         Some([tag, lines, covered]) if tag == b"lines" => (number(lines), number(covered)),

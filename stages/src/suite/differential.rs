@@ -6,7 +6,7 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
 use crate::python::Python;
-use crate::sandbox::{Frame, Limits, Sandbox, SandboxError, Worker};
+use crate::sandbox::{CpuSeconds, Frame, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::check_limits;
 
 record! {
@@ -40,8 +40,7 @@ pub struct Params {
     #[schemars(range(min = 1, max = 1000))]
     pub more: usize,
     /// CPU time for finding them, a problem, in seconds.
-    #[schemars(range(min = 1, max = 3600))]
-    pub cpu_limit_s: u32,
+    pub cpu_limit_s: CpuSeconds,
     /// Memory for it, in bytes.
     #[schemars(range(min = 67_108_864))]
     pub memory_bytes: u64,
@@ -51,7 +50,7 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { more: 16, cpu_limit_s: 20, memory_bytes: Limits::default().memory_bytes, seed: 0 }
+        Self { more: 16, cpu_limit_s: CpuSeconds(20.0), memory_bytes: Limits::default().memory_bytes, seed: 0 }
     }
 }
 

@@ -8,7 +8,7 @@ use tracetune_cli::tool::{Output, error};
 use tracetune_cli::{Tool, exit};
 
 use crate::python::Python;
-use crate::sandbox::{Limits, Sandbox};
+use crate::sandbox::{CpuSeconds, Limits, Sandbox};
 use crate::trace::{Form, Params, records, tokenizer, trace_call};
 
 /// Run a call of a Python program and print the program with its execution trace
@@ -55,8 +55,8 @@ pub(super) struct Trace {
     #[arg(long, value_name = "DIR", requires = "budget_tokens")]
     model: Option<PathBuf>,
     /// CPU time, in seconds
-    #[arg(long, value_name = "S", default_value_t = Params::default().cpu_limit_s, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    cpu_limit_s: u32,
+    #[arg(long, value_name = "S", default_value_t = Params::default().cpu_limit_s)]
+    cpu_limit_s: CpuSeconds,
 }
 
 pub(super) fn tool() -> Tool {

@@ -9,7 +9,7 @@ use tracetune_cli::exit;
 use tracetune_cli::tool::{Output, error};
 
 use crate::python::Python;
-use crate::sandbox::{Isolation, Limits, Sandbox};
+use crate::sandbox::{CpuSeconds, Isolation, Limits, Sandbox};
 use crate::verify::{BadTest, Job, Outcome, Tests, Verdict, verify_with};
 
 /// Check programs against tests, in the sandbox
@@ -33,8 +33,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     /// CPU time that a program may use for all its tests, in seconds
-    #[arg(long, value_name = "S", default_value_t = Limits::default().cpu_s, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    cpu_limit_s: u32,
+    #[arg(long, value_name = "S", default_value_t = Limits::default().cpu_s)]
+    cpu_limit_s: CpuSeconds,
     /// The walls that must be there: `full`, `require`, `available` or `unsafe`
     #[arg(long, default_value = "available", value_name = "WORD")]
     isolation: Isolation,

@@ -6,7 +6,7 @@ use tracetune_engine::stage::{self, ParamError};
 use tracetune_kernels::model::Tokenizer;
 
 use super::{Run, Visits, annotate, json_lines, scratchpad};
-use crate::sandbox::Limits;
+use crate::sandbox::{CpuSeconds, Limits};
 use crate::verify::check_limits;
 
 /// Which column is traced.
@@ -62,8 +62,7 @@ pub struct Params {
     #[schemars(range(min = 1))]
     pub budget_tokens: Option<u32>,
     /// CPU time of one run, in seconds.
-    #[schemars(range(min = 1, max = 3600))]
-    pub cpu_limit_s: u32,
+    pub cpu_limit_s: CpuSeconds,
     /// Memory of one run, in bytes.
     #[schemars(range(min = 67_108_864))]
     pub memory_bytes: u64,

@@ -101,7 +101,7 @@ impl Run {
         let status = match reply.ending {
             Ending::Done => "ok",
             Ending::Output => "truncated",
-            Ending::WallTime | Ending::Signal(9 | 24) => "timeout",
+            Ending::CpuTime | Ending::WallTime | Ending::Signal(9 | 24) => "timeout",
             Ending::Exit(_) | Ending::Signal(_) | Ending::Malformed => "crash",
         };
         let mut run = Self { status, ..Self::default() };

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 
 use super::*;
+use crate::sandbox::CpuSeconds;
 
 fn row(buggy: &str, tests: &[&str]) -> ProgramRow {
     ProgramRow {
@@ -29,7 +30,7 @@ fn sessions() -> Vec<Session> {
 }
 
 fn start(python: &Python) -> Session {
-    let limits = Limits { cpu_s: 1, memory_bytes: 128 << 20, ..Limits::default() };
+    let limits = Limits { cpu_s: CpuSeconds(1.0), memory_bytes: 128 << 20, ..Limits::default() };
     Session { sandbox: Sandbox::start(python, limits, 2).expect("the sandbox starts"), tokenizer: None }
 }
 

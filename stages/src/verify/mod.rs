@@ -14,7 +14,7 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
 use crate::python::Python;
-use crate::sandbox::{Isolation, Limits, Sandbox, SandboxError, Worker};
+use crate::sandbox::{CpuSeconds, Isolation, Limits, Sandbox, SandboxError, Worker};
 pub use prepare::Tests;
 pub(crate) use prepare::{BadTest, Mode, Test};
 pub use verdict::{Outcome, Verdict};
@@ -118,8 +118,7 @@ pub struct Verify;
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
     /// CPU time that a fix may use for all tests together, in seconds.
-    #[schemars(range(min = 1, max = 3600))]
-    pub cpu_limit_s: u32,
+    pub cpu_limit_s: CpuSeconds,
     /// Memory that it may use, in bytes, the interpreter's own 30 MB included.
     #[schemars(range(min = 67_108_864))]
     pub memory_bytes: u64,
@@ -151,12 +150,12 @@ impl stage::Params for Params {
 }
 
 /// Checks the two limits that several kinds share.
-pub(crate) fn check_limits(cpu_limit_s: u32, memory_bytes: u64) -> Result<(), ParamError> {
+pub(crate) fn check_limits(cpu_limit_s: CpuSeconds, memory_bytes: u64) -> Result<(), ParamError> {
     let wrong = |param, message: &str, help: &str| {
         Err(ParamError { param, message: message.to_owned(), help: Some(help.to_owned()) })
     };
-    if !(1..=3600).contains(&cpu_limit_s) {
-        return wrong("cpu_limit_s", "must be between 1 and 3600", "2 suits small functions");
+    if !cpu_limit_s.is_possible() {
+        return wrong("cpu_limit_s", "must be between 0.05 and 3600", "2 suits small functions");
     }
     if memory_bytes < 64 << 20 {
         return wrong("memory_bytes", "must be at least 67108864 (64 MiB)", "536870912 is the default");

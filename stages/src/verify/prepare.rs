@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use tracetune_engine::stage::StageError;
 
 use crate::sandbox::value::Value;
-use crate::sandbox::{Ending, Sandbox, SandboxError};
+use crate::sandbox::{CpuSeconds, Ending, Sandbox, SandboxError};
 
 /// How many tests one job sorts.
 const TESTS_PER_JOB: usize = 200;
@@ -81,7 +81,7 @@ impl Tests {
         let chunks: Vec<&[&String]> = distinct.chunks(TESTS_PER_JOB).collect();
         let sorted = sandbox.map(&chunks, cancelled, &|_| {}, |worker, chunk| {
             let fields: Vec<&[u8]> = chunk.iter().map(|test| test.as_bytes()).collect();
-            worker.call_for("prepare", &fields, 60)
+            worker.call_for("prepare", &fields, CpuSeconds(60.0))
         })?;
         let mut prepared = HashMap::new();
         for (chunk, reply) in chunks.iter().zip(sorted) {

@@ -13,7 +13,7 @@ pub(crate) fn sandbox() -> Option<&'static Sandbox> {
         .get_or_init(|| match Python::find() {
             Ok(python) => {
                 // Little memory: filling it must not take a second of CPU time on a busy machine either.
-                let limits = Limits { cpu_s: 1, memory_bytes: 128 << 20, ..Limits::default() };
+                let limits = Limits { cpu_s: CpuSeconds(1.0), memory_bytes: 128 << 20, ..Limits::default() };
                 Some(Sandbox::start(&python, limits, 2).expect("the sandbox starts"))
             }
             Err(_) => None,
@@ -80,11 +80,28 @@ fn no_program_gets_a_verdict_it_has_not_earned_nor_harms_the_next() {
 #[test]
 fn a_program_that_only_waits_meets_the_wall_limit() {
     let Ok(python) = Python::find() else { return };
-    let limits = Limits { cpu_s: 1, ..Limits::default() };
+    let limits = Limits { cpu_s: CpuSeconds(1.0), ..Limits::default() };
     let sandbox = Sandbox::start(&python, limits, 1).unwrap();
     let waits = job("import time\ndef add(a, b):\n    time.sleep(99)\n    return a + b", ADD);
     let verdicts = verify(&sandbox, &[waits, job(HONEST, ADD)], &|| false, &|_| {}).unwrap();
     assert_eq!((verdicts[0].outcome, verdicts[1].outcome), (Outcome::Timeout, Outcome::Pass));
+}
+
+#[test]
+fn cpu_limits_may_be_a_part_of_a_second() {
+    let Ok(python) = Python::find() else { return };
+    let slow = "import time\ndef add(a, b):\n    while time.process_time() < 0.5: pass\n    return a + b";
+    let outcomes = |limit| {
+        let limits = Limits { cpu_s: CpuSeconds(limit), ..Limits::default() };
+        let sandbox = Sandbox::start(&python, limits, 1).unwrap();
+        let verdicts = verify(&sandbox, &[job(slow, ADD), job(HONEST, ADD)], &|| false, &|_| {}).unwrap();
+        verdicts.into_iter().map(|verdict| (verdict.outcome, verdict.detail)).collect::<Vec<_>>()
+    };
+    let pass = || (Outcome::Pass, String::new());
+    assert_eq!(outcomes(0.2), [(Outcome::Timeout, "cpu".to_owned()), pass()]);
+    assert_eq!(outcomes(1.5), [pass(), pass()]);
+    let written = |limit| serde_json::to_string(&CpuSeconds(limit)).unwrap();
+    assert_eq!((written(2.0), written(0.25)), ("2".to_owned(), "0.25".to_owned()));
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! From what a sandboxed job said, and how it ended, to a verdict.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::prepare::{Mode, Test};
 use crate::sandbox::value::Value;
-use crate::sandbox::{Ending, Frame, Reply};
+use crate::sandbox::{CpuSeconds, Ending, Frame, Reply};
 
 /// Characters of a value shown in a detail.
 const SHOWN: usize = 60;
@@ -98,7 +97,12 @@ impl Verdict {
     }
 
     /// Reads the replies of `remote.py`: the candidate's and that of its tests. `None` if these can't run there.
-    pub(crate) fn judge_pair(candidate: Reply, mut judge: Reply, tests: &[&Test], cpu_limit_s: u32) -> Option<Self> {
+    pub(crate) fn judge_pair(
+        candidate: Reply,
+        mut judge: Reply,
+        tests: &[&Test],
+        cpu_limit_s: CpuSeconds,
+    ) -> Option<Self> {
         let loaded = matches!(candidate.frames.as_slice(), [begin, rest @ ..]
             if begin[0] == b"begin" && rest.iter().all(|frame| frame.len() < 3));
         if !loaded && !candidate.frames.is_empty() {
@@ -118,7 +122,7 @@ impl Verdict {
     }
 
     /// Reads a reply of `verify.py`.
-    pub(crate) fn judge(reply: &Reply, tests: &[&Test], cpu_limit_s: u32) -> Self {
+    pub(crate) fn judge(reply: &Reply, tests: &[&Test], cpu_limit_s: CpuSeconds) -> Self {
         let total = tests.len();
         let mut frames = reply.frames.iter();
         let first = frames.next();
@@ -196,12 +200,12 @@ fn ending_of(frame: &Frame) -> Option<(Outcome, String)> {
 }
 
 /// How a program that did not get to its end died.
-fn died(reply: &Reply, cpu_limit_s: u32) -> (Outcome, String) {
-    let used_up = reply.cpu.is_some_and(|cpu| cpu >= Duration::from_secs(cpu_limit_s.into()));
+fn died(reply: &Reply, cpu_limit_s: CpuSeconds) -> (Outcome, String) {
+    let used_up = reply.cpu.is_some_and(|cpu| cpu >= cpu_limit_s.duration());
     let (outcome, detail) = match reply.ending {
         Ending::Output => (Outcome::Limit, "output".to_owned()),
         Ending::WallTime => (Outcome::Timeout, "wall".to_owned()),
-        Ending::Signal(SIGXCPU) => (Outcome::Timeout, "cpu".to_owned()),
+        Ending::CpuTime | Ending::Signal(SIGXCPU) => (Outcome::Timeout, "cpu".to_owned()),
         Ending::Signal(SIGKILL) if used_up => (Outcome::Timeout, "cpu".to_owned()),
         Ending::Signal(SIGKILL) => (Outcome::Limit, "killed by the system".to_owned()),
         Ending::Signal(signal) => (Outcome::Crash, format!("signal {signal}")),
