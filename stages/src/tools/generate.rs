@@ -67,7 +67,7 @@ pub(crate) struct Args {
 }
 
 /// Prints the completions. JSON: `{completions: [{text, tokens, logprobs, logprob, finish}], summary: {prompt_tokens,
-/// tokens, load_s, prefill_s, decode_s, prefill_tokens_per_s, decode_tokens_per_s, threads}}`.
+/// tokens, load_s, prefill_s, decode_s, prefill_tokens_per_s, decode_tokens_per_s (null if nothing was decoded), threads}}`.
 pub(crate) fn generate(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let started = Instant::now();
     let text = fs_err::read_to_string(&args.prompt_file)?;
@@ -103,11 +103,13 @@ pub(crate) fn generate(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let prefill_s = started.elapsed().as_secs_f64();
     let started = Instant::now();
     let drawn = decoder.generate(std::slice::from_ref(&request), &sampling, &never, &ignore)?;
-    let decode_s = (started.elapsed().as_secs_f64() - prefill_s).max(1e-9);
+    let decode_s = (started.elapsed().as_secs_f64() - prefill_s).max(0.0);
 
     let completions: Vec<Completion> = drawn.into_iter().flatten().collect();
     let tokens: usize = completions.iter().map(|completion| completion.logprobs.len()).sum();
-    let (prefill, decode) = (prompt.len() as f64 / prefill_s, tokens as f64 / decode_s);
+    let prefill = prompt.len() as f64 / prefill_s;
+    // The prompt gives the first token of each: where there is no other, nothing was decoded.
+    let decode = (tokens > completions.len() && decode_s > 0.0).then(|| tokens as f64 / decode_s);
     if output.json() {
         let completions: Vec<_> = completions
             .iter()
@@ -134,8 +136,9 @@ pub(crate) fn generate(args: &Args, output: &Output) -> anyhow::Result<u8> {
         }
         output.answer(&completion.text);
     }
+    let rate = decode.map(|rate| format!(" at {rate:.1} tokens/s")).unwrap_or_default();
     output.story(format!(
-        "{} prompt tokens at {prefill:.1} tokens/s, {tokens} drawn at {decode:.1} tokens/s, {threads} threads",
+        "{} prompt tokens at {prefill:.1} tokens/s, {tokens} drawn{rate}, {threads} threads",
         prompt.len()
     ));
     Ok(exit::DONE)
