@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Level {
@@ -27,7 +29,7 @@ impl Level {
 
     /// Every set this processor has, narrowest first.
     pub fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "only the x86-64 build adds to it")]
+        #[allow(unused_mut, reason = "only some builds add to it")]
         let mut levels = vec![Self::SCALAR];
         #[cfg(target_arch = "x86_64")]
         {
@@ -44,6 +46,10 @@ impl Level {
                 levels.push(Self(Kind::Avx512));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            levels.push(Self(Kind::Neon));
+        }
         levels
     }
 
@@ -55,6 +61,8 @@ impl Level {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
         }
     }
 }

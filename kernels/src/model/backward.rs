@@ -1,6 +1,7 @@
 //! The network backward over one row of documents: the loss at the places that count, and its gradient.
 
-use super::forward::{Activations, Keep, LOGIT_ROWS, Row, documents_forward, row_forward, sized};
+use super::activations::{Activations, Keep, sized};
+use super::forward::{LOGIT_ROWS, Row, documents_forward, row_forward};
 use super::{Network, Weights};
 use crate::ops::attention::Attention;
 use crate::ops::classifier::{Classifier, scale_by};

@@ -1,5 +1,6 @@
 //! Decoders: configuration, weights, tokenizer, and the whole network forward and backward.
 
+mod activations;
 mod adapters;
 mod backward;
 mod checkpoint;
@@ -19,11 +20,10 @@ pub use layout::{Layout, Tensor};
 pub use score::Scored;
 pub use tokenizer::Tokenizer;
 
+pub(crate) use activations::{Activations, Keep, LayerActivations, sized};
 pub(crate) use adapters::Adapters;
 pub(crate) use backward::{Gradient, row_gradient};
-pub(crate) use forward::{
-    Activations, Keep, LOGIT_ROWS, LayerActivations, Row, documents_forward, embed, layer_forward, sized,
-};
+pub(crate) use forward::{LOGIT_ROWS, Row, documents_forward, embed, layer_forward};
 pub(crate) use network::{Network, Weights};
 pub(crate) use score::row_loss;
 

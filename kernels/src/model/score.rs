@@ -1,6 +1,7 @@
 //! What a model thinks of a given text: logits and log-probabilities, a block of positions at a time.
 
-use super::forward::{Activations, LOGIT_ROWS, Row, row_forward, sized};
+use super::activations::{Activations, sized};
+use super::forward::{LOGIT_ROWS, Row, row_forward};
 use super::{Model, Network, Weights};
 use crate::memory::Cpu;
 use crate::ops::classifier::{Classifier, exponentials};

@@ -9,7 +9,9 @@ use super::panels::{Cut, Lhs, WIDTH, in_pieces};
 use super::tiles::Out;
 use crate::crew;
 use crate::memory::Lines;
-use crate::simd::{Kind, Level, vectorised};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Kind;
+use crate::simd::{Level, vectorised};
 use std::cell::RefCell;
 
 /// Numbers along k that share a scale.

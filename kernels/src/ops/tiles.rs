@@ -36,10 +36,12 @@ impl<'a> Out<'a> {
     }
 
     /// Where element (0, 0) is; rows lie [`Out::stride`] apart.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn start(&mut self) -> *mut f32 {
         self.start
     }
 
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn stride(&self) -> usize {
         self.stride
     }
@@ -88,6 +90,8 @@ pub(crate) fn tile_rows(level: Level) -> usize {
         Kind::Avx2 => 6,
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => 12,
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon => 6,
     }
 }
 
@@ -178,6 +182,8 @@ pub(crate) fn tiles(level: Level, mut c: Out, a: Left, b: &[f32], soon: &mut [So
             Kind::Avx2 => x86::avx2(&c, first, &tile),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => x86::avx512(&c, first, &tile),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => arm::neon(&c, first, &tile),
         }
     }
 }
@@ -381,6 +387,73 @@ mod x86 {
                     _mm256_storeu_ps(buffer.as_mut_ptr().add(8), sum[1]);
                     std::ptr::copy_nonoverlapping(buffer.as_ptr(), c, columns);
                 }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[expect(
+    unsafe_code,
+    reason = "vector instructions, and pointers whose bounds were checked once for the whole product"
+)]
+mod arm {
+    use super::{LINE, Out, Tile, WIDTH};
+    use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32};
+
+    /// Columns of a register, and registers of half a panel.
+    const LANES: usize = 4;
+    const REGISTERS: usize = LINE / LANES;
+
+    /// 6 rows at most, in two halves of 16 columns: 24 sums, 4 columns and a broadcast fit the 32 registers.
+    pub(super) fn neon(c: &Out, first: usize, tile: &Tile) {
+        for half in 0..tile.columns.div_ceil(LINE) {
+            let columns = (tile.columns - half * LINE).min(LINE);
+            // SAFETY: a `Level` of this kind exists only where the feature was detected; `tiles` has checked that the tile's
+            // rows of A and C and k rows of the panel lie inside their slices.
+            unsafe {
+                let (a, c) = (tile.a.data.as_ptr(), c.start.add(first * tile.stride + half * LINE));
+                match tile.a.rows {
+                    6 => rows::<6>(tile, a, c, half, columns),
+                    5 => rows::<5>(tile, a, c, half, columns),
+                    4 => rows::<4>(tile, a, c, half, columns),
+                    3 => rows::<3>(tile, a, c, half, columns),
+                    2 => rows::<2>(tile, a, c, half, columns),
+                    _ => rows::<1>(tile, a, c, half, columns),
+                }
+            }
+        }
+    }
+
+    #[target_feature(enable = "neon")]
+    unsafe fn rows<const R: usize>(tile: &Tile, a: *const f32, c: *mut f32, half: usize, columns: usize) {
+        // SAFETY: see the caller; C goes through a buffer of 16 columns.
+        unsafe {
+            let mut sums: [[float32x4_t; REGISTERS]; R] = [[vdupq_n_f32(0.0); REGISTERS]; R];
+            let mut buffer = [0.0f32; LINE];
+            if tile.add {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    std::ptr::copy_nonoverlapping(c.add(r * tile.stride), buffer.as_mut_ptr(), columns);
+                    *sum = std::array::from_fn(|i| vld1q_f32(buffer.as_ptr().add(i * LANES)));
+                }
+            }
+            let (mut a, mut b) = (a, tile.b.as_ptr().add(half * LINE));
+            for _ in 0..tile.k {
+                let right: [float32x4_t; REGISTERS] = std::array::from_fn(|i| vld1q_f32(b.add(i * LANES)));
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let x = vdupq_n_f32(*a.add(r * tile.a.row_stride));
+                    for (sum, right) in sum.iter_mut().zip(right) {
+                        *sum = vfmaq_f32(*sum, right, x);
+                    }
+                }
+                a = a.wrapping_add(tile.a.col_stride);
+                b = b.wrapping_add(WIDTH);
+            }
+            for (r, sum) in sums.iter().enumerate() {
+                for (i, sum) in sum.iter().enumerate() {
+                    vst1q_f32(buffer.as_mut_ptr().add(i * LANES), *sum);
+                }
+                std::ptr::copy_nonoverlapping(buffer.as_ptr(), c.add(r * tile.stride), columns);
             }
         }
     }
