@@ -24,7 +24,7 @@ pub(super) const PROGRAMS: &[(&str, &str, &str, &str)] = &[
     ("memory bomb", "def add(a, b):\n    x = []\n    while True: x.append(' ' * 10**6)", "limit", "test 1: memory"),
     ("kept memory bomb", "x = []\ndef add(a, b):\n    while True: x.append(bytearray(1000))", "limit", "test 1: memory"),
     ("deep recursion", "def add(a, b): return add(a, b)", "limit", "test 1: depth"),
-    ("no recursion limit", "import sys\nsys.setrecursionlimit(10**9)\ndef add(a, b): return [add(a, b)]", "", ""),
+    ("no recursion limit", "import sys\nsys.setrecursionlimit(10**9)\ndef add(a, b): return max([a], key=lambda a: add(a, b))", "", ""),
     ("output flood", "def add(a, b):\n    while True: print('x' * 10000)", "limit", "output"),
     ("output flood and a pass", "def add(a, b):\n    print('x' * 2000000, flush=True)\n    return a + b", "limit", "output"),
     ("raw output flood", "import os\ndef add(a, b):\n    while True: os.write(2, b'x' * 65536)", "limit", "output"),
