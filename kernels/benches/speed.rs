@@ -1,7 +1,7 @@
 //! GFLOP/s of the matrix product on language-model shapes, and tokens/s of a tiny model, decoding and training.
 //!
 //! `cargo bench -p tracetune-kernels` runs all of it; an argument (`matmul`, `decode`, `train`) runs one part, a number
-//! after it sets the threads.
+//! after it sets the threads. `product` answers the shapes of its standard input, for `products.py`.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::ops::ControlFlow;
@@ -91,11 +91,8 @@ fn matmul() {
             let time = seconds(|| multiply(level, &mut y, n, Lhs::rows(&x, m, k), &panels, false));
             print!(" {:>10.1}", flop / time / 1e9);
         }
-        let (mut dw, mut scratch) = (vec![0.0; n * k], Panels::default());
-        let time = seconds(|| {
-            scratch.pack_rows(&x, m, k, k);
-            multiply(Level::detect(), &mut dw, k, Lhs::columns(&y, n, n), &scratch, true);
-        });
+        let mut dw = vec![0.0; n * k];
+        let time = seconds(|| Cpu::new().linear_backward_weight(&mut dw, &y, &x, n, k, m));
         println!(" {:>10.1}", flop / time / 1e9);
     }
 }

@@ -129,8 +129,9 @@ impl Network {
     }
 
     /// Has every matrix rounded to bf16 when it is met.
-    pub(crate) fn round(&mut self, weights: Weights) {
-        self.each_matrix(weights, |weight, _, _, _| *weight = Weight::Plain { rounded: true });
+    pub(crate) fn round(&mut self) {
+        let layers = self.layers.iter_mut().flat_map(|Layer { qkv, output, up, down, .. }| [qkv, output, up, down]);
+        layers.chain([&mut self.head]).for_each(|weight| *weight = Weight::Plain { rounded: true });
     }
 
     /// `y` (N, O) = `x` Wᵀ + b, or added to `y` with `add`; `x` and `y` are of that very length.

@@ -5,6 +5,7 @@ use super::forward::{LOGIT_ROWS, Row, row_forward};
 use super::{Model, Network, Weights};
 use crate::memory::Cpu;
 use crate::ops::classifier::{Classifier, exponentials};
+use crate::ops::stored::Precision;
 use crate::{Error, Result, math};
 
 /// A token of a text, as the model saw it coming.
@@ -77,7 +78,8 @@ impl Model {
         if texts.iter().any(Vec::is_empty) {
             return Err(Error::Config("a text has no tokens".into()));
         }
-        let network = Network::new(&self.config, Cpu::new(), longest)?;
+        let mut network = Network::new(&self.config, Cpu::new(), longest)?;
+        network.store(self.weights(), Precision::F32);
         let mut kept = Activations::default();
         let mut states = Vec::with_capacity(texts.len());
         for tokens in texts {

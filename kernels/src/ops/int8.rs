@@ -226,7 +226,7 @@ impl Tile<'_> {
 )]
 mod x86 {
     use super::{BLOCK, DEPTH, GROUP, Tile, WIDTH};
-    use crate::ops::tiles::Out;
+    use crate::ops::tiles::{Out, with_rows};
     use std::arch::x86_64::*;
 
     /// How far ahead weights are asked for: as many as stay in the first-level cache.
@@ -278,16 +278,7 @@ mod x86 {
         for first in (0..c.rows()).step_by(6) {
             let here = rows.skip(first);
             // SAFETY: called where the processor has these instructions; `Rows::new` has checked every row's bounds.
-            unsafe {
-                match (c.rows() - first).min(6) {
-                    6 => vnni_rows::<6>(tile, here),
-                    5 => vnni_rows::<5>(tile, here),
-                    4 => vnni_rows::<4>(tile, here),
-                    3 => vnni_rows::<3>(tile, here),
-                    2 => vnni_rows::<2>(tile, here),
-                    _ => vnni_rows::<1>(tile, here),
-                }
-            }
+            unsafe { with_rows!((c.rows() - first).min(6), [6 5 4 3 2], vnni_rows, (tile, here)) }
         }
     }
 
@@ -354,14 +345,7 @@ mod x86 {
         for first in (0..c.rows()).step_by(4) {
             let here = rows.skip(first);
             // SAFETY: as in `vnni`.
-            unsafe {
-                match (c.rows() - first).min(4) {
-                    4 => avx2_rows::<4>(tile, here),
-                    3 => avx2_rows::<3>(tile, here),
-                    2 => avx2_rows::<2>(tile, here),
-                    _ => avx2_rows::<1>(tile, here),
-                }
-            }
+            unsafe { with_rows!((c.rows() - first).min(4), [4 3 2], avx2_rows, (tile, here)) }
         }
     }
 

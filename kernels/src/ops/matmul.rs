@@ -164,6 +164,7 @@ mod tests {
         cpu.linear_backward_weight(&mut dw, &dy, &x, outputs, channels, rows);
         assert_close(&dw, &finite_differences(&wide(&w), |w| loss(&wide(&x), w)), 1e-4);
     }
+
     #[test]
     fn a_weight_packed_when_it_is_met_gives_the_bits_of_one_packed_before() {
         let cpu = Cpu::new();

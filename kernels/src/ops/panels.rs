@@ -82,13 +82,8 @@ impl Panels {
     /// Packs B (k, n) whose rows are `stride` apart.
     pub fn pack_rows(&mut self, b: &[f32], k: usize, n: usize, stride: usize) {
         self.resize(k, n);
-        for (panel, start) in self.data.chunks_exact_mut((k * WIDTH).max(1)).zip((0..n).step_by(WIDTH)) {
-            let width = WIDTH.min(n - start);
-            for (l, row) in panel.chunks_exact_mut(WIDTH).enumerate() {
-                let from = l * stride + start;
-                row[..width].copy_from_slice(&b[from..from + width]);
-                row[width..].fill(0.0);
-            }
+        for (panels, start) in self.data.chunks_mut((k * GROUP).max(1)).zip((0..n).step_by(GROUP)) {
+            pack_group(panels, &b[start..], stride, GROUP.min(n - start), k);
         }
     }
 
@@ -196,37 +191,29 @@ impl<'a> Right<'a> {
     where
         'a: 'b,
     {
-        let (len, panels) = (rows.len() * WIDTH, columns.len().div_ceil(WIDTH));
-        let panels = match self {
-            Self::Panels(data, stride) => &data[columns.start / WIDTH * stride + rows.start * WIDTH..][..len],
-            Self::Rows(Plain { data, stride, rounded }) => {
-                buffer.resize(panels * len);
-                let cells = buffer.as_chunks_mut::<WIDTH>().0;
-                for l in rows.clone() {
-                    let (whole, rest) = data[l * stride..][columns.clone()].as_chunks::<WIDTH>();
-                    let mut to = cells[l - rows.start..].iter_mut().step_by(rows.len());
-                    whole.iter().zip(&mut to).for_each(|(from, to)| *to = *from);
-                    if let Some(to) = to.next().filter(|_| !rest.is_empty()) {
-                        to[..rest.len()].copy_from_slice(rest);
-                        to[rest.len()..].fill(0.0);
-                    }
-                }
-                if rounded {
-                    round(level, &mut buffer[..panels * len]);
-                }
-                &buffer[..panels * len]
+        let len = rows.len() * WIDTH;
+        let all = columns.len().div_ceil(WIDTH) * len;
+        let rounded = match self {
+            Self::Panels(data, stride) => {
+                return data[columns.start / WIDTH * stride + rows.start * WIDTH..][..all].chunks_exact(len);
+            }
+            Self::Rows(plain) => {
+                buffer.resize(all);
+                let Plain { data, stride, rounded } = plain.from(rows.start, columns.start);
+                pack_group(&mut buffer[..all], data, stride, columns.len(), rows.len());
+                rounded
             }
             Self::Columns(plain) => {
-                buffer.resize(len);
+                buffer.resize(all);
                 let Plain { data, stride, rounded } = plain.from(columns.start, rows.start);
-                pack_panel(level, &mut buffer[..len], data, stride, columns.len());
-                if rounded {
-                    round(level, &mut buffer[..len]);
-                }
-                &buffer[..len]
+                pack_panel(level, &mut buffer[..all], data, stride, columns.len());
+                rounded
             }
         };
-        panels.chunks_exact(len)
+        if rounded {
+            round(level, &mut buffer[..all]);
+        }
+        buffer[..all].chunks_exact(len)
     }
 
     fn soon(self, rows: &Range<usize>, columns: &Range<usize>) -> Soon {
@@ -384,13 +371,27 @@ vectorised! {
         let len = rows.len() * depth.len();
         buffer.resize(len);
         for (strip, first) in buffer[..len].chunks_mut(height * depth.len()).zip(rows.clone().step_by(height)) {
-            let from = &a.from(first, depth.start).data;
+            let from = a.from(first, depth.start).data;
             // Of a height that the compiler knows, where there is one.
             match height.min(rows.end - first) {
                 12 => pack_strip::<12>(strip, a, from),
                 6 => pack_strip::<6>(strip, a, from),
                 rows => pack_any(strip, a, from, rows),
             }
+        }
+    }
+}
+
+/// Panels of columns that lie side by side in each of so many rows, `stride` apart; the last one is filled up with zeros.
+fn pack_group(panels: &mut [f32], from: &[f32], stride: usize, columns: usize, rows: usize) {
+    let cells = panels.as_chunks_mut::<WIDTH>().0;
+    for l in 0..rows {
+        let (whole, rest) = from[l * stride..][..columns].as_chunks::<WIDTH>();
+        let mut to = cells[l..].iter_mut().step_by(rows);
+        whole.iter().zip(&mut to).for_each(|(from, to)| *to = *from);
+        if let Some(to) = to.next().filter(|_| !rest.is_empty()) {
+            to[..rest.len()].copy_from_slice(rest);
+            to[rest.len()..].fill(0.0);
         }
     }
 }

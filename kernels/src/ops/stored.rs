@@ -103,8 +103,7 @@ fn multiply_halves(level: Level, mut c: Out, a: Lhs, halves: &[u16], k: usize, a
             for start in (0..k).step_by(PIECE) {
                 let b = &mut piece.0[..PIECE.min(k - start) * WIDTH];
                 widen(level, b, &halves[(panel * k + start) * WIDTH..][..b.len()]);
-                let data = &a.data[top * a.row_stride + start * a.col_stride..];
-                let a = Lhs { data, rows: block.len(), ..a };
+                let a = Lhs { rows: block.len(), ..a.from(top, start) };
                 let c = c.part(block.clone(), column..(column + WIDTH).min(n));
                 tiles(level, c, Left::Rows(a), b, &mut [], add || start > 0);
             }

@@ -217,6 +217,19 @@ struct Tile<'a> {
     add: bool,
 }
 
+/// Calls `kernel` for so many rows: one of the numbers in the list, or 1.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! with_rows {
+    ($rows:expr, [$($number:literal)*], $kernel:ident, $operands:tt) => {
+        match $rows {
+            $($number => $kernel::<$number> $operands,)*
+            _ => $kernel::<1> $operands,
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(super) use with_rows;
+
 #[cfg(target_arch = "x86_64")]
 #[expect(
     unsafe_code,
@@ -232,20 +245,7 @@ mod x86 {
         // tile's rows of A and C and k rows of the panel lie inside their slices.
         unsafe {
             let (a, c) = (tile.a.data.as_ptr(), c.start.add(first * tile.stride));
-            match tile.a.rows {
-                12 => pick512::<12>(tile, a, c),
-                11 => pick512::<11>(tile, a, c),
-                10 => pick512::<10>(tile, a, c),
-                9 => pick512::<9>(tile, a, c),
-                8 => pick512::<8>(tile, a, c),
-                7 => pick512::<7>(tile, a, c),
-                6 => pick512::<6>(tile, a, c),
-                5 => pick512::<5>(tile, a, c),
-                4 => pick512::<4>(tile, a, c),
-                3 => pick512::<3>(tile, a, c),
-                2 => pick512::<2>(tile, a, c),
-                _ => pick512::<1>(tile, a, c),
-            }
+            with_rows!(tile.a.rows, [12 11 10 9 8 7 6 5 4 3 2], pick512, (tile, a, c))
         }
     }
 
@@ -339,14 +339,7 @@ mod x86 {
             // SAFETY: as in `avx512`.
             unsafe {
                 let (a, c) = (tile.a.data.as_ptr(), c.start.add(first * tile.stride + half * LINE));
-                match tile.a.rows {
-                    6 => tile256::<6>(tile, a, c, half, columns),
-                    5 => tile256::<5>(tile, a, c, half, columns),
-                    4 => tile256::<4>(tile, a, c, half, columns),
-                    3 => tile256::<3>(tile, a, c, half, columns),
-                    2 => tile256::<2>(tile, a, c, half, columns),
-                    _ => tile256::<1>(tile, a, c, half, columns),
-                }
+                with_rows!(tile.a.rows, [6 5 4 3 2], tile256, (tile, a, c, half, columns))
             }
         }
     }
@@ -413,14 +406,7 @@ mod arm {
             // rows of A and C and k rows of the panel lie inside their slices.
             unsafe {
                 let (a, c) = (tile.a.data.as_ptr(), c.start.add(first * tile.stride + half * LINE));
-                match tile.a.rows {
-                    6 => rows::<6>(tile, a, c, half, columns),
-                    5 => rows::<5>(tile, a, c, half, columns),
-                    4 => rows::<4>(tile, a, c, half, columns),
-                    3 => rows::<3>(tile, a, c, half, columns),
-                    2 => rows::<2>(tile, a, c, half, columns),
-                    _ => rows::<1>(tile, a, c, half, columns),
-                }
+                with_rows!(tile.a.rows, [6 5 4 3 2], rows, (tile, a, c, half, columns))
             }
         }
     }

@@ -48,7 +48,8 @@ pub(super) fn within_limit(options: &Options, config: &Config, layout: &Layout, 
     )))
 }
 
-/// An estimate from the shapes: weights, packed or not, adapters and what they are merged into, moments, gradients, and what each thread keeps of a row.
+/// An estimate from the shapes: weights, also packed or not, adapters and what they are merged into, moments, gradients, and
+/// what each thread keeps of a row.
 fn peak_bytes(options: &Options, config: &Config, layout: &Layout, trained: usize, way: Economy) -> u64 {
     let (heads, channels, layers) = (config.heads(), config.hidden_size, config.num_hidden_layers);
     let tokens = options.sequence_tokens;

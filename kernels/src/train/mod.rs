@@ -132,7 +132,8 @@ pub struct Options {
     /// For [`Trainer::evaluating`].
     #[serde(default)]
     pub evaluation: Evaluation,
-    /// What the run may take at its peak, the model included; changes no bits. Threads and kept activations give way.
+    /// What the run may take at its peak, the model included; changes no bits. Packed matrices, kept activations and
+    /// threads give way.
     #[serde(skip)]
     pub memory_bytes: Option<u64>,
     /// Whether every matrix is rounded to bf16 before it is multiplied with, and what the forward pass leaves for the

@@ -55,7 +55,7 @@ impl<'a> Trainer<'a> {
     pub fn new(model: Model, examples: &'a [Example], options: &Options) -> Result<Self> {
         let plan = Plan::new(examples, options, &model.config)?;
         let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
-        let mut network = Network::new(&model.config, Cpu::new(), longest)?;
+        let mut network = network(&model, options, longest)?;
         if let Some(lora) = &options.lora {
             let adapters = Adapters::new(&model.layout, lora)?;
             let values = adapters.init(random::bits(options.seed, u64::MAX));
@@ -98,7 +98,7 @@ impl<'a> Trainer<'a> {
         Plan::new(examples, &self.options, &self.model.config)?;
         let tokens = |examples: &[Example]| examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
         let adapters = self.network.adapters.take();
-        self.network = Network::new(&self.model.config, Cpu::new(), tokens(self.examples).max(tokens(examples)))?;
+        self.network = network(&self.model, &self.options, tokens(self.examples).max(tokens(examples)))?;
         self.network.adapters = adapters;
         self.progress.fingerprint = state::fingerprint(&self.model, [self.examples, examples], &self.options);
         self.unseen = examples;
@@ -205,12 +205,9 @@ impl<'a> Trainer<'a> {
     /// Has the network multiply with what the weights, or the adapters' factors, now are.
     fn take_over(&mut self) {
         self.merge();
-        let Self { model, merged, network, pool, options, packed, .. } = self;
-        let weights = seen(model, merged);
-        if options.bf16 {
-            network.round(weights);
-        } else if *packed {
-            pool.install(|| network.pack(weights));
+        let Self { model, merged, network, pool, packed, .. } = self;
+        if *packed {
+            pool.install(|| network.pack(seen(model, merged)));
         }
     }
 
@@ -326,6 +323,15 @@ impl<'a> Trainer<'a> {
             });
         });
     }
+}
+
+/// A network for rows of `positions` tokens at most.
+fn network(model: &Model, options: &Options, positions: usize) -> Result<Network> {
+    let mut network = Network::new(&model.config, Cpu::new(), positions)?;
+    if options.bf16 {
+        network.round();
+    }
+    Ok(network)
 }
 
 /// The weights that the network multiplies with: the model's, or those with the adapters merged.

@@ -50,12 +50,15 @@ impl std::str::FromStr for Isolation {
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(inline)]
-pub struct CpuSeconds(#[schemars(range(min = 0.05, max = 3600))] pub f64);
+pub struct CpuSeconds(#[schemars(range(min = Self::LEAST, max = Self::MOST))] pub f64);
 
 impl CpuSeconds {
+    pub(crate) const LEAST: f64 = 0.05;
+    pub(crate) const MOST: f64 = 3600.0;
+
     /// Whether a program can be held to it.
     pub(crate) fn is_possible(self) -> bool {
-        (0.05..=3600.0).contains(&self.0)
+        (Self::LEAST..=Self::MOST).contains(&self.0)
     }
 
     pub(crate) fn times(self, factor: u32) -> Self {
@@ -89,7 +92,7 @@ impl std::str::FromStr for CpuSeconds {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let seconds = text.parse().map(Self).ok().filter(|seconds| seconds.is_possible());
-        seconds.ok_or_else(|| "it is a number of seconds from 0.05 to 3600".to_owned())
+        seconds.ok_or_else(|| format!("it is a number of seconds from {} to {}", Self::LEAST, Self::MOST))
     }
 }
 

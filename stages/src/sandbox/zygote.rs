@@ -122,12 +122,12 @@ impl Zygote {
             }
             if stop.is_none() && now >= inspection {
                 // The kernel ends a job at whole seconds only.
-                let used = pid.and_then(cpu_time).unwrap_or_default();
-                if used >= bounds.cpu {
+                let spent = pid.and_then(cpu_time).unwrap_or_default();
+                if spent >= bounds.cpu {
                     stop = Some(Ending::CpuTime);
                     continue;
                 }
-                inspection = now + (bounds.cpu - used).max(TICK);
+                inspection = now + (bounds.cpu - spent).max(TICK);
             }
             if stop.is_none() && !dismissed && bounds.over.is_some_and(|over| over.load(Ordering::Relaxed)) {
                 dismissed = true;

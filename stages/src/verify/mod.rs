@@ -155,7 +155,8 @@ pub(crate) fn check_limits(cpu_limit_s: CpuSeconds, memory_bytes: u64) -> Result
         Err(ParamError { param, message: message.to_owned(), help: Some(help.to_owned()) })
     };
     if !cpu_limit_s.is_possible() {
-        return wrong("cpu_limit_s", "must be between 0.05 and 3600", "2 suits small functions");
+        let range = format!("must be between {} and {}", CpuSeconds::LEAST, CpuSeconds::MOST);
+        return wrong("cpu_limit_s", &range, "2 suits small functions");
     }
     if memory_bytes < 64 << 20 {
         return wrong("memory_bytes", "must be at least 67108864 (64 MiB)", "536870912 is the default");
