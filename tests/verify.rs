@@ -43,6 +43,48 @@ fn each_program_gets_a_line_and_the_exit_code_is_0_whatever_the_verdicts() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "says why it is skipped")]
+fn the_walls_need_no_root() {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    const SOMEBODY: u32 = 4321;
+    let python = "/usr/bin/python3";
+    if !rustix::process::geteuid().is_root() || !std::path::Path::new(python).exists() {
+        eprintln!("skipped: needs to be root, to be another user, and a {python} that every user may start");
+        return;
+    }
+    let workspace = workspace();
+    let source = format!("import os\ndef f(): return os.path.exists({:?})", workspace.path());
+    let sees = json!({"id": "sees", "source": source, "tests": ["assert f()"]}).to_string();
+    let forks = json!({"id": "forks", "source": "import os\ndef f(): os.fork()", "tests": ["assert f()"]}).to_string();
+    workspace.write("programs.jsonl", &[sees, forks].join("\n"));
+    for folder in [workspace.path().to_owned(), workspace.path().join(".tracetune")] {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).expect("a folder for everybody");
+    }
+    let mut command = workspace.command(["verify", "programs.jsonl"]);
+    let output = match command.env("TRACETUNE_PYTHON", python).uid(SOMEBODY).gid(SOMEBODY).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            eprintln!("skipped: another user can't start the binary: {error}");
+            return;
+        }
+        output => output.expect("the binary starts"),
+    };
+    let ran = workspace.ran(&output);
+    if ran.stderr.contains("CPython 3.10 or newer is needed") {
+        eprintln!("skipped: {}", ran.stderr);
+        return;
+    }
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert!(ran.stderr.contains("candidates run as you do"), "{ran}");
+    let lines = lines(&ran.stdout);
+    assert_eq!((&lines[1]["verdict"], &lines[1]["detail"]), (&"error".into(), &"test 1: PermissionError".into()));
+    if ran.stderr.contains("namespaces: a user namespace") {
+        assert_eq!(lines[0]["verdict"], "fail", "{ran}");
+    } else {
+        eprintln!("skipped, this machine has no namespaces for users: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_bad_line_is_an_error_that_names_file_line_and_field() {
     let workspace = workspace();
     let good = r#"{"id": 1, "source": "x = 1", "tests": []}"#;

@@ -118,6 +118,7 @@ enum Patience {
 impl Patience {
     const LONGEST: Duration = Duration::from_millis(20);
 
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables))]
     fn of(child: &Child) -> Self {
         #[cfg(target_os = "linux")]
         if let Some(pid) = Pid::from_raw(child.id() as i32)

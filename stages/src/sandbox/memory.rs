@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
+#[cfg(target_os = "linux")]
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 /// Its size in bytes.
@@ -14,10 +15,19 @@ const BYTES: usize = 64 << 10;
 pub(super) struct SharedMemory(File);
 
 impl SharedMemory {
+    #[cfg(target_os = "linux")]
     pub(super) fn create() -> io::Result<Self> {
         let memory = File::from(memfd_create("tracetune", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
         memory.set_len(BYTES as u64)?;
         fcntl_add_seals(&memory, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+        Ok(Self(memory))
+    }
+
+    /// A file without a name, which a job could make shorter.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn create() -> io::Result<Self> {
+        let memory = tempfile::tempfile()?;
+        memory.set_len(BYTES as u64)?;
         Ok(Self(memory))
     }
 
@@ -29,7 +39,10 @@ impl SharedMemory {
     /// What was written, which may be anything.
     pub(super) fn read(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; BYTES];
-        self.0.read_exact_at(&mut bytes, 0)?;
+        let mut at = 0;
+        while let count @ 1.. = self.0.read_at(&mut bytes[at..], at as u64)? {
+            at += count;
+        }
         Ok(bytes)
     }
 }

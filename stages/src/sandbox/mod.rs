@@ -8,27 +8,35 @@
 //! be tried once more alone ([`Ending::WallTime`]). Faults of the machine are [`SandboxError`]s, never verdicts.
 
 mod cgroup;
+#[cfg(target_os = "linux")]
+mod filters;
 mod frame;
 mod layers;
 mod limits;
 mod memory;
+#[cfg(target_os = "linux")]
 mod namespaces;
+mod processor;
 mod spawner;
+#[cfg(target_os = "linux")]
 mod syscalls;
 #[cfg(test)]
 mod tests;
 pub(crate) mod value;
+#[cfg(target_os = "linux")]
+mod walls;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_walls.rs"]
+mod walls;
 mod zygote;
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::Pid;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tracetune_engine::stage::StageError;
 
 use crate::python::Python;
@@ -38,6 +46,7 @@ pub use layers::Layers;
 pub use limits::{CpuSeconds, Isolation, Limits};
 use memory::SharedMemory;
 use spawner::Spawner;
+use walls::Walls;
 use zygote::{Bounds, Zygote};
 
 /// The status of a child that could not lay a filter on itself (`zygote.py`).
@@ -159,6 +168,8 @@ pub struct Sandbox {
     python: Python,
     limits: Limits,
     layers: Layers,
+    walls: Arc<Walls>,
+    /// What each child lays on itself.
     filters: Vec<u8>,
     spawner: Spawner,
     workers: Vec<Mutex<Servers>>,
@@ -184,23 +195,8 @@ struct Place {
 
 impl Place {
     fn take_in(&self, zygote: &Zygote) -> io::Result<()> {
-        pin(zygote.pid(), self.processor);
+        processor::pin(Some(zygote.pid()), self.processor);
         self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.add(zygote.id()))
-    }
-}
-
-/// The processors that this process may use.
-fn processors() -> Option<Vec<usize>> {
-    let allowed = sched_getaffinity(None).ok()?;
-    Some((0..CpuSet::MAX_CPU).filter(|&processor| allowed.is_set(processor)).collect())
-}
-
-/// Keeps a process, or else this thread, on a processor; where that can't be had nothing is lost but time.
-fn pin(process: Option<Pid>, processor: Option<usize>) {
-    if let Some(processor) = processor {
-        let mut one = CpuSet::new();
-        one.set(processor);
-        let _ = sched_setaffinity(process, &one);
     }
 }
 
@@ -219,22 +215,23 @@ impl Sandbox {
     /// # Errors
     /// One could not be started.
     pub fn start(python: &Python, limits: Limits, workers: usize) -> Result<Self, SandboxError> {
-        let (spawner, mut layers) = Spawner::start(python)?;
+        let (walls, mut layers) = Walls::find(&python.readable)?;
         let workers = workers.max(1);
         let (cgroups, grouped) = cgroups(workers, &limits);
         layers.add_behind("control group", grouped);
         if !limits.isolation.allows(&layers) {
             return Err(SandboxError::Unsafe(layers.missing.join("; ")));
         }
-        let filters = if layers.filtered { layers::child_filters().map_err(SandboxError::Unsafe)? } else { Vec::new() };
+        let filters = if layers.filtered { walls::child_filters().map_err(SandboxError::Unsafe)? } else { Vec::new() };
         // With fewer workers other sandboxes may have the rest, with more some wait: the kernel had better choose.
-        let processors = processors().filter(|processors| processors.len() == workers).unwrap_or_default();
+        let processors = processor::allowed().filter(|processors| processors.len() == workers).unwrap_or_default();
         let servers = |(worker, cgroup)| {
             let processor = processors.get(worker).copied();
             Mutex::new(Servers { place: Place { processor, cgroup }, ..Servers::default() })
         };
         let workers = cgroups.into_iter().enumerate().map(servers).collect();
-        let sandbox = Self { python: python.clone(), limits, filters, layers, spawner, workers };
+        let (python, spawner) = (python.clone(), Spawner::start()?);
+        let sandbox = Self { python, limits, layers, walls, filters, spawner, workers };
         // The workers prove themselves: what fails here would otherwise look like a candidate's fault.
         let workers = vec![(); sandbox.workers.len()];
         sandbox.map(&workers, &|| false, &|_| {}, |worker, ()| {
@@ -269,7 +266,7 @@ impl Sandbox {
         let stop = || failed.load(Ordering::Relaxed) || cancelled();
         let drive = |slot: &Mutex<Servers>| {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            pin(None, slot.place.processor);
+            processor::pin(None, slot.place.processor);
             let mut worker = Worker { sandbox: self, servers: &mut slot, cancelled: &stop };
             let mut results = Vec::new();
             while !stop() {
@@ -337,6 +334,7 @@ impl Sandbox {
         let mut command = self.python.command();
         command.args(["-c", BOOTSTRAP]);
         command.stdin(OwnedFd::from(control_end)).stdout(OwnedFd::from(job_end)).stderr(errors_end);
+        self.walls.surround(&mut command);
         let mut zygote = Zygote::new(self.spawner.spawn(command)?, control, errors);
         let source = include_bytes!("zygote.py");
         let mut hello = (source.len() as u32).to_le_bytes().to_vec();

@@ -1,15 +1,20 @@
-//! A second wall behind Landlock and the filters, where this process is root: the fork servers see a root folder with
-//! Python's library and nothing else, no network, no one's shared memory, and belong to nobody.
+//! A second wall behind Landlock and the filters: the fork servers see a root folder with Python's library and nothing
+//! else, no network and no one's shared memory.
 //!
-//! Both hold for the calling thread and what it starts. A thread can make no user namespace, so without root there is
-//! neither: everybody keeps their own uid, from which the other walls keep candidates.
+//! Root needs nothing for it; other users need a user namespace, in which they may do all of it, and which not every
+//! machine lets them make. Root can also have the servers belong to nobody.
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, mkdirat, open, statvfs, symlinkat};
+use rustix::io::{Errno, write};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+    mount_remount, unmount,
 };
 use rustix::process::{Gid, Uid, chdir, getegid, geteuid, pivot_root};
 use rustix::thread::{
@@ -17,97 +22,195 @@ use rustix::thread::{
     unshare_unsafe,
 };
 
+use super::walls::Raise;
+
 /// The user and the group that own nothing.
 const NOBODY: u32 = 65534;
+/// What the new root folder is mounted over: there on each machine, and nothing that is to be read.
+const PLACE: &CStr = c"/proc";
+const SEALED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
-/// Gives the thread namespaces of its own, and a root folder in which only `readable` is to be seen. It is made in
-/// `folder`, which the thread can't remove, since it is outside then.
-pub(super) fn separate(readable: &[PathBuf], folder: &Path) -> Result<String, String> {
-    if !may(CapabilitySet::SYS_ADMIN) {
-        return Err("they need root (CAP_SYS_ADMIN)".to_owned());
-    }
+/// Namespaces of its own for a process, and a root folder in which only `readable` is to be seen.
+///
+/// # Errors
+/// The reason why it can't be had, where that is known beforehand.
+pub(super) fn separate(readable: &[PathBuf]) -> Result<(String, Raise), String> {
+    let folder = RootFolder::plan(readable).map_err(|error| error.to_string())?;
     let flags = UnshareFlags::NEWNS
         | UnshareFlags::NEWNET
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS
         | UnshareFlags::NEWCGROUP;
+    let words = "a root folder with Python's library alone, no network, no shared memory of others";
+    if may(CapabilitySet::SYS_ADMIN) {
+        let raise = move || -> io::Result<()> {
+            unshare(flags)?;
+            Ok(folder.enter(|path, place| mount_bind(path, place))?)
+        };
+        return Ok((words.to_owned(), Box::new(raise)));
+    }
+    if geteuid().is_root() {
+        return Err("root lacks CAP_SYS_ADMIN here".to_owned());
+    }
+    let maps = [
+        (c"/proc/self/setgroups", "deny".to_owned()),
+        (c"/proc/self/uid_map", format!("{NOBODY} {} 1", geteuid().as_raw())),
+        (c"/proc/self/gid_map", format!("{NOBODY} {} 1", getegid().as_raw())),
+    ];
+    let raise = move || -> io::Result<()> {
+        unshare(flags | UnshareFlags::NEWUSER)?;
+        for (file, text) in &maps {
+            write(open(*file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?, text.as_bytes())?;
+        }
+        // What is mounted below a folder can't be uncovered by those who could not have mounted it.
+        Ok(folder.enter(|path, place| mount_bind_recursive(path, place))?)
+    };
+    Ok((format!("a user namespace; {words}"), Box::new(raise)))
+}
+
+fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
     #[expect(unsafe_code, reason = "the call that makes namespaces")]
     // SAFETY: what may not be unshared by a thread alone is the table of open files, which is not among the flags.
-    let unshared = unsafe { unshare_unsafe(flags) };
-    unshared.map_err(|error| error.to_string())?;
-    change_root(readable, folder).map_err(|error| error.to_string())?;
-    Ok("a root folder with Python's library alone, no network, no shared memory of others".to_owned())
+    unsafe {
+        unshare_unsafe(flags)
+    }
 }
 
-fn change_root(readable: &[PathBuf], root: &Path) -> io::Result<()> {
-    let sealed = MountFlags::NOSUID | MountFlags::NODEV;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    mount("tracetune", root, "tmpfs", sealed, c"mode=755,size=1m,nr_inodes=4096")?;
-    let mut real: Vec<PathBuf> = readable.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    real.sort();
-    let mut shown: Vec<PathBuf> = Vec::new();
-    for path in real {
-        if !shown.iter().any(|shown| path.starts_with(shown)) {
-            show(root, &path)?;
-            shown.push(path);
+/// How to make a root folder with some files and folders of this machine, without allocating anything.
+struct RootFolder(Vec<Step>);
+
+/// Paths are below `PLACE`, but for those that are shown.
+enum Step {
+    Folder(CString),
+    File(CString),
+    /// What it leads to, and where it is.
+    Link(CString, CString),
+    /// Shows a file or a folder of this machine at a place, read-only.
+    Show(CString, CString, MountFlags),
+}
+
+impl RootFolder {
+    fn plan(readable: &[PathBuf]) -> io::Result<Self> {
+        let mut plan = Plan::default();
+        let mut real: Vec<PathBuf> = readable.iter().filter_map(|path| path.canonicalize().ok()).collect();
+        real.sort();
+        for path in &real {
+            plan.show(path)?;
         }
-    }
-    // `/lib` is a link on many machines. A link below another link would lead out of the new root: there is none.
-    for path in readable.iter().filter(|path| path.is_symlink()) {
-        let parent = path.parent().filter(|parent| parent.canonicalize().is_ok_and(|real| real == **parent));
-        let place = inside(root, path);
-        if parent.is_some() && !place.is_symlink() && !place.exists() {
-            fs_err::create_dir_all(place.parent().unwrap_or(root))?;
-            fs_err::os::unix::fs::symlink(fs_err::read_link(path)?, place)?;
+        // `/lib` is a link on many machines. A link below another link would lead out of the new root: there is none.
+        for path in readable.iter().filter(|path| path.is_symlink()) {
+            if path.parent().is_some_and(|parent| parent.canonicalize().is_ok_and(|real| real == *parent)) {
+                plan.link(path)?;
+            }
         }
+        Ok(Self(plan.steps))
     }
-    mount_remount(root, sealed | MountFlags::RDONLY, c"")?;
-    chdir(root)?;
-    pivot_root(".", ".")?;
-    unmount(".", UnmountFlags::DETACH)?;
-    chdir("/")?;
-    Ok(())
-}
 
-/// Mounts a file or a folder at its own place below `root`, read-only.
-fn show(root: &Path, path: &Path) -> io::Result<()> {
-    let place = inside(root, path);
-    if path.is_dir() {
-        fs_err::create_dir_all(&place)?;
-    } else {
-        fs_err::create_dir_all(place.parent().unwrap_or(root))?;
-        File::create(&place)?;
+    /// Makes it the calling process's.
+    fn enter(&self, bind: impl Fn(&CStr, &CStr) -> Result<(), Errno>) -> Result<(), Errno> {
+        mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        mount(c"tracetune", PLACE, c"tmpfs", SEALED, c"mode=755,size=1m,nr_inodes=4096")?;
+        for step in &self.0 {
+            match step {
+                Step::Folder(path) => mkdirat(CWD, path.as_c_str(), Mode::from_raw_mode(0o755))?,
+                Step::File(path) => drop(open(path.as_c_str(), OFlags::CREATE | OFlags::WRONLY, Mode::RUSR)?),
+                Step::Link(target, path) => symlinkat(target.as_c_str(), CWD, path.as_c_str())?,
+                Step::Show(path, place, flags) => {
+                    bind(path, place)?;
+                    mount_remount(place.as_c_str(), *flags, c"")?;
+                }
+            }
+        }
+        mount_remount(PLACE, SEALED | MountFlags::RDONLY, c"")?;
+        chdir(PLACE)?;
+        pivot_root(c".", c".")?;
+        unmount(c".", UnmountFlags::DETACH)?;
+        chdir(c"/")
     }
-    mount_bind(path, &place)?;
-    let devices = if path.starts_with("/dev") { MountFlags::empty() } else { MountFlags::NODEV };
-    Ok(mount_remount(&place, MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | devices, c"")?)
 }
 
-fn inside(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+#[derive(Default)]
+struct Plan {
+    steps: Vec<Step>,
+    made: BTreeSet<PathBuf>,
+    shown: Vec<PathBuf>,
 }
 
-/// Makes the thread nobody's, if nobody can read what is `readable` to it.
-pub(super) fn become_nobody(readable: &[PathBuf]) -> Result<String, String> {
+impl Plan {
+    fn is_shown(&self, path: &Path) -> bool {
+        self.shown.iter().any(|shown| path.starts_with(shown))
+    }
+
+    fn folders_above(&mut self, path: &Path) -> io::Result<()> {
+        let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
+        above.reverse();
+        for folder in above {
+            if self.made.insert(folder.to_owned()) {
+                self.steps.push(Step::Folder(inside(folder)?));
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, path: &Path) -> io::Result<()> {
+        if self.is_shown(path) {
+            return Ok(());
+        }
+        self.folders_above(path)?;
+        let place = inside(path)?;
+        self.steps.push(if path.is_dir() { Step::Folder(place.clone()) } else { Step::File(place.clone()) });
+        // What the machine forbids here stays forbidden.
+        let own = statvfs(path)?.f_flag;
+        let mut flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID;
+        flags.set(MountFlags::NOEXEC, own.contains(StatVfsMountFlags::NOEXEC));
+        flags.set(MountFlags::NODEV, own.contains(StatVfsMountFlags::NODEV) || !path.starts_with("/dev"));
+        self.steps.push(Step::Show(text(path)?, place, flags));
+        self.made.insert(path.to_owned());
+        self.shown.push(path.to_owned());
+        Ok(())
+    }
+
+    fn link(&mut self, path: &Path) -> io::Result<()> {
+        if !self.is_shown(path) && self.made.insert(path.to_owned()) {
+            self.folders_above(path)?;
+            self.steps.push(Step::Link(text(&fs_err::read_link(path)?)?, inside(path)?));
+        }
+        Ok(())
+    }
+}
+
+fn text(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+/// A path of this machine, where the new root folder has it.
+fn inside(path: &Path) -> io::Result<CString> {
+    Ok(CString::new([PLACE.to_bytes(), path.as_os_str().as_bytes()].concat())?)
+}
+
+/// Makes a process nobody's, if nobody can read what is `readable` to it.
+///
+/// # Errors
+/// The reason why that can't be had.
+pub(super) fn become_nobody(readable: &[PathBuf]) -> Result<(String, Raise), String> {
     if !geteuid().is_root() || !may(CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL) {
         return Err("candidates run as you do: another user needs root".to_owned());
     }
-    let explain = |error: rustix::io::Errno| error.to_string();
-    let (own_user, own_group) = (geteuid(), getegid());
     let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    set_thread_res_gid(None, group, None).map_err(explain)?;
-    set_thread_res_uid(None, user, None).map_err(explain)?;
-    let is_hidden = |path: &&PathBuf| File::open(path).is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
-    let hidden = readable.iter().find(is_hidden);
-    set_thread_res_uid(None, own_user, None).map_err(explain)?;
-    set_thread_res_gid(None, own_group, None).map_err(explain)?;
-    if let Some(path) = hidden {
-        return Err(format!("candidates run as root: nobody else may read `{}`", path.display()));
-    }
-    set_thread_groups(&[]).map_err(explain)?;
-    set_thread_res_gid(group, group, group).map_err(explain)?;
-    set_thread_res_uid(user, user, user).map_err(explain)?;
-    Ok("nobody".to_owned())
+    let readable: Vec<CString> = readable.iter().filter_map(|path| text(path).ok()).collect();
+    let raise = move || -> io::Result<()> {
+        set_thread_groups(&[])?;
+        set_thread_res_gid(group, group, group)?;
+        set_thread_res_uid(user, user, user)?;
+        for path in &readable {
+            match open(path.as_c_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    };
+    Ok(("nobody".to_owned(), Box::new(raise)))
 }
 
 fn may(what: CapabilitySet) -> bool {

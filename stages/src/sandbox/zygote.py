@@ -39,7 +39,8 @@ class Function(_ctypes.CFuncPtr):
     _restype_ = Long
 
 
-prctl = Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl"))
+IS_LINUX = sys.platform == "linux"
+prctl = Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")) if IS_LINUX else lambda *arguments: 0
 
 
 def read_frame(descriptor, read=os.read, length=len, number=int.from_bytes):
@@ -94,7 +95,11 @@ def limit_resources(memory_bytes):
         ceiling = resource.getrlimit(kind)[1]
         if ceiling != resource.RLIM_INFINITY:
             soft, hard = min(soft, ceiling), min(hard, ceiling)
-        resource.setrlimit(kind, (soft, hard))
+        try:
+            resource.setrlimit(kind, (soft, hard))
+        except ValueError:
+            if IS_LINUX:  # macOS refuses a limit of memory
+                raise
 
 
 def serve():
@@ -146,9 +151,13 @@ def serve():
         control.sendall(b"P" + previous.to_bytes(8, "little"))
         for descriptor in descriptors:
             os.close(descriptor)
-        info = os.waitid(os.P_PID, previous, os.WEXITED | os.WNOWAIT)
-        exited = info.si_code == os.CLD_EXITED
-        control.sendall((b"X" if exited else b"S") + info.si_status.to_bytes(8, "little"))
+        if IS_LINUX:
+            info = os.waitid(os.P_PID, previous, os.WEXITED | os.WNOWAIT)
+            exited, status = info.si_code == os.CLD_EXITED, info.si_status
+        else:  # can't wait without reaping
+            status = os.waitstatus_to_exitcode(os.waitpid(previous, 0)[1])
+            previous, exited, status = 0, status >= 0, abs(status)
+        control.sendall((b"X" if exited else b"S") + status.to_bytes(8, "little"))
 
 
 def child(descriptors, filters, runners):

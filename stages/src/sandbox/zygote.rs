@@ -60,8 +60,8 @@ impl Zygote {
         self.process.id()
     }
 
-    pub(crate) fn pid(&self) -> Option<Pid> {
-        Pid::from_raw(self.id() as i32)
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
     }
 
     /// Runs one job: sends it, gathers its frames until it says `done` or ends, and makes sure that it is dead.
@@ -172,7 +172,8 @@ impl Zygote {
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-        sendmsg(&self.control, &[IoSlice::new(b"F")], &mut ancillary, SendFlags::NOSIGNAL).map_err(io::Error::from)?;
+        // Without a flag against SIGPIPE, which not all systems have: Rust programs ignore it.
+        sendmsg(&self.control, &[IoSlice::new(b"F")], &mut ancillary, SendFlags::empty()).map_err(io::Error::from)?;
         Ok(())
     }
 
@@ -343,7 +344,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// CPU time of a process that is not reaped.
+/// CPU time of a process that is not reaped; known on Linux. Elsewhere only the kernel's own limit, in whole seconds, holds.
 fn cpu_time(pid: Pid) -> Option<Duration> {
     let stat = fs_err::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
