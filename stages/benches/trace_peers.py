@@ -12,6 +12,34 @@ import sys
 import time
 
 MAX_LINES = 20000
+# Of three to nine lines that are executed, one changes something.
+FEW_CHANGES = """
+def classify(values):
+    low, high, word = 3, 900, "x"
+    for value in values:
+        if value > high:
+            continue
+        if value < low:
+            continue
+        if word == "y":
+            pass
+        if high < low:
+            return None
+    return word
+
+def is_sorted(values):
+    at = 0
+    while at < len(values) - 1:
+        if values[at] > values[at + 1]:
+            return False
+        if not values:
+            break
+        at += 1
+    return True
+
+def run(values):
+    return classify(values), is_sorted(values)
+"""
 FILE = "<candidate>"
 
 
@@ -138,7 +166,16 @@ def main(sources, path, rounds):
         lines += own
         for name in tracers:
             least[name] += min(times[name])
-    print(json.dumps({"python": sys.version.split()[0], "lines": lines, "seconds": list(least.items())}))
+    few = {"prompt": FEW_CHANGES, "canonical_solution": "", "entry_point": "run"}
+    few["test"] = "def check(candidate): candidate(list(range(1000)))"
+    few_lines = in_fork(lambda: count_lines(*loaded(few)[2:]))
+    few_seconds = {name: [] for name in tracers}
+    for _ in range(int(rounds)):
+        for name, tracer in tracers.items():
+            few_seconds[name].append(in_fork(lambda: timed(shared, tracer, few)))
+    few_changes = {"lines": few_lines, "seconds": [(name, min(own)) for name, own in few_seconds.items()]}
+    figures = {"python": sys.version.split()[0], "lines": lines, "seconds": list(least.items())}
+    print(json.dumps({**figures, "few_changes": few_changes}))
 
 
 if __name__ == "__main__":

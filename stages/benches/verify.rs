@@ -7,16 +7,15 @@
 //! when the tests are sorted and, for EvalPlus, the expected values computed: both are done once for all candidates.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
+mod humaneval;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use tracetune::python::Python;
 use tracetune::sandbox::{Limits, Sandbox};
 use tracetune::verify::{Job, Outcome, Tests, prepare_tests, verify_with};
-use tracetune_engine::cache::Store;
-use tracetune_engine::runs;
-use tracetune_engine::table::read_column;
 
 const ROUNDS: usize = 5;
 const WORKERS: usize = 2;
@@ -32,7 +31,7 @@ fn main() -> Result<(), Failure> {
         return Ok(());
     };
     let data = data.canonicalize()?;
-    let jobs = jobs(&data)?;
+    let jobs = humaneval::jobs(&data)?;
     let sandbox = Sandbox::start(&Python::find()?, Limits::default(), WORKERS)?;
     println!("{}", sandbox.layers());
     let start = Instant::now();
@@ -86,26 +85,4 @@ fn peer(python: &Path, name: &str, data: &Path) -> Result<(usize, f64), Failure>
     let answer: serde_json::Value = serde_json::from_str(last)?;
     let passed = answer["passed"].as_u64().ok_or("no count")?;
     Ok((passed as usize, answer["wall_s"].as_f64().ok_or("no time")?))
-}
-
-/// HumanEval's reference solutions and tests, as the kind `dataset` imports them.
-fn jobs(data: &Path) -> Result<Vec<Job>, Failure> {
-    let project = tempfile::tempdir()?;
-    std::fs::create_dir(project.path().join(".tracetune"))?;
-    let source = serde_json::to_string(data)?;
-    let stage = format!("[stages.problems]\nkind = \"dataset\"\nsource = {source}\nlayout = \"humaneval\"\n");
-    std::fs::write(project.path().join("p.toml"), format!("[pipeline]\nname = \"p\"\nseed = 1\n{stage}"))?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tracetune"));
-    let run = command.current_dir(project.path()).args(["run", "p.toml", "-q"]).stdin(Stdio::null()).output()?;
-    if !run.status.success() {
-        return Err(String::from_utf8_lossy(&run.stderr).into_owned().into());
-    }
-    let store = Store::open(project.path().join(".tracetune"))?;
-    let all = runs::list(&store)?;
-    let table = all.first().ok_or("no run")?.table(&store, "problems", None)?;
-    let sources = read_column::<String>(&table, "reference")?;
-    let setups = read_column::<String>(&table, "setup")?;
-    let tests = read_column::<Vec<String>>(&table, "tests")?;
-    let zipped = sources.into_iter().zip(setups).zip(tests);
-    Ok(zipped.map(|((source, setup), tests)| Job { source, setup, tests }).collect())
 }
