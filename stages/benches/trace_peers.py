@@ -14,8 +14,8 @@ import time
 MAX_LINES = 20000
 # Of three to nine lines that are executed, one changes something.
 FEW_CHANGES = """
-def classify(values):
-    low, high, word = 3, 900, "x"
+def run(values):
+    low, high, word, at = 3, 900, "x", 0
     for value in values:
         if value > high:
             continue
@@ -25,10 +25,6 @@ def classify(values):
             pass
         if high < low:
             return None
-    return word
-
-def is_sorted(values):
-    at = 0
     while at < len(values) - 1:
         if values[at] > values[at + 1]:
             return False
@@ -36,9 +32,6 @@ def is_sorted(values):
             break
         at += 1
     return True
-
-def run(values):
-    return classify(values), is_sorted(values)
 """
 FILE = "<candidate>"
 
