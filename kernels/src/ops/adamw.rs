@@ -51,6 +51,23 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// Σ x² in float64: sixteen sums of every sixteenth number, added in order, so that the bits are those of every level.
+    pub(crate) fn square_sum(values: &[f32]) -> f64 {
+        let mut sums = [0.0f64; 16];
+        let (whole, rest) = values.as_chunks::<16>();
+        for values in whole {
+            for (sum, x) in sums.iter_mut().zip(values) {
+                *sum += f64::from(*x) * f64::from(*x);
+            }
+        }
+        for (sum, x) in sums.iter_mut().zip(rest) {
+            *sum += f64::from(*x) * f64::from(*x);
+        }
+        sums.iter().sum()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +104,19 @@ mod tests {
             }
             assert_close(&w, &wide.iter().map(|x| x[0]).collect::<Vec<_>>(), 1e-5);
             assert_same_bits(scalar.get_or_insert(w.clone()), &w);
+        }
+    }
+
+    #[test]
+    fn sums_of_squares_have_the_same_bits_at_every_level() {
+        for len in [0, 1, 15, 16, 17, 1000] {
+            let values = noise(len, 3, 1.0);
+            let expected: f64 = values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+            for level in Level::available() {
+                let sum = square_sum(level, &values);
+                assert_eq!(sum.to_bits(), square_sum(Level::detect(), &values).to_bits());
+                assert!((sum - expected).abs() <= 1e-12 * expected, "{len}: {sum} is not {expected}");
+            }
         }
     }
 }

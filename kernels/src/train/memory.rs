@@ -20,6 +20,13 @@ pub(super) fn lanes(options: &Options, trained: usize) -> usize {
     if trained > LARGE { 1 } else { options.lanes }
 }
 
+/// Rows that go through the network together. One worker packs the matrices of a large model anew for each product, which
+/// rows of so many tokens share. A number of the run, as `Options::lanes` is: no limit changes it.
+pub(super) fn together(options: &Options, trained: usize) -> usize {
+    const TOKENS: usize = 512;
+    if trained > LARGE { (TOKENS / options.sequence_tokens.max(1)).max(1) } else { 1 }
+}
+
 /// The fastest way that keeps to `options.memory_bytes`, for `trained` numbers under an optimizer.
 ///
 /// # Errors
@@ -52,7 +59,7 @@ pub(super) fn within_limit(options: &Options, config: &Config, layout: &Layout, 
 /// what each thread keeps of a row.
 fn peak_bytes(options: &Options, config: &Config, layout: &Layout, trained: usize, way: Economy) -> u64 {
     let (heads, channels, layers) = (config.heads(), config.hidden_size, config.num_hidden_layers);
-    let tokens = options.sequence_tokens;
+    let tokens = options.sequence_tokens * together(options, trained);
     let merged = if options.lora.is_some() { trained + layout.len() } else { 0 };
     let best = if options.evaluation.keep_best { trained } else { 0 };
     // The sum, and one for each worker, unless they are the same.

@@ -1,14 +1,14 @@
 //! The loop of gradient steps, one at a time.
 
 use super::lanes::Lanes;
-use super::memory::{Economy, lanes, within_limit};
+use super::memory::{Economy, lanes, together, within_limit};
 use super::plan::Plan;
 use super::state;
 use super::{Decay, Example, Options, Schedule, StepReport};
 use crate::error::pool;
 use crate::memory::Cpu;
 use crate::model::{Activations, Adapters, Keep, Layout, Model, Network, Row, Tensor, Weights, row_gradient, row_loss};
-use crate::ops::adamw::{AdamW, Update};
+use crate::ops::adamw::{AdamW, Update, square_sum};
 use crate::{Error, Result, math, random};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -31,6 +31,8 @@ pub struct Trainer<'a> {
     network: Network,
     pool: rayon::ThreadPool,
     lanes: Lanes,
+    /// Rows that go through the network together.
+    together: usize,
     /// Whether matrices are packed at every step.
     packed: bool,
     /// The weights with the adapters merged, if there are any.
@@ -70,14 +72,16 @@ impl<'a> Trainer<'a> {
         });
         let len = network.adapters.as_ref().map_or(model.weights.len(), |(adapters, _)| adapters.len());
         let Economy { workers, packed, recompute } = within_limit(options, &model.config, &model.layout, len)?;
+        let pool = pool(options.threads)?;
         Ok(Self {
             network,
-            pool: pool(options.threads)?,
             lanes: Lanes::new(lanes(options, len), workers, Keep { recompute, rounded: options.bf16 }),
+            together: together(options, len),
             packed,
             merged: Vec::new(),
-            first: vec![0.0; len],
-            second: vec![0.0; len],
+            first: zeros(&pool, len),
+            second: zeros(&pool, len),
+            pool,
             best: vec![0.0; if options.evaluation.keep_best { len } else { 0 }],
             pieces: pieces.collect(),
             progress: state::Progress::new(state::fingerprint(&model, [examples, &[]], options)),
@@ -226,10 +230,11 @@ impl<'a> Trainer<'a> {
         self.take_over();
         let Self { model, merged, examples, plan, network, pool, lanes, first, .. } = self;
         let rows: Vec<&[u32]> = plan.rows(step).collect();
+        let rows: Vec<&[&[u32]]> = rows.chunks(self.together).collect();
         let weights = seen(model, merged);
         let gradient = lanes.gradient(pool, (rows.len(), first.len()), |nth, row, kept, gradient| {
             row.clear();
-            rows[nth].iter().for_each(|member| row.add(&examples[*member as usize]));
+            rows[nth].iter().copied().flatten().for_each(|member| row.add(&examples[*member as usize]));
             row_gradient(network, weights, row, scale, kept, gradient);
         });
         gradient.loss
@@ -268,8 +273,8 @@ impl<'a> Trainer<'a> {
 
     /// The gradient's global norm: float64 sums of fixed chunks, added in order.
     fn norm(&mut self) -> f32 {
-        let squares = |chunk: &[f32]| chunk.iter().fold(0.0f64, |sum, g| sum + f64::from(*g) * f64::from(*g));
-        let gradient = self.lanes.last();
+        let (level, gradient) = (self.network.cpu.level, self.lanes.last());
+        let squares = |chunk| square_sum(level, chunk);
         let parts: Vec<f64> = self.pool.install(|| gradient.values.par_chunks(CHUNK).map(squares).collect());
         parts.iter().sum::<f64>().sqrt() as f32
     }
@@ -323,6 +328,13 @@ impl<'a> Trainer<'a> {
             });
         });
     }
+}
+
+/// Zeros that were written: a page that is first read and then written costs the kernel twice, and all threads a wait.
+fn zeros(pool: &rayon::ThreadPool, len: usize) -> Vec<f32> {
+    let mut zeros = vec![0.0; len];
+    pool.install(|| zeros.par_chunks_mut(CHUNK).for_each(|chunk| chunk.fill(0.0)));
+    zeros
 }
 
 /// A network for rows of `positions` tokens at most.
