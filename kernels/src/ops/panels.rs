@@ -9,7 +9,7 @@
 //! of a panel stays in the first-level cache while a block of A, in the second level, passes by.
 
 use super::bf16::round;
-use super::tiles::{Left, Out, Soon, tile_rows, tiles};
+use super::tiles::{Ahead, Left, Out, Soon, tile_rows, tiles};
 use crate::crew;
 use crate::memory::Lines;
 use crate::simd::{Level, vectorised};
@@ -340,26 +340,29 @@ fn blocks(level: Level, mut c: Out, a: Lhs, b: Right, k: usize, add: bool) {
         if strips {
             pack_strips(level, &mut left_buffer, &a, &rows, &depth, tile_rows(level));
         }
-        let mut soon = [Soon::NOTHING; 2];
-        if let Some((top, start)) = next.filter(|_| strips) {
-            soon[1] = a.soon(block(top), piece(start));
-        }
+        let mut besides = match next {
+            Some((top, start)) if strips => a.soon(block(top), piece(start)),
+            _ => Soon::NOTHING,
+        };
         for first in (0..n).step_by(b.group()) {
             let columns = group(first);
             let panels = b.panels(level, &mut right_buffer, &depth, &columns);
-            soon[0] = match next {
+            let soon = match next {
                 _ if columns.end < n => b.soon(&depth, &group(columns.end)),
                 Some((_, start)) => b.soon(&piece(start), &group(0)),
                 None => Soon::NOTHING,
             };
+            let count = rows.len().div_ceil(tile_rows(level)) * columns.len().div_ceil(WIDTH);
+            let mut ahead = Ahead::new([soon, besides], count, depth.len());
             for (panel, column) in panels.zip(columns.clone().step_by(WIDTH)) {
                 let left = match strips {
                     true => Left::Strips(&left_buffer, rows.len()),
                     false => Left::Rows(Lhs { rows: rows.len(), ..a.from(top, start) }),
                 };
                 let c = c.part(rows.clone(), column..(column + WIDTH).min(columns.end));
-                tiles(level, c, left, panel, &mut soon, add || start > 0);
+                tiles(level, c, left, panel, &mut ahead, add || start > 0);
             }
+            besides = ahead.besides();
         }
     }
     STRIPS.set(left_buffer);

@@ -7,7 +7,7 @@
 use super::bf16::{halve, widen};
 use super::int8;
 use super::panels::{Cut, Lhs, Panels, WIDTH, in_pieces, multiply};
-use super::tiles::{Left, Out, tiles};
+use super::tiles::{Ahead, Left, Out, tiles};
 use crate::simd::Level;
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +105,7 @@ fn multiply_halves(level: Level, mut c: Out, a: Lhs, halves: &[u16], k: usize, a
                 widen(level, b, &halves[(panel * k + start) * WIDTH..][..b.len()]);
                 let a = Lhs { rows: block.len(), ..a.from(top, start) };
                 let c = c.part(block.clone(), column..(column + WIDTH).min(n));
-                tiles(level, c, Left::Rows(a), b, &mut [], add || start > 0);
+                tiles(level, c, Left::Rows(a), b, &mut Ahead::nothing(), add || start > 0);
             }
         }
     }

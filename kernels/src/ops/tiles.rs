@@ -129,42 +129,74 @@ impl<'a> Left<'a> {
     }
 }
 
-/// Numbers that are wanted soon: some in each of `rows` rows that lie `stride` apart. Each tile asks for two cache lines of
-/// every row, so that what its successors copy or read is on its way while it computes.
+/// Numbers that are wanted soon: `lines` cache lines in each of `rows` rows that lie `stride` apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Soon {
-    start: *const f32,
+    row: *const f32,
     rows: usize,
     stride: usize,
-    /// Pairs of lines in a row.
-    pairs: usize,
-    asked: usize,
+    lines: usize,
+    line: usize,
 }
 
 impl Soon {
     /// Nothing.
-    pub(crate) const NOTHING: Self = Self { start: std::ptr::null(), rows: 0, stride: 0, pairs: 0, asked: 0 };
+    pub(crate) const NOTHING: Self = Self { row: std::ptr::null(), rows: 0, stride: 0, lines: 0, line: 0 };
 
     /// `len` numbers in each of so many rows, the first of them at the start of `data`.
     pub(crate) fn new(data: &[f32], rows: usize, stride: usize, len: usize) -> Self {
-        Self { start: data.as_ptr(), rows, stride, pairs: len.div_ceil(2 * LINE), asked: 0 }
+        let lines = len.div_ceil(LINE);
+        Self { row: data.as_ptr(), rows: if lines > 0 { rows } else { 0 }, stride, lines, line: 0 }
     }
 
-    /// Where to ask in each of `k` rounds, and how far to go from one to the next.
-    fn next(&mut self, k: usize) -> Option<(*const f32, usize)> {
-        let (pair, first) = (self.asked % self.pairs.max(1), self.asked / self.pairs.max(1) * k);
-        (self.pairs > 0 && first < self.rows).then(|| {
-            self.asked += 1;
-            (self.start.wrapping_add(first * self.stride + pair * 2 * LINE), self.stride)
+    #[cfg(target_arch = "x86_64")]
+    fn next(&mut self) -> Option<*const f32> {
+        (self.rows > 0).then(|| {
+            let at = self.row.wrapping_add(self.line * LINE);
+            self.line += 1;
+            if self.line == self.lines {
+                (self.line, self.rows, self.row) = (0, self.rows - 1, self.row.wrapping_add(self.stride));
+            }
+            at
         })
+    }
+}
+
+/// What tiles ask for while they compute, so that it is on its way when their successors copy or read it: the first of
+/// it first, and no faster than need be, since the loads of a tile would have to wait behind it.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for instructions that ask"))]
+pub(crate) struct Ahead {
+    soon: [Soon; 2],
+    /// Lines that are asked for each time.
+    pace: usize,
+}
+
+impl Ahead {
+    /// Rounds of k between two times.
+    const ROUNDS: usize = 8;
+
+    pub(crate) fn nothing() -> Self {
+        Self { soon: [Soon::NOTHING; 2], pace: 0 }
+    }
+
+    /// The first is asked for in the course of so many tiles of `k` rounds.
+    pub(crate) fn new(soon: [Soon; 2], tiles: usize, k: usize) -> Self {
+        let times = tiles * k.div_ceil(Self::ROUNDS);
+        Self { soon, pace: (soon[0].rows * soon[0].lines).div_ceil(times.max(1)).max(1) }
+    }
+
+    /// What is wanted besides.
+    pub(crate) fn besides(&self) -> Soon {
+        self.soon[1]
     }
 }
 
 /// Numbers of a cache line.
 const LINE: usize = 16;
 
-/// C (rows of `a`, ≤ 32) = A · B, or += with `add`; `b` is (k, 32). What is wanted `soon` is asked for, the first of it first.
-pub(crate) fn tiles(level: Level, mut c: Out, a: Left, b: &[f32], soon: &mut [Soon], add: bool) {
+/// C (rows of `a`, ≤ 32) = A · B, or += with `add`; `b` is (k, 32).
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "for instructions that ask"))]
+pub(crate) fn tiles(level: Level, mut c: Out, a: Left, b: &[f32], ahead: &mut Ahead, add: bool) {
     let k = b.len() / WIDTH;
     if c.rows == 0 || k == 0 {
         return;
@@ -174,14 +206,13 @@ pub(crate) fn tiles(level: Level, mut c: Out, a: Left, b: &[f32], soon: &mut [So
     let height = tile_rows(level);
     for first in (0..c.rows).step_by(height) {
         let rows = height.min(c.rows - first);
-        let ahead = soon.iter_mut().find_map(|soon| soon.next(k)).unwrap_or((b.as_ptr(), 0));
-        let tile = Tile { a: a.tile(first, rows, k), k, b, stride: c.stride, columns: c.columns, ahead, add };
+        let tile = Tile { a: a.tile(first, rows, k), k, b, stride: c.stride, columns: c.columns, add };
         match level.0 {
             Kind::Scalar => scalar(&mut c, first, &tile),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => x86::avx2(&c, first, &tile),
+            Kind::Avx2 => x86::avx2(&c, first, &tile, ahead),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => x86::avx512(&c, first, &tile),
+            Kind::Avx512 => x86::avx512(&c, first, &tile, ahead),
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => arm::neon(&c, first, &tile),
         }
@@ -213,7 +244,6 @@ struct Tile<'a> {
     b: &'a [f32],
     stride: usize,
     columns: usize,
-    ahead: (*const f32, usize),
     add: bool,
 }
 
@@ -236,34 +266,46 @@ pub(super) use with_rows;
     reason = "vector instructions, and pointers whose bounds were checked once for the whole product"
 )]
 mod x86 {
-    use super::{LINE, Out, Tile, WIDTH};
+    use super::{Ahead, LINE, Out, Tile, WIDTH};
     use std::arch::x86_64::*;
 
+    impl Ahead {
+        #[inline(always)]
+        fn ask(&mut self) {
+            for _ in 0..self.pace {
+                if let Some(line) = self.soon.iter_mut().find_map(|soon| soon.next()) {
+                    // SAFETY: what is asked for need not be there.
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
+                }
+            }
+        }
+    }
+
     /// 12 rows at most: 24 sums, 2 columns and a broadcast fit the 32 registers.
-    pub(super) fn avx512(c: &Out, first: usize, tile: &Tile) {
+    pub(super) fn avx512(c: &Out, first: usize, tile: &Tile, ahead: &mut Ahead) {
         // SAFETY: a `Level` of this kind exists only where these features were detected; `tiles` has checked that the
         // tile's rows of A and C and k rows of the panel lie inside their slices.
         unsafe {
             let (a, c) = (tile.a.data.as_ptr(), c.start.add(first * tile.stride));
-            with_rows!(tile.a.rows, [12 11 10 9 8 7 6 5 4 3 2], pick512, (tile, a, c))
+            with_rows!(tile.a.rows, [12 11 10 9 8 7 6 5 4 3 2], pick512, (tile, a, c, ahead))
         }
     }
 
     #[target_feature(enable = "avx512f")]
-    unsafe fn pick512<const R: usize>(tile: &Tile, a: *const f32, c: *mut f32) {
+    unsafe fn pick512<const R: usize>(tile: &Tile, a: *const f32, c: *mut f32, ahead: &mut Ahead) {
         // SAFETY: see the caller.
         unsafe {
             match tile.columns {
                 ..=16 => half512::<R>(tile, a, c),
-                _ if tile.a.row_stride == 1 && tile.a.col_stride == R => tile512::<R, true>(tile, a, c),
-                _ => tile512::<R, false>(tile, a, c),
+                _ if tile.a.row_stride == 1 && tile.a.col_stride == R => tile512::<R, true>(tile, a, c, ahead),
+                _ => tile512::<R, false>(tile, a, c, ahead),
             }
         }
     }
 
     /// With a strip of A the distances are constants, so that no address waits for another one.
     #[target_feature(enable = "avx512f")]
-    unsafe fn tile512<const R: usize, const STRIP: bool>(tile: &Tile, a: *const f32, c: *mut f32) {
+    unsafe fn tile512<const R: usize, const STRIP: bool>(tile: &Tile, a: *const f32, c: *mut f32, ahead: &mut Ahead) {
         // SAFETY: see the caller; the masks keep loads and stores of C inside `columns`.
         unsafe {
             let (row_stride, col_stride) = if STRIP { (1, R) } else { (tile.a.row_stride, tile.a.col_stride) };
@@ -283,19 +325,18 @@ mod x86 {
             }
             let mut b = tile.b.as_ptr();
             let mut a = a;
-            let (mut ahead, step) = tile.ahead;
-            for _ in 0..tile.k {
-                let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
-                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                _mm_prefetch::<_MM_HINT_T1>(ahead.cast::<i8>().wrapping_add(64));
-                ahead = ahead.wrapping_add(step);
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = _mm512_set1_ps(*a.add(r * row_stride));
-                    sum[0] = _mm512_fmadd_ps(x, b0, sum[0]);
-                    sum[1] = _mm512_fmadd_ps(x, b1, sum[1]);
+            for start in (0..tile.k).step_by(Ahead::ROUNDS) {
+                ahead.ask();
+                for _ in start..(start + Ahead::ROUNDS).min(tile.k) {
+                    let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let x = _mm512_set1_ps(*a.add(r * row_stride));
+                        sum[0] = _mm512_fmadd_ps(x, b0, sum[0]);
+                        sum[1] = _mm512_fmadd_ps(x, b1, sum[1]);
+                    }
+                    a = a.wrapping_add(col_stride);
+                    b = b.add(WIDTH);
                 }
-                a = a.wrapping_add(col_stride);
-                b = b.add(WIDTH);
             }
             for (r, sum) in sums.iter().enumerate() {
                 let c = c.add(r * tile.stride);
@@ -333,19 +374,25 @@ mod x86 {
     }
 
     /// 6 rows at most, in two halves of 16 columns.
-    pub(super) fn avx2(c: &Out, first: usize, tile: &Tile) {
+    pub(super) fn avx2(c: &Out, first: usize, tile: &Tile, ahead: &mut Ahead) {
         for half in 0..tile.columns.div_ceil(16) {
             let columns = (tile.columns - half * 16).min(16);
             // SAFETY: as in `avx512`.
             unsafe {
                 let (a, c) = (tile.a.data.as_ptr(), c.start.add(first * tile.stride + half * LINE));
-                with_rows!(tile.a.rows, [6 5 4 3 2], tile256, (tile, a, c, half, columns))
+                with_rows!(tile.a.rows, [6 5 4 3 2], tile256, (tile, a, c, (half, columns), ahead))
             }
         }
     }
 
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile256<const R: usize>(tile: &Tile, a: *const f32, c: *mut f32, half: usize, columns: usize) {
+    unsafe fn tile256<const R: usize>(
+        tile: &Tile,
+        a: *const f32,
+        c: *mut f32,
+        (half, columns): (usize, usize),
+        ahead: &mut Ahead,
+    ) {
         // SAFETY: see the caller; a narrow tile goes through a buffer of 16 columns.
         unsafe {
             let mut sums = [[_mm256_setzero_ps(); 2]; R];
@@ -357,18 +404,18 @@ mod x86 {
                 }
             }
             let (mut a, mut b) = (a, tile.b.as_ptr().add(half * LINE));
-            let (mut ahead, step) = (tile.ahead.0.wrapping_add(half * LINE), tile.ahead.1);
-            for _ in 0..tile.k {
-                let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
-                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                ahead = ahead.wrapping_add(step);
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = _mm256_set1_ps(*a.add(r * tile.a.row_stride));
-                    sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
-                    sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
+            for start in (0..tile.k).step_by(Ahead::ROUNDS) {
+                ahead.ask();
+                for _ in start..(start + Ahead::ROUNDS).min(tile.k) {
+                    let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let x = _mm256_set1_ps(*a.add(r * tile.a.row_stride));
+                        sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
+                        sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
+                    }
+                    a = a.wrapping_add(tile.a.col_stride);
+                    b = b.wrapping_add(WIDTH);
                 }
-                a = a.wrapping_add(tile.a.col_stride);
-                b = b.wrapping_add(WIDTH);
             }
             for (r, sum) in sums.iter().enumerate() {
                 let c = c.add(r * tile.stride);
