@@ -311,12 +311,6 @@ mod x86 {
             let (row_stride, col_stride) = if STRIP { (1, R) } else { (tile.a.row_stride, tile.a.col_stride) };
             let right = ((1u32 << (tile.columns - 16)) - 1) as u16;
             let mut sums = [[_mm512_setzero_ps(); 2]; R];
-            // What will be written comes while the sums are made: here, and for the tile below.
-            for r in if tile.add { R..2 * R } else { 0..2 * R } {
-                let c = c.wrapping_add(r * tile.stride).cast();
-                _mm_prefetch::<_MM_HINT_T0>(c);
-                _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(64));
-            }
             if tile.add {
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let c = c.add(r * tile.stride);
@@ -325,8 +319,15 @@ mod x86 {
             }
             let mut b = tile.b.as_ptr();
             let mut a = a;
+            // What will be written comes while the sums are made: here, or for the tile below where it is added to.
+            let (mut written, each) = (if tile.add { 2 * R } else { 0 }, (2 * R * Ahead::ROUNDS).div_ceil(tile.k));
             for start in (0..tile.k).step_by(Ahead::ROUNDS) {
                 ahead.ask();
+                for _ in 0..each {
+                    let line = c.wrapping_add(written / 2 * tile.stride + written % 2 * LINE);
+                    _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                    written += 1;
+                }
                 for _ in start..(start + Ahead::ROUNDS).min(tile.k) {
                     let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
                     for (r, sum) in sums.iter_mut().enumerate() {
