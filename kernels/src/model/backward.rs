@@ -3,6 +3,7 @@
 use super::activations::{Activations, Keep, sized};
 use super::forward::{LOGIT_ROWS, Row, documents_forward, row_forward};
 use super::{Network, Weights};
+use crate::crew;
 use crate::ops::attention::Attention;
 use crate::ops::classifier::{Classifier, scale_by};
 use crate::ops::embedding::Embedding;
@@ -33,8 +34,11 @@ pub(crate) struct Gradient {
 
 impl Gradient {
     pub(crate) fn clear(&mut self, len: usize) {
-        self.values.clear();
-        self.values.resize(len, 0.0);
+        const PIECE: usize = 1 << 20;
+        if self.values.len() != len {
+            self.values = vec![0.0; len];
+        }
+        crew::each(self.values.chunks_mut(PIECE), |piece| piece.fill(0.0));
         self.loss = 0.0;
     }
 }
