@@ -116,7 +116,8 @@ pub struct Options {
     pub clip: f32,
     /// Gradient sums of a step: row r goes to sum r mod `lanes`, and the sums are added in order. A number of the run, not
     /// of the machine: it bounds the threads that work on rows of their own, and each costs a copy of the gradient. A
-    /// model of which more than 2²⁴ numbers are trained has one sum, and all threads share each operation.
+    /// model of which more than 2²⁴ numbers are trained has one sum, all threads share each operation, and rows of up to 512
+    /// tokens go through it together.
     pub lanes: usize,
     /// Orders the examples.
     pub seed: u64,
