@@ -131,6 +131,7 @@ impl<'a> Left<'a> {
 
 /// Numbers that are wanted soon: `lines` cache lines in each of `rows` rows that lie `stride` apart.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for instructions that ask"))]
 pub(crate) struct Soon {
     row: *const f32,
     rows: usize,
@@ -237,7 +238,10 @@ fn scalar(c: &mut Out, first: usize, tile: &Tile) {
 }
 
 /// One tile's operands, whose bounds [`tiles`] has checked.
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for vector instructions"))]
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    expect(dead_code, reason = "for vector instructions")
+)]
 struct Tile<'a> {
     a: Lhs<'a>,
     k: usize,

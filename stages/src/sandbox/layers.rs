@@ -27,6 +27,10 @@ impl std::fmt::Display for Layers {
 }
 
 impl Layers {
+    pub(super) fn add_wall(&mut self, name: &str, is_second: bool, result: Result<String, String>) {
+        if is_second { self.add_behind(name, result) } else { self.add(name, result) }
+    }
+
     pub(super) fn add(&mut self, name: &str, result: Result<String, String>) {
         match result {
             Ok(detail) => self.present.push(format!("{name}: {detail}")),

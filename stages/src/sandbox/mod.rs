@@ -34,7 +34,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tracetune_engine::stage::StageError;
@@ -168,7 +168,7 @@ pub struct Sandbox {
     python: Python,
     limits: Limits,
     layers: Layers,
-    walls: Arc<Walls>,
+    walls: Walls,
     /// What each child lays on itself.
     filters: Vec<u8>,
     spawner: Spawner,

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 
 use super::layers::Layers;
 
@@ -12,20 +11,19 @@ pub(super) struct Walls;
 
 impl Walls {
     /// What `walls.rs` has on Linux.
-    pub(super) fn find(_readable: &[PathBuf]) -> io::Result<(Arc<Self>, Layers)> {
+    pub(super) fn find(_readable: &[PathBuf]) -> io::Result<(Self, Layers)> {
         let mut layers = Layers::default();
         layers.add("limits", Ok("CPU time, open files, no file writing, output, wall time".to_owned()));
-        for name in ["files", "capabilities", "system calls"] {
-            layers.add(name, Err(format!("not on {}", std::env::consts::OS)));
+        let walls =
+            [("files", false), ("capabilities", false), ("system calls", false), ("namespaces", true), ("user", true)];
+        for (name, is_second) in walls {
+            layers.add_wall(name, is_second, Err(format!("not on {}", std::env::consts::OS)));
         }
-        for name in ["namespaces", "user"] {
-            layers.add_behind(name, Err(format!("not on {}", std::env::consts::OS)));
-        }
-        Ok((Arc::new(Self), layers))
+        Ok((Self, layers))
     }
 
     /// Starts as it is.
-    pub(super) fn surround(self: &Arc<Self>, _command: &mut Command) {}
+    pub(super) fn surround(&self, _command: &mut Command) {}
 }
 
 /// None.

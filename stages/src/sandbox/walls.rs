@@ -25,7 +25,7 @@ use super::{filters, namespaces};
 pub(super) type Raise = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 /// Walls that this machine has, in the order in which they are raised.
-pub(super) struct Walls(Vec<Wall>);
+pub(super) struct Walls(Vec<Arc<Wall>>);
 
 struct Wall {
     name: &'static str,
@@ -40,10 +40,7 @@ impl Walls {
     ///
     /// # Errors
     /// A pipe or a process for the rehearsal can't be made.
-    pub(super) fn find(readable: &[PathBuf]) -> io::Result<(Arc<Self>, Layers)> {
-        let mut layers = Layers::default();
-        layers.add("limits", Ok("CPU time, memory, open files, no file writing, output, wall time".to_owned()));
-        let mut walls = Vec::new();
+    pub(super) fn find(readable: &[PathBuf]) -> io::Result<(Self, Layers)> {
         // Landlock and the filters forbid mounts and changes of the user: in this order.
         let planned = [
             ("namespaces", true, namespaces::separate(readable)),
@@ -52,77 +49,73 @@ impl Walls {
             ("capabilities", false, Ok(("none, and none to gain".to_owned(), Box::new(drop_capabilities) as Raise))),
             ("system calls", false, filters::for_servers()),
         ];
-        let mut refusals = Vec::new();
+        let (mut walls, mut reasons) = (Vec::new(), Vec::new());
         for (name, is_second, wall) in planned {
             match wall {
-                Ok((words, raise)) => walls.push(Wall { name, is_second, words, raise }),
-                Err(reason) => refusals.push((name, is_second, reason)),
+                Ok((words, raise)) => walls.push(Arc::new(Wall { name, is_second, words, raise })),
+                Err(reason) => reasons.push((name, is_second, reason)),
             }
         }
-        let walls = Arc::new(Self(walls));
-        let answers = walls.rehearse()?;
-        let walls = Arc::into_inner(walls).map(|walls| walls.0).unwrap_or_default();
+        let mut layers = Layers::default();
+        layers.add("limits", Ok("CPU time, memory, open files, no file writing, output, wall time".to_owned()));
         let mut standing = Vec::new();
-        for (wall, errno) in walls.into_iter().zip(answers) {
-            if errno == 0 {
-                standing.push(wall);
-            } else {
-                let refused = if wall.name == "user" { "candidates run as root" } else { "the kernel refuses" };
-                let reason = format!("{refused}: {}", io::Error::from_raw_os_error(errno));
-                refusals.push((wall.name, wall.is_second, reason));
+        for (wall, refused) in walls.iter().zip(rehearse(&walls)?) {
+            match refused {
+                Some(error) => {
+                    let without = if wall.name == "user" { "candidates run as root" } else { "the kernel refuses" };
+                    reasons.push((wall.name, wall.is_second, format!("{without}: {error}")));
+                }
+                None => {
+                    layers.add_wall(wall.name, wall.is_second, Ok(wall.words.clone()));
+                    standing.push(Arc::clone(wall));
+                }
             }
         }
-        let add = |layers: &mut Layers, name, is_second, result| {
-            if is_second { layers.add_behind(name, result) } else { layers.add(name, result) }
-        };
-        for Wall { name, is_second, words, .. } in &standing {
-            add(&mut layers, name, *is_second, Ok(words.clone()));
-        }
-        for (name, is_second, reason) in refusals {
-            add(&mut layers, name, is_second, Err(reason));
+        for (name, is_second, reason) in reasons {
+            layers.add_wall(name, is_second, Err(reason));
         }
         layers.filtered = standing.iter().any(|wall| wall.name == "system calls");
-        Ok((Arc::new(Self(standing)), layers))
+        Ok((Self(standing), layers))
     }
 
     /// Has what `command` starts stand behind them.
-    pub(super) fn surround(self: &Arc<Self>, command: &mut Command) {
-        let walls = Arc::clone(self);
+    pub(super) fn surround(&self, command: &mut Command) {
+        let walls = self.0.clone();
         #[expect(unsafe_code, reason = "what std offers between fork and exec")]
         // SAFETY: the walls only call the kernel.
         unsafe {
-            command.pre_exec(move || walls.0.iter().try_for_each(|wall| (wall.raise)()))
+            command.pre_exec(move || walls.iter().try_for_each(|wall| (wall.raise)()))
         };
     }
+}
 
-    /// Raises each around a child that ends there; the errors, 0 where there is none.
-    fn rehearse(self: &Arc<Self>) -> io::Result<Vec<i32>> {
-        let (mut answers, writer) = io::pipe()?;
-        let walls = Arc::clone(self);
-        let mut child = Command::new("/");
-        #[expect(unsafe_code, reason = "as in `surround`")]
-        // SAFETY: the walls and the pipe only call the kernel.
-        unsafe {
-            child.pre_exec(move || {
-                for wall in &walls.0 {
-                    let errno = (wall.raise)()
-                        .err()
-                        .map_or(0, |error| error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()));
-                    (&writer).write_all(&errno.to_ne_bytes())?;
-                }
-                Err(Errno::CANCELED.into())
-            })
-        };
-        let _ended = child.spawn();
-        drop(child);
-        let mut bytes = Vec::new();
-        answers.read_to_end(&mut bytes)?;
-        let (numbers, _) = bytes.as_chunks();
-        if numbers.len() < self.0.len() {
-            return Err(io::Error::other("the sandbox can't fork"));
-        }
-        Ok(numbers.iter().map(|&number| i32::from_ne_bytes(number)).collect())
+/// Raises each around a child that ends there; what the kernel said where it refused.
+fn rehearse(walls: &[Arc<Wall>]) -> io::Result<Vec<Option<io::Error>>> {
+    let (mut answers, writer) = io::pipe()?;
+    let raised = walls.to_vec();
+    let mut child = Command::new("/");
+    #[expect(unsafe_code, reason = "as in `surround`")]
+    // SAFETY: the walls and the pipe only call the kernel.
+    unsafe {
+        child.pre_exec(move || {
+            for wall in &raised {
+                let errno =
+                    (wall.raise)().err().map_or(0, |error| error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()));
+                (&writer).write_all(&errno.to_ne_bytes())?;
+            }
+            Err(Errno::CANCELED.into())
+        })
+    };
+    let _ended = child.spawn();
+    drop(child);
+    let mut bytes = Vec::new();
+    answers.read_to_end(&mut bytes)?;
+    let (numbers, _) = bytes.as_chunks();
+    if numbers.len() < walls.len() {
+        return Err(io::Error::other("the sandbox can't fork"));
     }
+    let refusal = |number: &[u8; 4]| Some(i32::from_ne_bytes(*number)).filter(|errno| *errno != 0);
+    Ok(numbers.iter().map(|number| refusal(number).map(io::Error::from_raw_os_error)).collect())
 }
 
 fn landlock(readable: &[PathBuf]) -> Result<(String, Raise), String> {
