@@ -220,7 +220,7 @@ impl<'a> Right<'a> {
         match self {
             Self::Panels(data, stride) => {
                 let data = data.get(columns.start / WIDTH * stride + rows.start * WIDTH..).unwrap_or_default();
-                Soon::new(data, rows.len(), WIDTH, WIDTH)
+                Soon::new(data, 1, 0, rows.len() * WIDTH)
             }
             Self::Rows(plain) => {
                 Soon::new(plain.from(rows.start, columns.start).data, rows.len(), plain.stride, columns.len())

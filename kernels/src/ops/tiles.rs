@@ -150,15 +150,16 @@ impl Soon {
         Self { row: data.as_ptr(), rows: if lines > 0 { rows } else { 0 }, stride, lines, line: 0 }
     }
 
+    /// The next of a row's lines, `most` at most: the first of them and how many; none when nothing is left.
     #[cfg(target_arch = "x86_64")]
-    fn next(&mut self) -> Option<*const f32> {
+    fn next(&mut self, most: usize) -> Option<(*const f32, usize)> {
         (self.rows > 0).then(|| {
-            let at = self.row.wrapping_add(self.line * LINE);
-            self.line += 1;
+            let (at, lines) = (self.row.wrapping_add(self.line * LINE), most.min(self.lines - self.line));
+            self.line += lines;
             if self.line == self.lines {
                 (self.line, self.rows, self.row) = (0, self.rows - 1, self.row.wrapping_add(self.stride));
             }
-            at
+            (at, lines)
         })
     }
 }
@@ -276,11 +277,14 @@ mod x86 {
     impl Ahead {
         #[inline(always)]
         fn ask(&mut self) {
-            for _ in 0..self.pace {
-                if let Some(line) = self.soon.iter_mut().find_map(|soon| soon.next()) {
+            let mut wanted = self.pace;
+            while wanted > 0 {
+                let Some((at, lines)) = self.soon.iter_mut().find_map(|soon| soon.next(wanted)) else { return };
+                for line in 0..lines {
                     // SAFETY: what is asked for need not be there.
-                    unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(line * LINE).cast()) };
                 }
+                wanted -= lines;
             }
         }
     }
@@ -324,13 +328,13 @@ mod x86 {
             let mut b = tile.b.as_ptr();
             let mut a = a;
             // What will be written comes while the sums are made: here, or for the tile below where it is added to.
-            let (mut written, each) = (if tile.add { 2 * R } else { 0 }, (2 * R * Ahead::ROUNDS).div_ceil(tile.k));
+            let first = if tile.add { 2 * R } else { 0 };
+            let (mut lines, each) = (first..first + 2 * R, (2 * R * Ahead::ROUNDS).div_ceil(tile.k));
             for start in (0..tile.k).step_by(Ahead::ROUNDS) {
                 ahead.ask();
-                for _ in 0..each {
-                    let line = c.wrapping_add(written / 2 * tile.stride + written % 2 * LINE);
+                for line in lines.by_ref().take(each) {
+                    let line = c.wrapping_add(line / 2 * tile.stride + line % 2 * LINE);
                     _mm_prefetch::<_MM_HINT_T0>(line.cast());
-                    written += 1;
                 }
                 for _ in start..(start + Ahead::ROUNDS).min(tile.k) {
                     let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));

@@ -65,7 +65,7 @@ pub(super) fn separate(readable: &[PathBuf]) -> Result<(String, Raise), String> 
         // What is mounted below a folder can't be uncovered by those who could not have mounted it.
         Ok(folder.enter(|path, place| mount_bind_recursive(path, place))?)
     };
-    Ok((format!("a user namespace; {words}"), Box::new(raise)))
+    Ok((format!("a user namespace, {words}"), Box::new(raise)))
 }
 
 fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
