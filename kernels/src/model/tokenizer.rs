@@ -15,11 +15,19 @@ const PIECES: &str = r"\n| ?[A-Za-z_]+| ?[0-9]| ?[^\sA-Za-z0-9_]+| +(?! )|\s+";
 /// Names under which tokenizers keep their end-of-text token, the likeliest first.
 const ENDS: [&str; 6] = ["<eos>", "</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>"];
 
+/// Texts that begin pieces in the middle of a text, where a tokenizer treats a text's beginning in its own way: one that no
+/// text joins to a token, and one that is a token of its own.
+const BEFORE: [&str; 2] = ["\n", "a"];
+
 /// Text to tokens and back.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
     eos: u32,
+    /// The tokens that open a text: Llama's `<s>`.
+    opening: Vec<u32>,
+    /// The tokens of [`BEFORE`], if a text's beginning is special: SentencePiece puts a space there.
+    before: Option<[Vec<u32>; 2]>,
 }
 
 impl Tokenizer {
@@ -68,7 +76,22 @@ impl Tokenizer {
         let eos = eos
             .or_else(|| ENDS.iter().find_map(|name| inner.token_to_id(name)))
             .ok_or_else(|| Error::Tokenizer(format!("no end-of-text token: none of {}", ENDS.join(", "))))?;
-        Ok(Self { inner: Arc::new(inner), eos })
+        let mut tokenizer = Self { inner: Arc::new(inner), eos, opening: Vec::new(), before: None };
+        let [line, letter] = BEFORE.map(|text| tokenizer.tokens(text, false));
+        let (line, letter) = (line?, letter?);
+        if tokenizer.tokens("\na", false)? != [&line[..], &letter].concat() {
+            tokenizer.before = Some([line, letter.clone()]);
+        }
+        let mut opened = tokenizer.tokens("a", true)?;
+        let text = opened.windows(letter.len().max(1)).position(|tokens| tokens == letter);
+        opened.truncate(text.unwrap_or_default());
+        tokenizer.opening = opened;
+        Ok(tokenizer)
+    }
+
+    fn tokens(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, special).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// The `tokenizer.json`; the same tokenizer gives the same bytes.
@@ -80,21 +103,39 @@ impl Tokenizer {
         Ok(text.into_bytes())
     }
 
-    /// Text to tokens; special tokens are neither added nor forbidden.
+    /// A text from its beginning: with the token that opens a text, where the tokenizer has one and `text` does not begin
+    /// with it. No other special tokens are added, none are forbidden.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the text cannot be encoded.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|error| Error::Tokenizer(error.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        let tokens = self.tokens(text, false)?;
+        Ok(if tokens.starts_with(&self.opening) { tokens } else { [&self.opening[..], &tokens].concat() })
     }
 
-    /// Tokens to text, without special tokens.
+    /// A piece in the middle of a text, which goes on behind others.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the text cannot be encoded.
+    pub fn encode_next(&self, text: &str) -> Result<Vec<u32>> {
+        if let Some([line, _]) = &self.before
+            && let Some(tokens) = self.tokens(&format!("{}{text}", BEFORE[0]), false)?.strip_prefix(&line[..])
+        {
+            return Ok(tokens.to_vec());
+        }
+        self.tokens(text, false)
+    }
+
+    /// Tokens in the middle of a text to text, without special tokens.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the tokens cannot be decoded.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
-        self.inner.decode(tokens, true).map_err(|error| Error::Tokenizer(error.to_string()))
+        let decode =
+            |tokens: &[u32]| self.inner.decode(tokens, true).map_err(|error| Error::Tokenizer(error.to_string()));
+        let Some([_, letter]) = &self.before else { return decode(tokens) };
+        let (before, text) = (decode(letter)?, decode(&[&letter[..], tokens].concat())?);
+        Ok(text.strip_prefix(&before).map(str::to_owned).unwrap_or(text))
     }
 
     /// The id of a token by its name, special ones included.

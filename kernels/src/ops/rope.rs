@@ -81,7 +81,7 @@ pub enum Stretch {
 
 impl Stretch {
     /// Changes the frequencies of heads of `head` channels; gives what sines and cosines are multiplied by.
-    fn apply(self, frequencies: &mut [f64], head: usize, log_base: f64) -> f64 {
+    pub(crate) fn apply(self, frequencies: &mut [f64], head: usize, log_base: f64) -> f64 {
         use std::f64::consts::TAU;
         match self {
             Self::None => 1.0,

@@ -8,7 +8,7 @@ use tracetune_kernels::decode::{Draw, Finish, Request, Sampling, generate};
 use tracetune_kernels::model::{Lora, Model};
 use tracetune_kernels::train::{Example, Options, Steps, Trainer, gradient};
 
-const MODELS: [&str; 12] = [
+const MODELS: [&str; 13] = [
     "llama",
     "llama-sharded-biased",
     "llama-linear",
@@ -21,6 +21,7 @@ const MODELS: [&str; 12] = [
     "gpt2",
     "gguf-llama",
     "gguf-qwen2",
+    "gguf-pieces",
 ];
 
 #[derive(Deserialize)]
@@ -164,6 +165,38 @@ fn gradients_and_three_steps_of_adamw_are_those_of_pytorch() {
         assert_logits(name, &trainer.finish(), &tokens, &logits, 1e-3);
     }
     assert_eq!(compared, 5);
+}
+
+#[derive(Deserialize)]
+struct Pieces {
+    texts: Vec<Piece>,
+}
+
+/// What SentencePiece makes of a text from its beginning and, in `next`, in the middle of another.
+#[derive(Deserialize)]
+struct Piece {
+    text: String,
+    tokens: Vec<u32>,
+    next: Vec<u32>,
+}
+
+#[test]
+fn pieces_are_those_of_sentencepiece() {
+    let (model, _) = load("gguf-pieces");
+    let saved = tempfile::tempdir().expect("a folder");
+    model.save(saved.path()).expect("writes");
+    let text = std::fs::read(folder("gguf-pieces/expected.json")).expect("the fixture");
+    let expected: Pieces = serde_json::from_slice(&text).expect("JSON");
+    assert!(expected.texts.len() > 5);
+    for tokenizer in [model.tokenizer, Model::load(saved.path()).expect("reads").tokenizer] {
+        for Piece { text, tokens, next } in &expected.texts {
+            assert_eq!(&tokenizer.encode(text).expect("encodes"), tokens, "{text:?}");
+            assert_eq!(&tokenizer.encode_next(text).expect("encodes"), next, "{text:?}");
+            assert_eq!(tokenizer.decode(next).expect("decodes"), text.replace('▁', " "));
+            // What opens a text is there once, in a rendered chat template too.
+            assert_eq!(&tokenizer.encode(&format!("<s>{text}")).expect("encodes"), tokens, "{text:?}");
+        }
+    }
 }
 
 #[derive(Deserialize)]

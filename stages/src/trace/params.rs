@@ -118,7 +118,7 @@ impl Params {
             // A token is a byte at the least, and what can't be encoded does not fit.
             (Some(budget), Some(tokenizer)) => {
                 text.len() <= budget as usize
-                    || tokenizer.encode(text).is_ok_and(|tokens| tokens.len() <= budget as usize)
+                    || tokenizer.encode_next(text).is_ok_and(|tokens| tokens.len() <= budget as usize)
             }
             _ => text.chars().count() <= self.budget_chars as usize,
         };

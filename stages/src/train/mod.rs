@@ -219,10 +219,9 @@ fn examples_of_dev(model: &Model, params: &Params, inputs: &Inputs, cx: &Context
 
 /// Context and target are encoded apart, as at sampling time, and end with the end-of-text token.
 fn example(model: &Model, document: &Document) -> Result<Example, StageError> {
-    let encode = |text: &str| model.tokenizer.encode(text).map_err(failed);
-    let mut tokens = encode(&document.context)?;
+    let mut tokens = model.tokenizer.encode(&document.context).map_err(failed)?;
     let prompt = tokens.len();
-    tokens.extend(encode(&document.target)?);
+    tokens.extend(model.tokenizer.encode_next(&document.target).map_err(failed)?);
     tokens.push(model.tokenizer.eos());
     Ok(Example { tokens, prompt, weight: document.weight })
 }

@@ -9,6 +9,7 @@ mod vocabulary;
 use super::checkpoint::check_shape;
 use super::family::Family;
 use super::{Config, Model};
+use crate::ops::rope::Stretch;
 use crate::{Error, Result};
 use file::File;
 use serde_json::{Map, Value, json};
@@ -57,6 +58,9 @@ const FIELDS: [(&str, &str); 11] = [
     ("sliding_window", "attention.sliding_window"),
 ];
 
+/// What Llama 3.1's rotary frequencies are divided by.
+const FACTORS: &str = "rope_freqs.weight";
+
 /// See [`Model::load`].
 pub(crate) fn load(path: &Path) -> Result<Model> {
     let bytes = fs_err::read(path)?;
@@ -71,7 +75,7 @@ fn read(bytes: &[u8], path: &Path) -> Result<Model> {
     let config = config(&file)?;
     let (tokenizer, sidecars) = vocabulary::read(&file.metadata)?;
     let mut model = Model::assemble(config, tokenizer, sidecars, path)?;
-    let mut unused: BTreeSet<&str> = file.tensors.keys().map(String::as_str).collect();
+    let mut unused: BTreeSet<&str> = file.tensors.keys().map(String::as_str).filter(|name| *name != FACTORS).collect();
     for tensor in model.layout.tensors() {
         let name = name(&tensor.name);
         let missing = || Error::MissingTensor { path: path.to_owned(), tensor: name.clone() };
@@ -158,7 +162,39 @@ fn config(file: &File) -> Result<Config> {
     if scaling.get("rope_type").is_some_and(|kind| *kind != "none") {
         fields.insert("rope_scaling".into(), json!(scaling));
     }
-    Config::from_fields(fields)
+    let mut config = Config::from_fields(fields)?;
+    if let Some(stored) = file.tensors.get(FACTORS) {
+        let mut factors = vec![0.0; config.heads().size / 2];
+        check_shape(FACTORS, &stored.shape, vec![factors.len()])?;
+        quants::widen(stored.kind, stored.bytes, &mut factors)
+            .map_err(|message| Error::Config(format!("tensor `{FACTORS}`: {message}")))?;
+        config.rope_scaling = stretch(&factors, config.rope_theta)?;
+    }
+    Ok(config)
+}
+
+/// Llama 3.1's settings from what its frequencies are divided by: its factor is in them, the rest has only ever been this.
+fn stretch(factors: &[f32], theta: f64) -> Result<Option<Map<String, Value>>> {
+    let factor = f64::from(factors.iter().copied().fold(1.0, f32::max));
+    let (low, high, positions) = (1.0, 4.0, 8192.0);
+    let mut frequencies: Vec<f64> =
+        (0..factors.len()).map(|i| theta.powf(-(i as f64) / factors.len() as f64)).collect();
+    let plain = frequencies.clone();
+    Stretch::Llama3 { factor, low, high, positions }.apply(&mut frequencies, 2 * factors.len(), theta.ln());
+    let same = plain
+        .iter()
+        .zip(&frequencies)
+        .zip(factors)
+        .all(|((plain, stretched), factor)| (plain / stretched / f64::from(*factor) - 1.0).abs() < 1e-3);
+    if !same {
+        return Err(Error::Config(format!("tensor `{FACTORS}`: frequencies that are stretched in an unknown way")));
+    }
+    let Value::Object(settings) = json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": low,
+        "high_freq_factor": high, "original_max_position_embeddings": positions as u64})
+    else {
+        return Ok(None);
+    };
+    Ok((factor > 1.0).then_some(settings))
 }
 
 #[cfg(test)]
