@@ -92,7 +92,7 @@ fn matmul() {
             print!(" {:>10.1}", flop / time / 1e9);
         }
         let mut dw = vec![0.0; n * k];
-        let time = seconds(|| Cpu::new().linear_backward_weight(&mut dw, &y, &x, n, k, m));
+        let time = seconds(|| Cpu::new().linear_backward_weight(&mut dw, &y, &x, &Weight::default(), n, k));
         println!(" {:>10.1}", flop / time / 1e9);
     }
 }
@@ -115,7 +115,7 @@ fn products(threads: usize) {
                 seconds(|| cpu.linear(y, x, &packed, w, m, false)),
                 seconds(|| cpu.linear(y, x, &plain, w, m, false)),
                 seconds(|| cpu.linear_backward_input(dx, y, &plain, w, m)),
-                seconds(|| cpu.linear_backward_weight(dw, y, x, n, k, m)),
+                seconds(|| cpu.linear_backward_weight(dw, y, x, &Weight::default(), n, k)),
             ]
         });
         let [packed, plain, input, weight] = times.map(|time| 2.0 * (m * k * n) as f64 / time / 1e9);

@@ -128,7 +128,7 @@ impl Network {
         );
     }
 
-    /// Has every matrix rounded to bf16 when it is met.
+    /// Has both operands of every product with a matrix rounded to bf16.
     pub(crate) fn round(&mut self) {
         let layers = self.layers.iter_mut().flat_map(|Layer { qkv, output, up, down, .. }| [qkv, output, up, down]);
         layers.chain([&mut self.head]).for_each(|weight| *weight = Weight::Plain { rounded: true });
@@ -169,7 +169,7 @@ impl Network {
             return;
         }
         let dw = &mut gradient[part.weight.clone()];
-        self.cpu.linear_backward_weight(dw, dy, x, outputs, inputs, rows);
+        self.cpu.linear_backward_weight(dw, dy, x, w, outputs, inputs);
         if let Some(bias) = &part.bias {
             self.cpu.bias_backward(&mut gradient[bias.clone()], dy);
         }

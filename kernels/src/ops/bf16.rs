@@ -6,7 +6,7 @@ use crate::simd::vectorised;
 const QUIET: u32 = 0x0040_0000;
 
 #[inline(always)]
-fn rounded(value: f32) -> u32 {
+pub(super) fn rounded(value: f32) -> u32 {
     let bits = value.to_bits();
     if value.is_nan() { bits | QUIET } else { bits.wrapping_add(0x7fff + (bits >> 16 & 1)) }
 }

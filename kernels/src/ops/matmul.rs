@@ -4,6 +4,7 @@
 //! k makes a row's bits the same in any batch. They are packed before, by whoever multiplies often, or each piece when a
 //! product meets it, which takes no memory.
 
+use super::halves;
 use super::panels::{Lhs, Panels, Plain, Right, WIDTH, multiply, multiply_into};
 use super::stored::{Precision, Stored};
 use super::tiles::Out;
@@ -21,9 +22,9 @@ pub enum Weight {
         /// W.
         backward: Panels,
     },
-    /// As it lies, rounded to bf16 or not when it is met.
+    /// As it lies, packed when it is met.
     Plain {
-        /// Whether it is rounded.
+        /// Whether all products are those of [`halves`]: both operands are rounded to bf16.
         rounded: bool,
     },
 }
@@ -59,9 +60,9 @@ pub trait MatMul: Memory {
         dw: &mut Self::F32,
         dy: &Self::F32,
         x: &Self::F32,
+        w: &Self::Weight,
         outputs: usize,
         channels: usize,
-        rows: usize,
     );
 }
 
@@ -90,22 +91,28 @@ impl MatMul for Cpu {
             }
             Weight::Plain { rounded } => {
                 let (outputs, channels) = (y.len() / rows.max(1), x.len() / rows.max(1));
-                let right = Right::Columns(Plain::new(plain, channels).rounded(*rounded));
-                let y = Out::new(y, rows, outputs, outputs);
-                multiply_into(self.level, y, Lhs::rows(x, rows, channels), right, channels, add);
+                let (y, x) = (Out::new(y, rows, outputs, outputs), Lhs::rows(x, rows, channels));
+                let plain = Plain::new(plain, channels);
+                match rounded {
+                    true => halves::multiply_into(self.level, y, x, halves::Right::Columns(plain), channels, add),
+                    false => multiply_into(self.level, y, x, Right::Columns(plain), channels, add),
+                }
             }
         }
     }
 
     fn linear_backward_input(&self, dx: &mut [f32], dy: &[f32], w: &Weight, plain: &[f32], rows: usize) {
         let (outputs, channels) = (dy.len() / rows.max(1), dx.len() / rows.max(1));
+        let (dx, dy) = (Out::new(dx, rows, channels, channels), Lhs::rows(dy, rows, outputs));
         let right = match w {
             Weight::Packed { backward, .. } => Right::Panels(backward.data(), outputs * WIDTH),
-            Weight::Stored(_) => Right::Rows(Plain::new(plain, channels)),
-            Weight::Plain { rounded } => Right::Rows(Plain::new(plain, channels).rounded(*rounded)),
+            Weight::Stored(_) | Weight::Plain { rounded: false } => Right::Rows(Plain::new(plain, channels)),
+            Weight::Plain { rounded: true } => {
+                let right = halves::Right::Rows(Plain::new(plain, channels));
+                return halves::multiply_into(self.level, dx, dy, right, outputs, false);
+            }
         };
-        let dx = Out::new(dx, rows, channels, channels);
-        multiply_into(self.level, dx, Lhs::rows(dy, rows, outputs), right, outputs, false);
+        multiply_into(self.level, dx, dy, right, outputs, false);
     }
 
     fn linear_backward_weight(
@@ -113,19 +120,19 @@ impl MatMul for Cpu {
         dw: &mut [f32],
         dy: &[f32],
         x: &[f32],
+        w: &Weight,
         outputs: usize,
         channels: usize,
-        rows: usize,
     ) {
+        let rows = dy.len() / outputs.max(1);
         let dw = Out::new(dw, outputs, channels, channels);
-        multiply_into(
-            self.level,
-            dw,
-            Lhs::columns(dy, outputs, outputs),
-            Right::Rows(Plain::new(x, channels)),
-            rows,
-            true,
-        );
+        let (dy, x) = (Lhs::columns(dy, outputs, outputs), Plain::new(x, channels));
+        match w {
+            Weight::Plain { rounded: true } => {
+                halves::multiply_into(self.level, dw, dy, halves::Right::Rows(x), rows, true);
+            }
+            _ => multiply_into(self.level, dw, dy, Right::Rows(x), rows, true),
+        }
     }
 }
 
@@ -161,7 +168,7 @@ mod tests {
             assert_close(&dx, &finite_differences(&wide(&x), |x| loss(x, &wide(&w))), 1e-4);
         }
         let mut dw = vec![0.0; w.len()];
-        cpu.linear_backward_weight(&mut dw, &dy, &x, outputs, channels, rows);
+        cpu.linear_backward_weight(&mut dw, &dy, &x, &Weight::default(), outputs, channels);
         assert_close(&dw, &finite_differences(&wide(&w), |w| loss(&wide(&x), w)), 1e-4);
     }
 
@@ -169,7 +176,7 @@ mod tests {
     fn a_weight_packed_when_it_is_met_gives_the_bits_of_one_packed_before() {
         let cpu = Cpu::new();
         for (rows, outputs, channels) in [(1, 40, 33), (7, 64, 300), (60, 130, 70)] {
-            let (x, mut w) = (noise(rows * channels, 1, 1.0), noise(outputs * channels, 2, 1.0));
+            let (x, w) = (noise(rows * channels, 1, 1.0), noise(outputs * channels, 2, 1.0));
             for (precision, rounded) in [(Precision::F32, false), (Precision::Bf16, true)] {
                 let product = |weight: &Weight, w: &[f32]| {
                     let mut y = noise(rows * outputs, 3, 1.0);
@@ -179,15 +186,23 @@ mod tests {
                 let packed = product(&cpu.store(&w, outputs, channels, precision), &[]);
                 assert_same_bits(&packed, &product(&Weight::Plain { rounded }, &w));
             }
-            let dy = noise(rows * outputs, 4, 1.0);
-            let backward = |rounded, w: &[f32]| {
-                let mut dx = vec![0.0; rows * channels];
-                cpu.linear_backward_input(&mut dx, &dy, &Weight::Plain { rounded }, w, rows);
-                dx
-            };
-            let rounded = backward(true, &w);
-            round(cpu.level, &mut w);
-            assert_same_bits(&rounded, &backward(false, &w));
         }
+    }
+
+    #[test]
+    fn gradients_of_a_rounded_weight_are_those_of_rounded_operands() {
+        let (cpu, (rows, outputs, channels)) = (Cpu::new(), (60, 130, 70));
+        let [mut x, mut w, mut dy] =
+            [(rows * channels, 1), (outputs * channels, 2), (rows * outputs, 3)].map(|(n, seed)| noise(n, seed, 1.0));
+        let backward = |rounded, [x, w, dy]: [&[f32]; 3]| {
+            let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+            let weight = Weight::Plain { rounded };
+            cpu.linear_backward_input(&mut dx, dy, &weight, w, rows);
+            cpu.linear_backward_weight(&mut dw, dy, x, &weight, outputs, channels);
+            [dx, dw].concat()
+        };
+        let found = backward(true, [&x, &w, &dy]);
+        [&mut x, &mut w, &mut dy].into_iter().for_each(|operand| round(cpu.level, operand));
+        assert_close(&found, &wide(&backward(false, [&x, &w, &dy])), 1e-4);
     }
 }

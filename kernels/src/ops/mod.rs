@@ -12,6 +12,7 @@ pub mod bias;
 pub mod classifier;
 pub mod embedding;
 pub mod gelu;
+mod halves;
 mod int8;
 pub mod layernorm;
 pub mod matmul;

@@ -8,7 +8,6 @@
 //! Blocks are those of Goto and van de Geijn 2008 (Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34): a piece
 //! of a panel stays in the first-level cache while a block of A, in the second level, passes by.
 
-use super::bf16::round;
 use super::tiles::{Ahead, Left, Out, Soon, tile_rows, tiles};
 use crate::crew;
 use crate::memory::Lines;
@@ -130,27 +129,21 @@ pub(crate) enum Right<'a> {
 /// A matrix as it lies in memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Plain<'a> {
-    data: &'a [f32],
-    stride: usize,
-    rounded: bool,
+    pub(super) data: &'a [f32],
+    pub(super) stride: usize,
 }
 
 impl<'a> Plain<'a> {
     /// Rows that lie `stride` apart.
     pub(crate) fn new(data: &'a [f32], stride: usize) -> Self {
-        Self { data, stride, rounded: false }
+        Self { data, stride }
     }
 
-    /// Whether each number is rounded to bf16 when it is packed.
-    pub(crate) fn rounded(self, rounded: bool) -> Self {
-        Self { rounded, ..self }
-    }
-
-    fn from(self, row: usize, column: usize) -> Self {
+    pub(super) fn from(self, row: usize, column: usize) -> Self {
         Self { data: self.data.get(row * self.stride + column..).unwrap_or_default(), ..self }
     }
 
-    fn holds(self, rows: usize, columns: usize) -> bool {
+    pub(super) fn holds(self, rows: usize, columns: usize) -> bool {
         self.data.len() >= (rows - 1) * self.stride + columns
     }
 }
@@ -193,25 +186,20 @@ impl<'a> Right<'a> {
     {
         let len = rows.len() * WIDTH;
         let all = columns.len().div_ceil(WIDTH) * len;
-        let rounded = match self {
+        match self {
             Self::Panels(data, stride) => {
                 return data[columns.start / WIDTH * stride + rows.start * WIDTH..][..all].chunks_exact(len);
             }
             Self::Rows(plain) => {
                 buffer.resize(all);
-                let Plain { data, stride, rounded } = plain.from(rows.start, columns.start);
+                let Plain { data, stride } = plain.from(rows.start, columns.start);
                 pack_group(&mut buffer[..all], data, stride, columns.len(), rows.len());
-                rounded
             }
             Self::Columns(plain) => {
                 buffer.resize(all);
-                let Plain { data, stride, rounded } = plain.from(columns.start, rows.start);
+                let Plain { data, stride } = plain.from(columns.start, rows.start);
                 pack_panel(level, &mut buffer[..all], data, stride, columns.len());
-                rounded
             }
-        };
-        if rounded {
-            round(level, &mut buffer[..all]);
         }
         buffer[..all].chunks_exact(len)
     }
@@ -275,7 +263,10 @@ pub(crate) fn multiply_into(level: Level, c: Out, a: Lhs, b: Right, k: usize, ad
 /// How C is cut into pieces, each of which copies its rows of A and packs its columns of B, unless they are.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Cut {
+    /// Both ways: copying a number of A costs about as much as reading five of B.
     Both,
+    /// Both ways, where it costs about as much on either side.
+    Even,
     Rows,
     Columns,
 }
@@ -290,12 +281,13 @@ pub(crate) fn in_pieces(c: Out, k: usize, cut: Cut, work: impl Fn(usize, usize, 
     }
     let pieces = match rows {
         ..=LOW => pieces,
-        _ if cut == Cut::Both => pieces.div_ceil(2).max(2),
+        _ if matches!(cut, Cut::Both) => pieces.div_ceil(2).max(2),
         _ => pieces.div_ceil(4).max(2),
     };
-    // Copying a number of A costs about as much as reading five of B.
+    let beside = |price: usize| (pieces as f64 * columns as f64 / (price * rows) as f64).sqrt();
     let beside = match cut {
-        Cut::Both => (pieces as f64 * columns as f64 / (5 * rows) as f64).sqrt() as usize,
+        Cut::Both => beside(5) as usize,
+        Cut::Even => beside(1).round() as usize,
         Cut::Rows => 1,
         Cut::Columns => pieces,
     };
@@ -444,7 +436,7 @@ fn pack_strip<const R: usize>(strip: &mut [f32], a: &Lhs, from: &[f32]) {
 
 /// The transpose. The compiler does not find the four shuffles by itself.
 #[inline(always)]
-fn turned(square: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+pub(super) fn turned(square: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{__m128, _mm_movehl_ps, _mm_movelh_ps, _mm_unpackhi_ps, _mm_unpacklo_ps};

@@ -177,10 +177,6 @@ impl Ahead {
     /// Rounds of k between two times.
     const ROUNDS: usize = 8;
 
-    pub(crate) fn nothing() -> Self {
-        Self { soon: [Soon::NOTHING; 2], pace: 0 }
-    }
-
     /// The first is asked for in the course of so many tiles of `k` rounds.
     pub(crate) fn new(soon: [Soon; 2], tiles: usize, k: usize) -> Self {
         let times = tiles * k.div_ceil(Self::ROUNDS);
