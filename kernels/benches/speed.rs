@@ -1,7 +1,8 @@
 //! GFLOP/s of the matrix product on language-model shapes, and tokens/s of a tiny model, decoding and training.
 //!
 //! `cargo bench -p tracetune-kernels` runs all of it; an argument (`matmul`, `decode`, `train`) runs one part, a number
-//! after it sets the threads. `product` answers the shapes of its standard input, for `products.py`.
+//! after it sets the threads. `product` answers the shapes of its standard input, for `products.py`; with `bf16` after the threads,
+//! for operands rounded to it.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::ops::ControlFlow;
@@ -22,7 +23,7 @@ fn main() {
     let part = arguments.first().map_or("", String::as_str);
     let threads = arguments.get(1).and_then(|text| text.parse().ok()).unwrap_or(2);
     if part == "product" {
-        products(threads);
+        products(threads, arguments.get(2).is_some_and(|precision| precision == "bf16"));
     }
     if part.is_empty() || part == "matmul" {
         matmul();
@@ -99,7 +100,7 @@ fn matmul() {
 
 /// For each line `m k n` of standard input, a line: GFLOP/s of a linear layer packed before, and as training has it; of its
 /// input's gradient, and of its weight's.
-fn products(threads: usize) {
+fn products(threads: usize, rounded: bool) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     let cpu = Cpu::new();
     for line in std::io::stdin().lines() {
@@ -109,13 +110,14 @@ fn products(threads: usize) {
         let (mut x, mut w, mut y) = (noise(m * k + 16), noise(n * k + 16), noise(m * n + 16));
         let (mut dx, mut dw) = (vec![0.0; m * k + 16], vec![0.0; n * k + 16]);
         let [x, w, y, dx, dw] = [&mut x, &mut w, &mut y, &mut dx, &mut dw].map(|numbers| aligned(numbers));
-        let (packed, plain) = (cpu.store(w, n, k, Precision::F32), Weight::default());
+        let precision = if rounded { Precision::Bf16 } else { Precision::F32 };
+        let (packed, plain) = (cpu.store(w, n, k, precision), Weight::Plain { rounded });
         let times = together(&pool, || {
             [
                 seconds(|| cpu.linear(y, x, &packed, w, m, false)),
                 seconds(|| cpu.linear(y, x, &plain, w, m, false)),
                 seconds(|| cpu.linear_backward_input(dx, y, &plain, w, m)),
-                seconds(|| cpu.linear_backward_weight(dw, y, x, &Weight::default(), n, k)),
+                seconds(|| cpu.linear_backward_weight(dw, y, x, &plain, n, k)),
             ]
         });
         let [packed, plain, input, weight] = times.map(|time| 2.0 * (m * k * n) as f64 / time / 1e9);

@@ -1,11 +1,11 @@
 """Training beside PyTorch: tokens/s and peak memory of the same step, each side in turn, in one sitting.
 
-usage: python training.py BENCH [--cases 1m,5m,135m] [--modes full,lora] [--steps 5] [--rounds 3] [--threads 2]
+usage: python training.py BENCH [--cases 1m,5m,135m] [--modes full,lora,bf16,lora-bf16] [--steps 5] [--rounds 3] [--threads 2]
 BENCH is the program that `cargo bench -p tracetune-kernels --bench training --no-run` names.
 needs: torch transformers, and peft for lora
 
 A step is forward, backward and AdamW (PyTorch: fused) in float32 on random tokens, rows of 256; LoRA is rank 16 on all linear
-layers. Each round runs one process a side, and takes the median of its steps; printed are the medians over the rounds.
+layers. The modes bf16 and lora-bf16 multiply in bf16 (PyTorch: autocast). Each round runs one process a side, and takes the median of its steps; printed are the medians over the rounds.
 """
 import argparse, json, os, statistics, subprocess, sys, time
 
@@ -24,7 +24,7 @@ def torch_side(case, mode, steps, threads):
     model = LlamaForCausalLM(LlamaConfig(vocab_size=v, hidden_size=h, intermediate_size=i, num_hidden_layers=layers,
                                          num_attention_heads=heads, num_key_value_heads=kv, tie_word_embeddings=True,
                                          max_position_embeddings=1024))
-    if mode == "lora":
+    if mode.startswith("lora"):
         from peft import LoraConfig, get_peft_model
         model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=LINEAR))
     model.train()
@@ -33,7 +33,9 @@ def torch_side(case, mode, steps, threads):
     seconds = []
     for _ in range(steps + 2):
         start = time.perf_counter()
-        model(input_ids=ids, labels=ids).loss.backward()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mode.endswith("bf16")):
+            loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         seconds.append(time.perf_counter() - start)

@@ -1,7 +1,7 @@
 //! Seconds of a training step and the peak of memory, for one model: what `training.py` sets beside PyTorch and peft.
 //!
 //! `cargo bench -p tracetune-kernels --bench training -- CASE MODE STEPS THREADS`, e.g. `5m full 5 2`: a line of JSON.
-//! MODE is `full`, `lora` or `bf16`.
+//! MODE is `full`, `lora`, `bf16` or `lora-bf16`.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::time::Instant;
@@ -45,8 +45,8 @@ fn main() {
         learning_rate: 1e-4,
         batch_tokens: rows * ROW,
         sequence_tokens: ROW,
-        bf16: mode == "bf16",
-        lora: (mode == "lora").then(|| Lora { rank: 16, alpha: 32.0, targets: Vec::new() }),
+        bf16: mode.ends_with("bf16"),
+        lora: mode.starts_with("lora").then(|| Lora { rank: 16, alpha: 32.0, targets: Vec::new() }),
         memory_bytes,
         threads,
         ..Options::default()

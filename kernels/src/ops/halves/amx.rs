@@ -82,6 +82,8 @@ impl Drop for Configured {
 pub(super) fn whole(tile: &Tile, c: *mut f32, stride: usize) {
     let strip = tile.blocks * CELL;
     let lower = c.wrapping_add(SIDE * stride);
+    // While the sums are made, the lines of the tile below come: two rows a block.
+    let soon = lower.wrapping_add(SIDE * stride);
     // SAFETY: `Units::multiply` has checked the bounds, and `Configured` is alive.
     unsafe {
         if tile.add {
@@ -109,8 +111,15 @@ pub(super) fn whole(tile: &Tile, c: *mut f32, stride: usize) {
             "add {a}, 1024",
             "add {below}, 1024",
             "add {b}, 2048",
+            "prefetchw [{soon}]",
+            "prefetchw [{soon} + 64]",
+            "prefetchw [{soon} + {stride}]",
+            "prefetchw [{soon} + {stride} + 64]",
+            "lea {soon}, [{soon} + 2*{stride}]",
             "dec {blocks}",
             "jnz 2b",
+            soon = inout(reg) soon => _,
+            stride = in(reg) 4 * stride,
             a = inout(reg) tile.left.as_ptr() => _,
             below = inout(reg) tile.left.as_ptr().wrapping_add(strip) => _,
             b = inout(reg) tile.right.as_ptr() => _,

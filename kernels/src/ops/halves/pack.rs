@@ -60,6 +60,25 @@ fn across(cell: &mut Cell, from: &[f32], stride: usize, len: usize, columns: usi
     }
 }
 
+/// Has what lies `distance` numbers further on its way: so many rows of `len` numbers. The processor sees no pattern in it.
+#[inline(always)]
+fn ask(from: &[f32], distance: usize, stride: usize, rows: usize, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for row in 0..rows {
+        for line in (0..len).step_by(16) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let at = from.as_ptr().wrapping_add(distance + row * stride + line);
+            #[expect(unsafe_code, reason = "an instruction that every processor of this kind has")]
+            // SAFETY: what is asked for need not be there.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(at.cast());
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, distance, stride, rows, len);
+}
+
 /// The transpose.
 #[inline(always)]
 fn turn(cell: &Cell) -> Cell {
@@ -86,8 +105,10 @@ vectorised! {
             for (cell, start) in strip.iter_mut().zip(numbers.clone().step_by(BLOCK)) {
                 let (from, len) = (a.from(first, start).data, BLOCK.min(numbers.end - start));
                 if a.col_stride == 1 {
+                    ask(from, BLOCK, a.row_stride, height, len);
                     along(cell, from, a.row_stride, height, len);
                 } else {
+                    ask(from, BLOCK * a.col_stride, a.col_stride, len, height);
                     across(cell, from, a.col_stride, len, height);
                     *cell = turn(cell);
                 }
@@ -114,9 +135,11 @@ vectorised! {
                     }
                     if rows {
                         let Plain { data, stride } = b.from(start, column);
+                        ask(data, BLOCK * stride, stride, len, width);
                         across(cell, data, stride, len, width);
                     } else {
                         let Plain { data, stride } = b.from(column, start);
+                        ask(data, BLOCK, stride, width, len);
                         along(cell, data, stride, width, len);
                         *cell = turn(cell);
                     }
