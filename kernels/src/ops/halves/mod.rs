@@ -11,6 +11,7 @@ mod amx;
 mod pack;
 mod units;
 
+use super::bf16::widen;
 use super::panels::{Cut, Lhs, Plain, WIDTH, in_pieces};
 use super::tiles::Out;
 use crate::memory::Lines;
@@ -110,6 +111,8 @@ impl Right<'_> {
 thread_local! {
     /// A block of A: `[rows / 16][k / 32]`.
     static LEFT: RefCell<Lines<u32>> = const { RefCell::new(Lines::new()) };
+    /// The same in f32, for instructions that take no pairs.
+    static WIDE: RefCell<Lines> = const { RefCell::new(Lines::new()) };
     /// Some panels of B, laid out as in [`Weights`].
     static RIGHT: RefCell<Lines<u32>> = const { RefCell::new(Lines::new()) };
 }
@@ -122,24 +125,29 @@ fn blocks((units, level): (Units, Level), mut c: Out, a: Lhs, (b, first): (Right
     }
     let height = rows.div_ceil(rows.div_ceil(ROW_BLOCK)).next_multiple_of(2 * SIDE);
     let deep = all.div_ceil(all.div_ceil(DEPTH).max(1)).max(1);
-    let (mut left, mut right) = (LEFT.take(), RIGHT.take());
+    let (mut left, mut wide, mut right) = (LEFT.take(), WIDE.take(), RIGHT.take());
     for top in (0..rows).step_by(height) {
         let here = top..(top + height).min(rows);
         for start in (0..all).step_by(deep) {
             let depth = start..(start + deep).min(all);
             let numbers = depth.start * BLOCK..(depth.end * BLOCK).min(k);
-            let strips = here.len().div_ceil(SIDE);
-            left.resize(strips * depth.len() * SIDE * PAIRS);
+            let strip = depth.len() * SIDE * PAIRS;
+            let len = here.len().div_ceil(SIDE) * strip;
+            left.resize(len);
             pack_left(level, cells(&mut left), a, (here.clone(), numbers.clone()));
+            if !units.tiles() {
+                wide.resize(2 * len);
+                widen(level, &mut wide[..2 * len], bytemuck::cast_slice(&left[..len]));
+            }
             for group in (0..n).step_by(GROUP) {
                 let columns = group..(group + GROUP).min(n);
                 let panels = panels(level, (b, first), &mut right, (&columns, &depth), (&numbers, all));
                 for (panel, column) in panels.zip(columns.clone().step_by(WIDTH)) {
                     let mut c = c.part(here.clone(), column..(column + WIDTH).min(n));
-                    let strip = depth.len() * SIDE * PAIRS;
-                    for (nth, left) in left[..strips * strip].chunks(2 * strip).enumerate() {
+                    for (nth, first) in (0..len).step_by(2 * strip).enumerate() {
                         let rows = nth * 2 * SIDE..((nth + 1) * 2 * SIDE).min(here.len());
-                        let tile = Tile { left, right: panel, blocks: depth.len(), add: add || start > 0 };
+                        let (left, wide) = (&left[first..len], wide.get(2 * first..).unwrap_or_default());
+                        let tile = Tile { left, wide, right: panel, blocks: depth.len(), add: add || start > 0 };
                         units.multiply(&tile, c.part(rows, 0..c.columns()));
                     }
                 }
@@ -147,6 +155,7 @@ fn blocks((units, level): (Units, Level), mut c: Out, a: Lhs, (b, first): (Right
         }
     }
     LEFT.set(left);
+    WIDE.set(wide);
     RIGHT.set(right);
 }
 

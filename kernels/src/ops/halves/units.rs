@@ -26,6 +26,8 @@ enum Choice {
 pub(super) struct Tile<'a> {
     /// One or two strips of 16 rows: `[strip][blocks][16][16]` pairs.
     pub(super) left: &'a [u32],
+    /// The same in f32, without instructions for whole tiles: `[strip][blocks][16][32]`.
+    pub(super) wide: &'a [f32],
     /// `[blocks][2][16][16]` pairs.
     pub(super) right: &'a [u32],
     pub(super) blocks: usize,
@@ -97,7 +99,8 @@ impl Units {
     pub(super) fn multiply(self, tile: &Tile, mut c: Out) {
         let (rows, columns) = (c.rows(), c.columns());
         assert!(rows <= 2 * SIDE && columns <= WIDTH, "a tile of {rows} rows and {columns} columns");
-        assert!(tile.left.len() >= rows.div_ceil(SIDE) * tile.blocks * CELL, "A is too small");
+        let pairs = if self.tiles() { tile.left.len() } else { tile.wide.len() / 2 };
+        assert!(pairs >= rows.div_ceil(SIDE) * tile.blocks * CELL, "A is too small");
         assert!(tile.right.len() >= 2 * tile.blocks * CELL, "B is too small");
         #[cfg(target_arch = "x86_64")]
         if self.0 == Choice::Amx && rows == 2 * SIDE && columns == WIDTH {
@@ -132,16 +135,6 @@ impl Drop for Nothing {
     fn drop(&mut self) {}
 }
 
-#[inline(always)]
-fn even(pair: u32) -> f32 {
-    f32::from_bits(pair << 16)
-}
-
-#[inline(always)]
-fn odd(pair: u32) -> f32 {
-    f32::from_bits(pair & 0xffff_0000)
-}
-
 /// What is smaller than any normal number is a zero of its sign.
 #[inline(always)]
 fn flushed(value: f32) -> f32 {
@@ -150,17 +143,17 @@ fn flushed(value: f32) -> f32 {
 
 fn scalar(tile: &Tile, totals: &mut Totals, rows: usize) {
     for (row, total) in totals.0.iter_mut().enumerate().take(rows) {
-        let strip = &tile.left[row / SIDE * tile.blocks * CELL..];
+        let strip = &tile.wide[row / SIDE * tile.blocks * 2 * CELL..];
         for (block, right) in tile.right.chunks_exact(2 * CELL).enumerate().take(tile.blocks) {
-            let left = &strip[block * CELL + row % SIDE * PAIRS..][..PAIRS];
+            let left = &strip[2 * (block * CELL + row % SIDE * PAIRS)..][..2 * PAIRS];
             for (total, right) in total.chunks_exact_mut(SIDE).zip(right.chunks_exact(CELL)) {
                 let mut sums = [[0.0f32; SIDE]; 2];
-                for (a, b) in left.iter().zip(right.as_chunks::<SIDE>().0) {
-                    for (column, b) in b.iter().enumerate() {
+                for ([a, a_odd], b) in left.as_chunks().0.iter().zip(right.as_chunks::<SIDE>().0) {
+                    for (column, pair) in b.iter().enumerate() {
                         let product =
-                            |half: fn(u32) -> f32, sum: f32| flushed(flushed(half(*a)).mul_add(flushed(half(*b)), sum));
-                        sums[0][column] = product(even, sums[0][column]);
-                        sums[1][column] = product(odd, sums[1][column]);
+                            |a: f32, b: u32, sum: f32| flushed(flushed(a).mul_add(flushed(f32::from_bits(b)), sum));
+                        sums[0][column] = product(*a, pair << 16, sums[0][column]);
+                        sums[1][column] = product(*a_odd, pair & 0xffff_0000, sums[1][column]);
                     }
                 }
                 for (column, total) in total.iter_mut().enumerate() {
@@ -174,7 +167,7 @@ fn scalar(tile: &Tile, totals: &mut Totals, rows: usize) {
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector instructions, and pointers whose bounds were checked once for the whole tile")]
 mod x86 {
-    use super::{CELL, PAIRS, SIDE, Tile, Totals, even, odd};
+    use super::{CELL, PAIRS, SIDE, Tile, Totals};
     use crate::ops::halves::amx::Configured;
     use crate::ops::panels::WIDTH;
     use crate::ops::tiles::with_rows;
@@ -219,117 +212,98 @@ mod x86 {
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const control, options(nostack, preserves_flags)) };
     }
 
-    /// The rows of a cell of A, widened.
-    #[repr(align(64))]
-    struct Wide([[f32; 2 * PAIRS]; SIDE]);
+    /// Rows of A in f32, a block of a panel of B, and their part of C.
+    #[derive(Clone, Copy)]
+    struct Block {
+        a: *const f32,
+        b: *const u32,
+        c: *mut f32,
+    }
 
-    impl Wide {
-        #[inline(always)]
-        fn new(cell: &[u32], rows: usize) -> Self {
-            let mut wide = Self([[0.0; 2 * PAIRS]; SIDE]);
-            for (to, from) in wide.0.iter_mut().zip(cell.as_chunks::<PAIRS>().0).take(rows) {
-                for (to, pair) in to.as_chunks_mut::<2>().0.iter_mut().zip(from) {
-                    *to = [even(*pair), odd(*pair)];
+    /// Calls `multiply` for every block and, `most` at a time, every row of a tile: with how many they are.
+    #[inline(always)]
+    fn walk(tile: &Tile, totals: &mut Totals, rows: usize, most: usize, multiply: impl Fn(usize, Block)) {
+        for top in (0..rows).step_by(SIDE) {
+            let strip = &tile.wide[2 * top * tile.blocks * PAIRS..][..2 * tile.blocks * CELL];
+            let count = (rows - top).min(SIDE);
+            let height = count.div_ceil(count.div_ceil(most));
+            for (cell, right) in strip.chunks_exact(2 * CELL).zip(tile.right.chunks_exact(2 * CELL)) {
+                for first in (0..count).step_by(height) {
+                    let a = cell[first * 2 * PAIRS..].as_ptr();
+                    let c = totals.0[top + first..].as_mut_ptr().cast();
+                    multiply(height.min(count - first), Block { a, b: right.as_ptr(), c });
                 }
             }
-            wide
         }
     }
 
     pub(super) fn avx512(tile: &Tile, totals: &mut Totals, rows: usize) {
-        // SAFETY: called where the processor has these instructions; `Units::multiply` has checked the bounds.
-        unsafe { walk512(tile, totals, rows) }
+        walk(tile, totals, rows, 6, |rows, block| {
+            // SAFETY: called where the processor has these instructions; `Units::multiply` has checked the bounds.
+            unsafe { with_rows!(rows, [6 5 4 3 2], rows512, (block)) }
+        });
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn walk512(tile: &Tile, totals: &mut Totals, rows: usize) {
-        for top in (0..rows).step_by(SIDE) {
-            let strip = &tile.left[top * tile.blocks * PAIRS..][..tile.blocks * CELL];
-            let count = (rows - top).min(SIDE);
-            for (block, cell) in strip.chunks_exact(CELL).enumerate() {
-                let wide = Wide::new(cell, count);
-                for half in 0..WIDTH / SIDE {
-                    let b = tile.right[(2 * block + half) * CELL..][..CELL].as_ptr();
-                    for first in (0..count).step_by(8) {
-                        let a = wide.0[first..].as_ptr().cast();
-                        let c = totals.0[top + first..].as_mut_ptr().cast::<f32>().wrapping_add(half * SIDE);
-                        // SAFETY: see the caller.
-                        unsafe { with_rows!((count - first).min(8), [8 7 6 5 4 3 2], rows512, (a, b, c)) }
-                    }
-                }
-            }
-        }
-    }
-
+    /// 24 sums, 4 registers of B and a broadcast fit the 32 registers.
     #[target_feature(enable = "avx512f")]
-    unsafe fn rows512<const R: usize>(a: *const f32, b: *const u32, c: *mut f32) {
+    unsafe fn rows512<const R: usize>(Block { a, b, c }: Block) {
         // SAFETY: see the caller.
         unsafe {
             let odds = _mm512_set1_epi32(0xffff_0000u32 as i32);
-            let mut sums = [[_mm512_setzero_ps(); 2]; R];
+            let mut sums = [[[_mm512_setzero_ps(); 2]; 2]; R];
             for pair in 0..PAIRS {
-                let both = _mm512_loadu_si512(b.add(pair * SIDE).cast());
-                let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(both));
-                let odd = _mm512_castsi512_ps(_mm512_and_si512(both, odds));
+                let b = b.add(pair * SIDE);
+                let both = [_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(CELL).cast())];
+                let even = both.map(|pairs| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)));
+                let odd = both.map(|pairs| _mm512_castsi512_ps(_mm512_and_si512(pairs, odds)));
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let a = a.add(r * 2 * PAIRS + 2 * pair);
-                    sum[0] = _mm512_fmadd_ps(_mm512_set1_ps(*a), even, sum[0]);
-                    sum[1] = _mm512_fmadd_ps(_mm512_set1_ps(*a.add(1)), odd, sum[1]);
+                    for (nth, b) in [even, odd].into_iter().enumerate() {
+                        let x = _mm512_set1_ps(*a.add(nth));
+                        sum[nth][0] = _mm512_fmadd_ps(x, b[0], sum[nth][0]);
+                        sum[nth][1] = _mm512_fmadd_ps(x, b[1], sum[nth][1]);
+                    }
                 }
             }
-            for (r, sum) in sums.iter().enumerate() {
-                let c = c.add(r * WIDTH);
-                _mm512_storeu_ps(c, _mm512_add_ps(_mm512_loadu_ps(c), _mm512_add_ps(sum[0], sum[1])));
+            for (r, [even, odd]) in sums.iter().enumerate() {
+                for half in 0..2 {
+                    let c = c.add(r * WIDTH + half * SIDE);
+                    _mm512_storeu_ps(c, _mm512_add_ps(_mm512_loadu_ps(c), _mm512_add_ps(even[half], odd[half])));
+                }
             }
         }
     }
 
     pub(super) fn avx2(tile: &Tile, totals: &mut Totals, rows: usize) {
-        // SAFETY: as in `avx512`.
-        unsafe { walk256(tile, totals, rows) }
+        walk(tile, totals, rows, 4, |rows, block| {
+            // SAFETY: as in `avx512`.
+            unsafe { with_rows!(rows, [4 3 2], rows256, (block)) }
+        });
     }
 
     /// Eight columns at a time.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn walk256(tile: &Tile, totals: &mut Totals, rows: usize) {
-        for top in (0..rows).step_by(SIDE) {
-            let strip = &tile.left[top * tile.blocks * PAIRS..][..tile.blocks * CELL];
-            let count = (rows - top).min(SIDE);
-            for (block, cell) in strip.chunks_exact(CELL).enumerate() {
-                let wide = Wide::new(cell, count);
-                for column in (0..WIDTH).step_by(8) {
-                    let right = &tile.right[(2 * block + column / SIDE) * CELL..][..CELL];
-                    let b = right[column % SIDE..].as_ptr();
-                    for first in (0..count).step_by(4) {
-                        let a = wide.0[first..].as_ptr().cast();
-                        let c = totals.0[top + first..].as_mut_ptr().cast::<f32>().wrapping_add(column);
-                        // SAFETY: see the caller.
-                        unsafe { with_rows!((count - first).min(4), [4 3 2], rows256, (a, b, c)) }
-                    }
-                }
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn rows256<const R: usize>(a: *const f32, b: *const u32, c: *mut f32) {
+    unsafe fn rows256<const R: usize>(Block { a, b, c }: Block) {
         // SAFETY: see the caller.
         unsafe {
             let odds = _mm256_set1_epi32(0xffff_0000u32 as i32);
-            let mut sums = [[_mm256_setzero_ps(); 2]; R];
-            for pair in 0..PAIRS {
-                let both = _mm256_loadu_si256(b.add(pair * SIDE).cast());
-                let even = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(both));
-                let odd = _mm256_castsi256_ps(_mm256_and_si256(both, odds));
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let a = a.add(r * 2 * PAIRS + 2 * pair);
-                    sum[0] = _mm256_fmadd_ps(_mm256_set1_ps(*a), even, sum[0]);
-                    sum[1] = _mm256_fmadd_ps(_mm256_set1_ps(*a.add(1)), odd, sum[1]);
+            for column in (0..WIDTH).step_by(8) {
+                let b = b.add(column / SIDE * CELL + column % SIDE);
+                let mut sums = [[_mm256_setzero_ps(); 2]; R];
+                for pair in 0..PAIRS {
+                    let both = _mm256_loadu_si256(b.add(pair * SIDE).cast());
+                    let even = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(both));
+                    let odd = _mm256_castsi256_ps(_mm256_and_si256(both, odds));
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let a = a.add(r * 2 * PAIRS + 2 * pair);
+                        sum[0] = _mm256_fmadd_ps(_mm256_set1_ps(*a), even, sum[0]);
+                        sum[1] = _mm256_fmadd_ps(_mm256_set1_ps(*a.add(1)), odd, sum[1]);
+                    }
                 }
-            }
-            for (r, sum) in sums.iter().enumerate() {
-                let c = c.add(r * WIDTH);
-                _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), _mm256_add_ps(sum[0], sum[1])));
+                for (r, sum) in sums.iter().enumerate() {
+                    let c = c.add(r * WIDTH + column);
+                    _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), _mm256_add_ps(sum[0], sum[1])));
+                }
             }
         }
     }
