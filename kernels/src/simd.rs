@@ -3,6 +3,8 @@
 //! The loops are written once, in plain Rust, with lanes that are different outputs; the compiler vectorises them for each
 //! instruction set. It never reorders floating-point sums nor fuses what is written apart, so all forms give the same bits.
 
+use crate::ops::{halves, int8};
+
 /// An instruction set that this processor is known to have; made by detection only, which is what makes it safe to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level(pub(crate) Kind);
@@ -51,6 +53,14 @@ impl Level {
             levels.push(Self(Kind::Neon));
         }
         levels
+    }
+
+    /// Further instructions, for products in bf16 and in 8 bits.
+    pub fn extensions(self) -> Vec<&'static str> {
+        [(halves::has_tiles(self), "amx-bf16"), (int8::has_dots(self), "avx512-vnni")]
+            .into_iter()
+            .filter_map(|(there, name)| there.then_some(name))
+            .collect()
     }
 
     /// The set's name.

@@ -59,7 +59,9 @@ fn sandbox() -> DoctorLine {
 }
 
 fn cpu() -> DoctorLine {
-    line("cpu", Health::Ok, format!("{} kernels; every level gives the same bits", Level::detect().name()), None)
+    let level = Level::detect();
+    let sets = [vec![level.name()], level.extensions()].concat().join(", ");
+    line("cpu", Health::Ok, format!("kernels with {sets}; every set gives the same bits"), None)
 }
 
 fn gpu() -> DoctorLine {

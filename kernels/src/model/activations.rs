@@ -1,6 +1,7 @@
 //! What a pass over a row writes, and how a layer's part of it reaches the backward pass.
 
 use super::backward;
+use crate::crew;
 use crate::ops::attention::Scratch;
 use crate::ops::bf16::{halve, round, widen};
 use crate::simd::Level;
@@ -39,6 +40,9 @@ impl LayerActivations {
     }
 }
 
+/// Numbers that one thread rounds or widens at a time.
+const PIECE: usize = 1 << 16;
+
 /// A layer's activations, rounded to bf16, one after another.
 #[derive(Debug, Default)]
 pub(crate) struct Halves {
@@ -50,12 +54,13 @@ impl Halves {
     pub(crate) fn keep(&mut self, level: Level, layer: &mut LayerActivations) {
         let (numbers, factors) = layer.parts();
         self.numbers.resize(numbers.iter().map(|part| part.len()).sum(), 0);
-        let mut to = &mut self.numbers[..];
+        let (mut to, mut pieces) = (&mut self.numbers[..], Vec::new());
         for part in numbers {
             let (halves, rest) = to.split_at_mut(part.len());
-            halve(level, halves, part);
+            pieces.extend(halves.chunks_mut(PIECE).zip(part.chunks(PIECE)));
             to = rest;
         }
+        crew::each(pieces, |(halves, part)| halve(level, halves, part));
         self.factors.clear();
         factors.into_iter().for_each(|part| self.factors.extend_from_slice(part));
     }
@@ -63,12 +68,13 @@ impl Halves {
     /// Gives `layer`, which has held another layer of the same row since, what it held.
     pub(crate) fn restore(&self, level: Level, layer: &mut LayerActivations) {
         let (numbers, factors) = layer.parts();
-        let (mut halves, mut from) = (&self.numbers[..], &self.factors[..]);
+        let (mut halves, mut from, mut pieces) = (&self.numbers[..], &self.factors[..], Vec::new());
         for part in numbers {
             let (these, rest) = halves.split_at(part.len());
-            widen(level, part, these);
+            pieces.extend(part.chunks_mut(PIECE).zip(these.chunks(PIECE)));
             halves = rest;
         }
+        crew::each(pieces, |(part, halves)| widen(level, part, halves));
         for part in factors {
             let (these, rest) = from.split_at(part.len());
             part.copy_from_slice(these);

@@ -88,6 +88,17 @@ impl Weights {
     }
 }
 
+/// Whether a processor that is used up to this level multiplies and adds four numbers at once.
+pub(crate) fn has_dots(level: Level) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return level.0 == Kind::Avx512 && is_x86_feature_detected!("avx512vnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = level;
+        false
+    }
+}
+
 /// Activations in 8 bits.
 #[derive(Default)]
 struct Rounded {
@@ -183,7 +194,7 @@ impl Tile<'_> {
         #[cfg(target_arch = "x86_64")]
         match level.0 {
             Kind::Scalar => {}
-            Kind::Avx512 if is_x86_feature_detected!("avx512vnni") => return x86::vnni(self, &mut c),
+            Kind::Avx512 if has_dots(level) => return x86::vnni(self, &mut c),
             Kind::Avx2 | Kind::Avx512 => return x86::avx2(self, &mut c),
         }
         let _ = level;

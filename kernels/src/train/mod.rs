@@ -137,8 +137,8 @@ pub struct Options {
     /// threads give way.
     #[serde(skip)]
     pub memory_bytes: Option<u64>,
-    /// Whether every matrix is rounded to bf16 before it is multiplied with, and what the forward pass leaves for the
-    /// backward one as well, which halves the latter's memory. What is trained, its gradient and its moments stay in f32.
+    /// Whether both operands of every product with a matrix are rounded to bf16, and what the forward pass leaves for the
+    /// backward one as well, which halves the latter's memory. Sums, what is trained, its gradient and its moments stay in f32.
     #[serde(default)]
     pub bf16: bool,
     /// Threads; changes no bits.

@@ -70,9 +70,9 @@ pub enum Precision {
     /// Four bytes a weight, as they are.
     #[default]
     F32,
-    /// Two bytes a weight, rounded to nearest even.
+    /// Two bytes a weight, rounded to nearest even, as activations are where they meet weights.
     Bf16,
-    /// A byte a weight, and a scale for each 32 of them.
+    /// A byte a weight, and a scale for each 32 of them; activations in the same way.
     Int8,
 }
 

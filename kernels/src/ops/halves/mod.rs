@@ -75,6 +75,11 @@ fn cells(numbers: &mut [u32]) -> &mut [Cell] {
     bytemuck::cast_slice_mut(numbers)
 }
 
+/// Whether a processor that is used up to this level has instructions for whole tiles.
+pub(crate) fn has_tiles(level: Level) -> bool {
+    Units::best(level).tiles()
+}
+
 /// C (rows of `a`, n) = A · B, or += with `add`.
 pub(crate) fn multiply_into(level: Level, c: Out, a: Lhs, b: Right, k: usize, add: bool) {
     multiply_by(Units::best(level), level, c, a, b, k, add);

@@ -54,7 +54,9 @@ impl Units {
             Kind::Avx512 => Choice::Avx512,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => Choice::Avx2,
-            _ => Choice::Scalar,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => Choice::Scalar,
+            Kind::Scalar => Choice::Scalar,
         })
     }
 
