@@ -1,8 +1,8 @@
 //! GFLOP/s of the matrix product on language-model shapes, and tokens/s of a tiny model, decoding and training.
 //!
 //! `cargo bench -p tracetune-kernels` runs all of it; an argument (`matmul`, `decode`, `train`) runs one part, a number
-//! after it sets the threads. `product` answers the shapes of its standard input, for `products.py`; with `bf16` after the threads,
-//! for operands rounded to it.
+//! after it sets the threads. `product` answers the shapes of its standard input, for `products.py`; with `bf16` or `int8` after the
+//! threads, for operands rounded to it.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::ops::ControlFlow;
@@ -23,7 +23,14 @@ fn main() {
     let part = arguments.first().map_or("", String::as_str);
     let threads = arguments.get(1).and_then(|text| text.parse().ok()).unwrap_or(2);
     if part == "product" {
-        products(threads, arguments.get(2).is_some_and(|precision| precision == "bf16"));
+        products(
+            threads,
+            match arguments.get(2).map_or("f32", String::as_str) {
+                "bf16" => Precision::Bf16,
+                "int8" => Precision::Int8,
+                _ => Precision::F32,
+            },
+        );
     }
     if part.is_empty() || part == "matmul" {
         matmul();
@@ -99,8 +106,8 @@ fn matmul() {
 }
 
 /// For each line `m k n` of standard input, a line: GFLOP/s of a linear layer packed before, and as training has it; of its
-/// input's gradient, and of its weight's.
-fn products(threads: usize, rounded: bool) {
+/// input's gradient, and of its weight's, which know f32 and bf16 only.
+fn products(threads: usize, precision: Precision) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     let cpu = Cpu::new();
     for line in std::io::stdin().lines() {
@@ -110,8 +117,8 @@ fn products(threads: usize, rounded: bool) {
         let (mut x, mut w, mut y) = (noise(m * k + 16), noise(n * k + 16), noise(m * n + 16));
         let (mut dx, mut dw) = (vec![0.0; m * k + 16], vec![0.0; n * k + 16]);
         let [x, w, y, dx, dw] = [&mut x, &mut w, &mut y, &mut dx, &mut dw].map(|numbers| aligned(numbers));
-        let precision = if rounded { Precision::Bf16 } else { Precision::F32 };
-        let (packed, plain) = (cpu.store(w, n, k, precision), Weight::Plain { rounded });
+        let plain = Weight::Plain { rounded: precision == Precision::Bf16 };
+        let packed = cpu.store(w, n, k, precision);
         let times = together(&pool, || {
             [
                 seconds(|| cpu.linear(y, x, &packed, w, m, false)),

@@ -13,6 +13,8 @@
 //! * [`train`]: packing, AdamW, resumable gradient steps.
 //! * [`cuda`]: says whether a usable CUDA driver is there.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub mod crew;
 pub mod cuda;
 pub mod decode;

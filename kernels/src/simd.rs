@@ -57,10 +57,8 @@ impl Level {
 
     /// Further instructions, for products in bf16 and in 8 bits.
     pub fn extensions(self) -> Vec<&'static str> {
-        [(halves::has_tiles(self), "amx-bf16"), (int8::has_dots(self), "avx512-vnni")]
-            .into_iter()
-            .filter_map(|(there, name)| there.then_some(name))
-            .collect()
+        let tiles = halves::has_tiles(self).then_some("amx-bf16");
+        tiles.into_iter().chain(int8::extensions(self)).collect()
     }
 
     /// The set's name.

@@ -3,79 +3,14 @@
 
 use super::units::{CELL, Tile, Totals};
 use super::{PAIRS, SIDE};
+use crate::amx::{Configured, Shape};
 use crate::ops::panels::WIDTH;
 use std::arch::asm;
-use std::marker::PhantomData;
-use std::sync::OnceLock;
 
-/// Whether the processor has them and the system lets this process use them.
-pub(super) fn usable() -> bool {
-    static USABLE: OnceLock<bool> = OnceLock::new();
-    *USABLE.get_or_init(|| detected() && permitted())
-}
-
-fn detected() -> bool {
-    use std::arch::x86_64::{__cpuid, __cpuid_count};
-    const BF16: u32 = 1 << 22;
-    const TILES: u32 = 1 << 24;
-    __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & (BF16 | TILES) == BF16 | TILES
-}
-
-/// Asks Linux for the tiles' place in a thread's saved state, which it only gives to who asks (arch/x86/xstate.rst).
-#[cfg(target_os = "linux")]
-fn permitted() -> bool {
-    const ARCH_PRCTL: usize = 158;
-    const REQUEST: usize = 0x1023;
-    const TILE_DATA: usize = 18;
-    let result: isize;
-    // SAFETY: a system call that reads and writes no memory.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") ARCH_PRCTL => result,
-            in("rdi") REQUEST,
-            in("rsi") TILE_DATA,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    result == 0
-}
-
-#[cfg(not(target_os = "linux"))]
-fn permitted() -> bool {
-    false
-}
-
-/// This thread's tiles, all of 16 rows of 64 bytes, until it is dropped there.
-pub(super) struct Configured(PhantomData<*const ()>);
-
-impl Configured {
-    /// Only where tiles are [`usable`].
-    pub(super) fn new() -> Self {
-        #[repr(C, align(64))]
-        struct Config {
-            palette: u8,
-            start: u8,
-            reserved: [u8; 14],
-            bytes: [u16; 16],
-            rows: [u8; 16],
-        }
-        let mut config = Config { palette: 1, start: 0, reserved: [0; 14], bytes: [0; 16], rows: [0; 16] };
-        config.bytes[..8].fill(64);
-        config.rows[..8].fill(16);
-        // SAFETY: reads 64 bytes that are there; a `Units` with tiles exists only where they are usable.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, preserves_flags)) };
-        Self(PhantomData)
-    }
-}
-
-impl Drop for Configured {
-    fn drop(&mut self) {
-        // SAFETY: gives the tiles back; they are configured.
-        unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
-    }
+/// Four tiles of C, two strips of A, two cells of B.
+pub(super) fn configured() -> Configured {
+    const WHOLE: Shape = (16, 64);
+    Configured::new([WHOLE; 8])
 }
 
 /// 32 rows and columns of C, whose rows are `stride` apart and which has them.

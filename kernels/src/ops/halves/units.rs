@@ -49,7 +49,7 @@ impl Units {
     pub(super) fn best(level: Level) -> Self {
         Self(match level.0 {
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 if amx::usable() => Choice::Amx,
+            Kind::Avx512 if crate::amx::usable() => Choice::Amx,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => Choice::Avx512,
             #[cfg(target_arch = "x86_64")]
@@ -89,7 +89,7 @@ impl Units {
     pub(super) fn prepare(self) -> impl Drop {
         #[cfg(target_arch = "x86_64")]
         return match self.0 {
-            Choice::Amx => x86::State::Tiles(amx::Configured::new()),
+            Choice::Amx => x86::State::Tiles(amx::configured()),
             Choice::Avx2 | Choice::Avx512 => x86::State::Flushing(x86::Flushing::new()),
             Choice::Scalar => x86::State::Nothing,
         };
@@ -170,7 +170,7 @@ fn scalar(tile: &Tile, totals: &mut Totals, rows: usize) {
 #[expect(unsafe_code, reason = "vector instructions, and pointers whose bounds were checked once for the whole tile")]
 mod x86 {
     use super::{CELL, PAIRS, SIDE, Tile, Totals};
-    use crate::ops::halves::amx::Configured;
+    use crate::amx::Configured;
     use crate::ops::panels::WIDTH;
     use crate::ops::tiles::with_rows;
     use std::arch::asm;
