@@ -58,7 +58,7 @@ impl Level {
     /// Further instructions, for products in bf16 and in 8 bits.
     pub fn extensions(self) -> Vec<&'static str> {
         let tiles = halves::has_tiles(self).then_some("amx-bf16");
-        tiles.into_iter().chain(int8::extensions(self)).collect()
+        tiles.into_iter().chain(int8::extensions(self).iter().copied()).collect()
     }
 
     /// The set's name.

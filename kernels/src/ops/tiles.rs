@@ -36,12 +36,12 @@ impl<'a> Out<'a> {
     }
 
     /// Where element (0, 0) is; rows lie [`Out::stride`] apart.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     pub(super) fn start(&mut self) -> *mut f32 {
         self.start
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     pub(super) fn stride(&self) -> usize {
         self.stride
     }
@@ -258,7 +258,7 @@ macro_rules! with_rows {
         }
     };
 }
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) use with_rows;
 
 #[cfg(target_arch = "x86_64")]

@@ -8,8 +8,12 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod pack;
 mod units;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use super::bf16::widen;
 use super::panels::{Cut, Lhs, Plain, WIDTH, in_pieces};
@@ -98,8 +102,7 @@ fn multiply_by(units: Units, level: Level, c: Out, a: Lhs, b: Right, k: usize, a
     assert!(k == 0 || b.holds(k, n), "B is too small");
     // Copying a number costs about the same on both sides, and a tile instruction does the work of sixteen others.
     in_pieces(c, k.div_ceil(if units.tiles() { 8 } else { 1 }), Cut::Even, |top, first, c| {
-        let _state = units.prepare();
-        blocks((units, level), c, a.from(top, 0), (b, first * WIDTH), k, add);
+        units.ready(|| blocks((units, level), c, a.from(top, 0), (b, first * WIDTH), k, add));
     });
 }
 

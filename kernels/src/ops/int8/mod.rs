@@ -6,7 +6,11 @@
 //! neither its batch, the instruction set nor the threads.
 
 #[cfg(target_arch = "x86_64")]
-mod tiles;
+mod amx;
+#[cfg(target_arch = "aarch64")]
+mod arm;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod rows;
 mod units;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -101,11 +105,8 @@ impl Weights {
 }
 
 /// Further instructions for these products that a processor has which is used up to this level.
-pub(crate) fn extensions(level: Level) -> impl Iterator<Item = &'static str> {
-    let units = Units::best(level);
-    [(units.dots(), "avx512-vnni"), (units.tiles(), "amx-int8")]
-        .into_iter()
-        .filter_map(|(there, name)| there.then_some(name))
+pub(crate) fn extensions(level: Level) -> &'static [&'static str] {
+    Units::best(level).extensions()
 }
 
 /// Activations in 8 bits.

@@ -1,8 +1,10 @@
 //! The parts of a processor that can multiply 8-bit numbers: one order, at different speeds.
 
+#[cfg(target_arch = "aarch64")]
+use super::arm;
 use super::{Tile, scalar};
 #[cfg(target_arch = "x86_64")]
-use super::{tiles, x86};
+use super::{amx, x86};
 use crate::ops::tiles::Out;
 use crate::simd::{Kind, Level};
 
@@ -20,6 +22,8 @@ enum Choice {
     /// And VNNI for few rows.
     #[cfg(target_arch = "x86_64")]
     Amx,
+    #[cfg(target_arch = "aarch64")]
+    Dotprod,
 }
 
 impl Units {
@@ -36,6 +40,8 @@ impl Units {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Avx512 => Choice::Avx2,
             #[cfg(target_arch = "aarch64")]
+            Kind::Neon if std::arch::is_aarch64_feature_detected!("dotprod") => Choice::Dotprod,
+            #[cfg(target_arch = "aarch64")]
             Kind::Neon => Choice::Scalar,
             Kind::Scalar => Choice::Scalar,
         })
@@ -50,21 +56,16 @@ impl Units {
         best.collect()
     }
 
-    /// Whether there are instructions that multiply and add four numbers at once.
-    pub(super) fn dots(self) -> bool {
+    /// Instructions beyond those of the processor's level.
+    pub(super) fn extensions(self) -> &'static [&'static str] {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Choice::Vnni | Choice::Amx => true,
-            _ => false,
-        }
-    }
-
-    /// Whether there are instructions for whole tiles.
-    pub(super) fn tiles(self) -> bool {
-        match self.0 {
+            Choice::Amx => &["avx512-vnni", "amx-int8"],
             #[cfg(target_arch = "x86_64")]
-            Choice::Amx => true,
-            _ => false,
+            Choice::Vnni => &["avx512-vnni"],
+            #[cfg(target_arch = "aarch64")]
+            Choice::Dotprod => &["dotprod"],
+            _ => &[],
         }
     }
 
@@ -76,9 +77,11 @@ impl Units {
             #[cfg(target_arch = "x86_64")]
             Choice::Vnni => x86::vnni(tile, &mut c),
             #[cfg(target_arch = "x86_64")]
-            Choice::Amx if c.rows() < tiles::FEWEST => x86::vnni(tile, &mut c),
+            Choice::Amx if c.rows() < amx::FEWEST => x86::vnni(tile, &mut c),
             #[cfg(target_arch = "x86_64")]
-            Choice::Amx => tiles::multiply(tile, &mut c),
+            Choice::Amx => amx::multiply(tile, &mut c),
+            #[cfg(target_arch = "aarch64")]
+            Choice::Dotprod => arm::dotprod(tile, &mut c),
         }
     }
 }

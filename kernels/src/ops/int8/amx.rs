@@ -4,7 +4,7 @@
     reason = "instructions that the compiler has no names for, and pointers whose bounds were checked once"
 )]
 
-use super::x86::Rows;
+use super::rows::Rows;
 use super::{BLOCK, GROUP, SIDE, Tile, WIDTH};
 use crate::amx::{Configured, Shape};
 use crate::ops::tiles::Out;
