@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// A value of built-in types, or something opaque.
+/// A value that a program under test sent.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
     None,
@@ -13,8 +13,6 @@ pub(crate) enum Value {
     Float(String),
     /// `repr`s of the real and the imaginary part.
     Complex(String, String),
-    /// A Fraction or Decimal: numerator and denominator in hexadecimal.
-    Ratio(String, String),
     /// UTF-8, with surrogates as three bytes each.
     Str(Vec<u8>),
     Bytes(Vec<u8>),
@@ -22,19 +20,62 @@ pub(crate) enum Value {
     Tuple(Vec<Value>),
     Dict(Vec<(Value, Value)>),
     Set(Vec<Value>),
-    /// An instance of another type, by the type's name.
-    Opaque(String),
+    /// Ellipsis or NotImplemented.
+    Constant(&'static str),
+    /// A value type of the standard library, by its name, and what it is made of.
+    Known(String, Box<Value>),
+    /// An instance of a subclass, by the subclass's name.
+    Subclass(String, Box<Value>),
+    /// The same object as one that was met before.
+    Same,
+    /// An instance of another type, by the type's name; whether it is known to be true.
+    Opaque(String, bool),
 }
 
 /// The deepest nesting that is read; `encode.py` stops earlier.
-const MAX_DEPTH: usize = 100;
+const MAX_DEPTH: usize = 1000;
 
 impl Value {
-    /// Reads an encoded value; `None` if it is not one, which only a candidate that tampers can bring about.
+    /// Reads an encoded value; `None` if it is not one, which only a program that tampers can bring about.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader { bytes };
         let value = reader.value(0)?;
         reader.bytes.is_empty().then_some(value)
+    }
+
+    /// Whether [`Value::equals`] can say what Python's `==` would: there is nothing in it but built-in types, each object once.
+    pub(crate) fn is_plain(&self) -> bool {
+        match self {
+            Self::List(items) | Self::Tuple(items) | Self::Set(items) => items.iter().all(Self::is_plain),
+            Self::Dict(items) => items.iter().all(|(key, value)| key.is_plain() && value.is_plain()),
+            Self::Known(..) | Self::Subclass(..) | Self::Same | Self::Opaque(..) | Self::Constant(_) => false,
+            _ => true,
+        }
+    }
+
+    /// Whether an object of the program's own stands in it.
+    pub(crate) fn is_opaque(&self) -> bool {
+        match self {
+            Self::List(items) | Self::Tuple(items) | Self::Set(items) => items.iter().any(Self::is_opaque),
+            Self::Dict(items) => items.iter().any(|(key, value)| key.is_opaque() || value.is_opaque()),
+            Self::Known(_, inside) | Self::Subclass(_, inside) => inside.is_opaque(),
+            Self::Opaque(..) => true,
+            _ => false,
+        }
+    }
+
+    /// Python's `bool(self)`; `None` where this can't say.
+    pub(crate) fn truth(&self) -> Option<bool> {
+        Some(match self {
+            Self::None => false,
+            Self::Bool(value) => *value,
+            Self::Int(hex) => hex != "0",
+            Self::Str(bytes) | Self::Bytes(bytes) => !bytes.is_empty(),
+            Self::List(items) | Self::Tuple(items) | Self::Set(items) => !items.is_empty(),
+            Self::Dict(items) => !items.is_empty(),
+            Self::Opaque(_, true) => true,
+            _ => return None,
+        })
     }
 
     /// Python's `self == other`: numbers by value whatever their type, lists and tuples differ, order matters in
@@ -49,7 +90,6 @@ impl Value {
             Self::None => b"N".to_vec(),
             Self::Bool(value) => number(if *value { "1" } else { "0" }, "1"),
             Self::Int(hex) => number(hex, "1"),
-            Self::Ratio(numerator, denominator) => number(numerator, denominator),
             Self::Float(repr) => float(repr)?,
             Self::Complex(real, imaginary) => {
                 let imaginary = float(imaginary)?;
@@ -71,7 +111,7 @@ impl Value {
                 items.sort();
                 join(b'{', items)
             }
-            Self::Opaque(_) => return None,
+            _ => return None,
         })
     }
 
@@ -124,13 +164,26 @@ impl Value {
             },
             Self::Float(repr) => text.push_str(repr),
             Self::Complex(real, imaginary) => _ = write!(text, "complex({real}, {imaginary})"),
-            Self::Ratio(numerator, denominator) => _ = write!(text, "0x{numerator}/0x{denominator}"),
             Self::Str(bytes) => show_text(text, &String::from_utf8_lossy(bytes), limit),
             Self::Bytes(bytes) => {
                 text.push('b');
                 show_text(text, &bytes.escape_ascii().to_string(), limit);
             }
-            Self::Opaque(name) => _ = write!(text, "<{name}>"),
+            Self::Constant(name) => text.push_str(name),
+            Self::Known(name, inside) => {
+                // A single value stands in parentheses already if it is a tuple.
+                let bare = matches!(**inside, Self::Tuple(_));
+                _ = write!(text, "{name}{}", if bare { "" } else { "(" });
+                inside.write(text, limit);
+                text.push_str(if bare { "" } else { ")" });
+            }
+            Self::Subclass(name, inside) => {
+                _ = write!(text, "{name}(");
+                inside.write(text, limit);
+                text.push(')');
+            }
+            Self::Same => text.push_str("<the same object>"),
+            Self::Opaque(name, _) => _ = write!(text, "<{name}>"),
         }
     }
 
@@ -224,10 +277,18 @@ impl Reader<'_> {
             b'i' => Value::Int(self.word(b';')?),
             b'f' => Value::Float(self.word(b';')?),
             b'c' => Value::Complex(self.word(b';')?, self.word(b';')?),
-            b'q' => Value::Ratio(self.word(b';')?, self.word(b';')?),
+            b'G' => Value::Float("nan".to_owned()),
+            b'E' => Value::Constant("Ellipsis"),
+            b'J' => Value::Constant("NotImplemented"),
+            b'R' => {
+                self.word(b';')?;
+                Value::Same
+            }
+            b'x' => Value::Known(self.name()?, Box::new(self.value(depth + 1)?)),
+            b'u' | b'U' => Value::Subclass(self.name()?, Box::new(self.value(depth + 1)?)),
             b's' => Value::Str(self.counted()?),
             b'y' => Value::Bytes(self.counted()?),
-            b'o' => Value::Opaque(String::from_utf8_lossy(&self.counted()?).into_owned()),
+            b'o' | b'O' => Value::Opaque(self.name()?, tag == b'o'),
             b'[' => Value::List(self.items(b']', depth)?),
             b'(' => Value::Tuple(self.items(b')', depth)?),
             b'<' => Value::Set(self.items(b'>', depth)?),
@@ -250,6 +311,10 @@ impl Reader<'_> {
         }
         self.bytes = &self.bytes[1..];
         Some(items)
+    }
+
+    fn name(&mut self) -> Option<String> {
+        Some(String::from_utf8_lossy(&self.counted()?).into_owned())
     }
 
     fn word(&mut self, end: u8) -> Option<String> {
@@ -277,9 +342,9 @@ mod tests {
 
     #[test]
     fn numbers_are_equal_by_value() {
-        assert!(equal("i1;", "T") && equal("i1;", "f1.0;") && equal("F", "f-0.0;") && equal("f0.5;", "q1;2;"));
+        assert!(equal("i1;", "T") && equal("i1;", "f1.0;") && equal("F", "f-0.0;"));
         assert!(equal("i56bc75e2d63100000;", "f1e+20;") && equal("c2.0;0.0;", "i2;") && equal("i-3;", "f-3.0;"));
-        assert!(!equal("f0.1;", "q1;a;") && !equal("i20000000000001;", "f9007199254740992.0;"));
+        assert!(!equal("f0.1;", "i0;") && !equal("i20000000000001;", "f9007199254740992.0;"));
         assert!(equal("f5e-324;", "f5e-324;") && equal("finf;", "finf;") && !equal("finf;", "f-inf;"));
     }
 
@@ -304,9 +369,20 @@ mod tests {
     }
 
     #[test]
+    fn what_only_python_can_compare_is_not_plain() {
+        let plain = |text: &str| Value::parse(text.as_bytes()).unwrap().is_plain();
+        assert!(plain("[i1;(N){s1:aT}<G>]") && !plain("[x9:frozenset[]]") && !plain("(u1:Pi1;)") && !plain("[[]R1;]"));
+        let opaque = |text: &str| Value::parse(text.as_bytes()).unwrap().is_opaque();
+        assert!(opaque("[u1:L[o1:A]]") && opaque("O1:A") && !opaque("x5:deque([i1;]N)"));
+    }
+
+    #[test]
     fn values_are_shown_as_python_shows_them() {
         let value = Value::parse(b"[i-1f;f0.5;s4:it's{s1:aN}<ia;i9;>(i1;)]").unwrap();
         assert_eq!(value.show(80), r#"[-31, 0.5, "it's", {'a': None}, {9, 10}, (1,)]"#);
+        let other = Value::parse(b"[x4:date(i7e4;i1;i2;)x7:Decimals3:1.5u1:P(i1;i2;)x5:deque([]N)R3;o1:AE]").unwrap();
+        let shown = "[date(2020, 1, 2), Decimal('1.5'), P((1, 2)), deque([], None), <the same object>, <A>, Ellipsis]";
+        assert_eq!(other.show(200), shown);
         assert_eq!(value.show(12), "[-31, 0.5...");
     }
 }
