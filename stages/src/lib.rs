@@ -13,6 +13,7 @@ pub mod filter;
 pub mod metrics;
 pub mod model;
 pub mod mutate;
+mod packages;
 pub mod paper;
 mod patch;
 pub mod probe;

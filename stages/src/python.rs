@@ -21,6 +21,10 @@ pub struct Python {
     pub version: String,
     /// Files and folders that it must read: its library and the shared objects it links.
     pub readable: Vec<PathBuf>,
+    /// A folder with third-party packages that programs may import.
+    pub packages: Option<PathBuf>,
+    /// Modules that each fork server imports, so that no program has to.
+    pub warm: Vec<String>,
 }
 
 /// Why there is no interpreter to use.
@@ -72,6 +76,8 @@ print('\\n'.join(sorted(folders | libraries)))
 /// Where shared objects live that library modules link (libssl, libffi, ...), beside those the probe sees loaded.
 const LIBRARIES: &[&str] =
     &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store", "/etc/ld.so.cache"];
+/// How the libraries behind numerical packages are told to start no threads.
+const ONE_THREAD: [&str; 4] = ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"];
 const DEVICES: &[&str] = &["/dev/null", "/dev/urandom"];
 
 impl Python {
@@ -117,7 +123,16 @@ impl Python {
             version: format!("CPython {version}"),
             readable: readable.chain([PathBuf::from(executable)]).collect(),
             executable: PathBuf::from(executable),
+            packages: None,
+            warm: Vec::new(),
         })
+    }
+
+    /// Its major and minor version.
+    pub(crate) fn release(&self) -> (u32, u32) {
+        let mut numbers =
+            self.version.rsplit(' ').next().unwrap_or_default().split('.').map(|n| n.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 
     /// What a kind that runs Python declares as its environment.
@@ -130,6 +145,10 @@ impl Python {
         let mut command = Command::new(&self.executable);
         command.args(FLAGS).env_clear().env("PYTHONHASHSEED", "0").env("LANG", "C.UTF-8").env("TZ", "UTC");
         command.current_dir("/");
+        if self.packages.is_some() {
+            // A fork server must have one thread, and results must not depend on the number of processors.
+            command.envs(ONE_THREAD.map(|name| (name, "1")));
+        }
         command
     }
 }

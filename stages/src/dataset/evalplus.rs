@@ -19,7 +19,7 @@ pub(super) fn problems(import: &mut Import, path: &Path, cx: &Context) -> Result
     let text = file::text(path)?;
     let lines: Vec<(usize, &str)> =
         text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(|(at, line)| (at + 1, line)).collect();
-    let sandbox = Sandbox::start(&Python::find()?, Limits::default(), cx.threads)?;
+    let sandbox = Sandbox::open(&Python::find()?, Limits::default(), cx)?;
     let progress = |done: usize| cx.progress(done as u64, lines.len() as u64, "");
     let replies = sandbox.map(&lines, &|| cx.cancelled(), &progress, |worker, (_, line)| {
         worker.call_for("evalplus", &[line.as_bytes()], CPU_LIMIT_S)

@@ -14,7 +14,7 @@ pub(super) fn problems(
     sources: &[Source],
     cx: &Context,
 ) -> Result<(), StageError> {
-    let sandbox = Sandbox::start(&Python::find()?, Limits::default(), cx.threads)?;
+    let sandbox = Sandbox::open(&Python::find()?, Limits::default(), cx)?;
     let mut jobs = Vec::new();
     for source in sources {
         let task = source.text("task_id");

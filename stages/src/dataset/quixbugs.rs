@@ -51,7 +51,7 @@ pub(super) fn problems(import: &mut Import, folder: &Path, cx: &Context) -> Resu
         let texts = [file::text(&parts[0])?, file::text(&parts[1])?, file::text(&parts[2])?];
         jobs.push((name.to_owned(), texts));
     }
-    let sandbox = Sandbox::start(&Python::find()?, Limits::default(), cx.threads)?;
+    let sandbox = Sandbox::open(&Python::find()?, Limits::default(), cx)?;
     let replies = sandbox.map(&jobs, &|| cx.cancelled(), &|_| {}, |worker, (name, [buggy, correct, cases])| {
         let fields = [name, buggy, correct, cases].map(|field| field.as_bytes());
         worker.call_for("quixbugs", &fields, CPU_LIMIT_S)

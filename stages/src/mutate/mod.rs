@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
-use crate::python::Python;
+use crate::packages;
 use crate::sandbox::{CpuSeconds, Frame, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::{Job, Outcome, Tests, check, check_limits};
 
@@ -63,6 +63,11 @@ pub struct Params {
     /// Memory of one check, in bytes.
     #[schemars(range(min = 67_108_864))]
     pub memory_bytes: u64,
+    /// Third-party packages that programs may import: a virtual environment, or a folder that `pip install --target`
+    /// filled. Names, versions and files of the packages count in the key.
+    pub packages: Option<String>,
+    /// Modules imported once per worker, not by each program: `["numpy", "pandas"]`.
+    pub warm: Vec<String>,
     /// Seed of the choice among mutants; the pipeline's unless given.
     pub seed: u64,
 }
@@ -71,7 +76,16 @@ impl Default for Params {
     fn default() -> Self {
         let Limits { cpu_s, memory_bytes, .. } = Limits::default();
         let kinds = KINDS.iter().map(|kind| (*kind).to_owned()).collect();
-        Self { per_problem: 1, kinds, frequencies: BTreeMap::new(), cpu_limit_s: cpu_s, memory_bytes, seed: 0 }
+        Self {
+            per_problem: 1,
+            kinds,
+            frequencies: BTreeMap::new(),
+            cpu_limit_s: cpu_s,
+            memory_bytes,
+            packages: None,
+            warm: Vec::new(),
+            seed: 0,
+        }
     }
 }
 
@@ -108,6 +122,7 @@ impl stage::Params for Params {
             let message = "makes no bug".to_owned();
             return Err(ParamError { param, message, help: Some("leave it out for the default".to_owned()) });
         }
+        packages::check_warm(&self.warm)?;
         check_limits(self.cpu_limit_s, self.memory_bytes)
     }
 }
@@ -132,13 +147,14 @@ impl RowStage for Mutate {
         (512 / params.per_problem).max(8)
     }
 
-    fn environment(_: &Params, _: &Setup) -> Result<Environment, StageError> {
-        Ok(Python::find()?.environment())
+    fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
+        packages::environment(params.packages.as_deref(), setup)
     }
 
     fn open(params: &Params, _: &Inputs, cx: &Context) -> Result<Sandbox, StageError> {
         let limits = Limits { cpu_s: params.cpu_limit_s, memory_bytes: params.memory_bytes, ..Limits::default() };
-        Ok(Sandbox::start(&Python::find()?, limits, cx.threads)?)
+        let python = packages::interpreter(params.packages.as_deref(), &params.warm, &cx.root)?;
+        Ok(Sandbox::open(&python, limits, cx)?)
     }
 
     fn rows(

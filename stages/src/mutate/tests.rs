@@ -1,4 +1,5 @@
 use super::*;
+use crate::python::Python;
 
 fn row(reference: &str, tests: &[&str]) -> CorrectRow {
     CorrectRow {

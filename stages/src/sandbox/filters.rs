@@ -11,20 +11,26 @@ use seccompiler::{
 use super::syscalls::{self, WriteFlags};
 use super::walls::Raise;
 
-/// The filters that hold for the fork servers and for what they start.
-pub(super) fn for_servers() -> Result<(String, Raise), String> {
+/// The filters that hold for the fork servers and for what they start; `may_write` where the only files that there are
+/// to write are a job's own.
+pub(super) fn for_servers(may_write: bool) -> Result<(String, Raise), String> {
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
         syscalls::FORBIDDEN.iter().map(|&number| (number, Vec::new())).collect();
-    for &(number, argument) in syscalls::OPENING {
-        refused.insert(number, writing_rules(argument)?);
+    if !may_write {
+        refused.extend(syscalls::CHANGING_FILES.iter().map(|&number| (number, Vec::new())));
+        for &(number, argument) in syscalls::OPENING {
+            refused.insert(number, writing_rules(argument)?);
+        }
     }
     refused.insert(syscalls::PRLIMIT, vec![rule(0, SeccompCmpOp::Ne, 0)?]);
+    refused.insert(syscalls::SOCKETPAIR, socketpair_rules()?);
     let refused = compile(refused, syscalls::EPERM)?;
     let unknown = syscalls::ABSENT.iter().map(|&number| (number, Vec::new())).collect();
     let unknown = compile(unknown, syscalls::ENOSYS)?;
     let apply = move |program: &BpfProgram| apply_filter(program).map_err(|_| io::Error::last_os_error());
-    let words = "no processes, network, signals, debugging, mounting, nor files opened for writing";
-    Ok((words.to_owned(), Box::new(move || apply(&refused).and_then(|()| apply(&unknown)))))
+    let files = if may_write { "" } else { ", nor files opened for writing" };
+    let words = format!("no processes, network, signals, debugging, mounting{files}");
+    Ok((words, Box::new(move || apply(&refused).and_then(|()| apply(&unknown)))))
 }
 
 /// The filter that a forked child lays on itself, as the bytes that `zygote.py` expects: per filter a 16-bit count
@@ -54,6 +60,16 @@ fn rule(argument: u8, operation: SeccompCmpOp, value: u64) -> Result<SeccompRule
 /// One rule a flag that lets an open file change something.
 fn writing_rules(argument: u8) -> Result<Vec<SeccompRule>, String> {
     WriteFlags::ALL.iter().map(|&flag| rule(argument, SeccompCmpOp::MaskedEq(flag), flag)).collect()
+}
+
+/// What makes a pair of sockets another one than connected streams. A datagram socket can send to others by name.
+fn socketpair_rules() -> Result<Vec<SeccompRule>, String> {
+    let mut rules = vec![rule(0, SeccompCmpOp::Ne, syscalls::AF_UNIX)?];
+    for bit in (0..4).map(|place| 1 << place).filter(|bit| syscalls::SOCKET_TYPES & bit != 0) {
+        let wrong = if syscalls::SOCK_STREAM & bit == 0 { bit } else { 0 };
+        rules.push(rule(1, SeccompCmpOp::MaskedEq(bit), wrong)?);
+    }
+    Ok(rules)
 }
 
 fn compile(refused: BTreeMap<i64, Vec<SeccompRule>>, errno: u32) -> Result<BpfProgram, String> {

@@ -38,6 +38,17 @@ impl Layers {
         }
     }
 
+    /// A second wall that was in force has failed; whether that is news.
+    pub(super) fn lose(&mut self, name: &str, reason: &str) -> bool {
+        let before = self.present.len();
+        self.present.retain(|line| !line.starts_with(&format!("{name}:")));
+        let is_news = self.present.len() < before;
+        if is_news {
+            self.add_behind(name, Err(reason.to_owned()));
+        }
+        is_news
+    }
+
     /// A second wall.
     pub(super) fn add_behind(&mut self, name: &str, result: Result<String, String>) {
         match result {

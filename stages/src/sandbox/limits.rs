@@ -105,23 +105,36 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// What it may print, in bytes.
     pub output_bytes: u64,
+    /// What the files may take that it writes, in bytes; 0: it may write none.
+    pub scratch_bytes: u64,
     /// The walls that must be there.
     pub isolation: Isolation,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { cpu_s: CpuSeconds(2.0), memory_bytes: 512 << 20, output_bytes: 1 << 20, isolation: Isolation::default() }
+        Self {
+            cpu_s: CpuSeconds(2.0),
+            memory_bytes: 512 << 20,
+            output_bytes: 1 << 20,
+            scratch_bytes: 64 << 20,
+            isolation: Isolation::default(),
+        }
     }
 }
 
 impl Limits {
     /// What a worker's fork servers and their two children need at the most, and some of the kernel's.
     pub(super) fn worker_bytes(&self) -> u64 {
-        2 * self.memory_bytes + (256 << 20)
+        2 * (self.memory_bytes + self.scratch_bytes) + (256 << 20)
     }
 
-    /// Long enough that only a program that waits meets it, even on a crowded machine.
+    /// How long a program may sleep, all in all, while nothing keeps it from a CPU.
+    pub(super) fn idle(&self) -> Duration {
+        self.cpu_s.duration() + Duration::from_secs(1)
+    }
+
+    /// A backstop: long enough that only a program that waits meets it, even on a crowded machine.
     pub(super) fn wall(&self) -> Duration {
         self.cpu_s.duration() * 5 + Duration::from_secs(5)
     }

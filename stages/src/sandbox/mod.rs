@@ -4,9 +4,12 @@
 //! child is one of our embedded scripts (a *runner*), which loads the candidate and sends back frames. What a frame
 //! claims is the candidate's word: callers compare outside, see `value.rs`.
 //!
-//! Limits are CPU time, memory and output. Wall time is a backstop for programs that wait; a job that meets it is to
-//! be tried once more alone ([`Ending::WallTime`]). Faults of the machine are [`SandboxError`]s, never verdicts.
+//! Limits are CPU time, memory, files and output, and the time that a program sleeps while nothing keeps it from a CPU.
+//! Wall time is a backstop; a job that meets it is to be tried once more ([`Ending::WallTime`], [`Sandbox::map_twice`]).
+//! Faults of the machine are [`SandboxError`]s, never verdicts. A second wall that fails is said and left out.
 
+mod activity;
+mod call;
 mod cgroup;
 #[cfg(target_os = "linux")]
 mod filters;
@@ -32,14 +35,16 @@ mod zygote;
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tracetune_engine::stage::StageError;
+use tracetune_engine::stage::{Context, StageError};
 
 use crate::python::Python;
+pub(crate) use call::{Bounds, Call};
 use cgroup::Cgroup;
 pub(crate) use frame::Frame;
 pub use layers::Layers;
@@ -47,7 +52,7 @@ pub use limits::{CpuSeconds, Isolation, Limits};
 use memory::SharedMemory;
 use spawner::Spawner;
 use walls::Walls;
-use zygote::{Bounds, Zygote};
+use zygote::{Terms, Zygote};
 
 /// The status of a child that could not lay a filter on itself (`zygote.py`).
 const SETUP_FAILED: i32 = 98;
@@ -103,11 +108,11 @@ pub enum Ending {
     Signal(i32),
     /// It met the CPU limit, and was killed by us.
     CpuTime,
-    /// It met the wall limit: try once more alone before believing it.
+    /// It waited too long: try once more before believing it.
     WallTime,
     /// It printed more than it may.
     Output,
-    /// It wrote nonsense on its job's socket.
+    /// It wrote nonsense on its job's socket, or more than its caller accepts.
     Malformed,
 }
 
@@ -138,6 +143,14 @@ pub enum SandboxError {
     /// Walls that the caller asks for are missing; the words say which and why.
     #[error("programs that nobody has checked can't be run safely here: {0}")]
     Unsafe(String),
+    /// A module that fork servers are to import can't be.
+    #[error("`warm` names `{module}`, which can't be imported: {reason}")]
+    Warm {
+        /// Its name.
+        module: String,
+        /// What its import raised.
+        reason: String,
+    },
     /// The run was interrupted.
     #[error("interrupted")]
     Cancelled,
@@ -155,6 +168,10 @@ impl From<SandboxError> for StageError {
                 error.to_string(),
                 "run on Linux, in a container that allows seccomp filters if in one; `isolation = \"unsafe\"` does without",
             ),
+            SandboxError::Warm { .. } => Self::environment(
+                error.to_string(),
+                "add it to the folder that `packages` names, or raise `memory_bytes` if it ran out of memory",
+            ),
             SandboxError::ForkServer(_) => Self::Transient {
                 message: error.to_string(),
                 help: Some("`tracetune doctor` shows what the sandbox needs".to_owned()),
@@ -167,11 +184,12 @@ impl From<SandboxError> for StageError {
 pub struct Sandbox {
     python: Python,
     limits: Limits,
-    layers: Layers,
-    walls: Walls,
+    walls: Mutex<(Walls, Layers)>,
     /// What each child lays on itself.
     filters: Vec<u8>,
     spawner: Spawner,
+    /// Hears of second walls that had to be left out later on.
+    note: Box<dyn Fn(&str) + Send + Sync>,
     workers: Vec<Mutex<Servers>>,
 }
 
@@ -193,13 +211,6 @@ struct Place {
     cgroup: Option<Cgroup>,
 }
 
-impl Place {
-    fn take_in(&self, zygote: &Zygote) -> io::Result<()> {
-        processor::pin(Some(zygote.pid()), self.processor);
-        self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.add(zygote.id()))
-    }
-}
-
 /// A control group for each worker, or why there are none.
 fn cgroups(workers: usize, limits: &Limits) -> (Vec<Option<Cgroup>>, Result<String, String>) {
     let made: Result<Vec<_>, _> = (0..workers).map(|_| Cgroup::create(limits.worker_bytes()).map(Some)).collect();
@@ -215,13 +226,29 @@ impl Sandbox {
     /// # Errors
     /// One could not be started.
     pub fn start(python: &Python, limits: Limits, workers: usize) -> Result<Self, SandboxError> {
-        let (walls, mut layers) = Walls::find(&python.readable)?;
+        Self::start_noting(python, limits, workers, Box::new(|_| {}))
+    }
+
+    /// For a stage: with as many workers as it has threads; what becomes of the walls is noted in its run.
+    ///
+    /// # Errors
+    /// As [`Sandbox::start`].
+    pub fn open(python: &Python, limits: Limits, cx: &Context) -> Result<Self, SandboxError> {
+        let reporter = cx.reporter.clone();
+        Self::start_noting(python, limits, cx.threads, Box::new(move |text| reporter.note(text)))
+    }
+
+    fn start_noting(
+        python: &Python,
+        limits: Limits,
+        workers: usize,
+        note: Box<dyn Fn(&str) + Send + Sync>,
+    ) -> Result<Self, SandboxError> {
+        let (walls, mut layers) = Walls::find(&python.readable, limits.scratch_bytes)?;
         let workers = workers.max(1);
         let (cgroups, grouped) = cgroups(workers, &limits);
         layers.add_behind("control group", grouped);
-        if !limits.isolation.allows(&layers) {
-            return Err(SandboxError::Unsafe(layers.missing.join("; ")));
-        }
+        check(&layers, limits.isolation)?;
         let filters = if layers.filtered { walls::child_filters().map_err(SandboxError::Unsafe)? } else { Vec::new() };
         // With fewer workers other sandboxes may have the rest, with more some wait: the kernel had better choose.
         let processors = processor::allowed().filter(|processors| processors.len() == workers).unwrap_or_default();
@@ -231,7 +258,7 @@ impl Sandbox {
         };
         let workers = cgroups.into_iter().enumerate().map(servers).collect();
         let (python, spawner) = (python.clone(), Spawner::start()?);
-        let sandbox = Self { python, limits, layers, walls, filters, spawner, workers };
+        let sandbox = Self { python, limits, walls: Mutex::new((walls, layers)), filters, spawner, note, workers };
         // The workers prove themselves: what fails here would otherwise look like a candidate's fault.
         let workers = vec![(); sandbox.workers.len()];
         sandbox.map(&workers, &|| false, &|_| {}, |worker, ()| {
@@ -245,8 +272,42 @@ impl Sandbox {
     }
 
     /// The walls in force.
-    pub fn layers(&self) -> &Layers {
-        &self.layers
+    pub fn layers(&self) -> Layers {
+        self.walls().1.clone()
+    }
+
+    fn walls(&self) -> MutexGuard<'_, (Walls, Layers)> {
+        self.walls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Sandbox::map`]; then what `doubt` finds doubtful is done once more: side by side what waited too long, alone
+    /// what the system killed.
+    ///
+    /// # Errors
+    /// As [`Sandbox::map`].
+    pub fn map_twice<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        cancelled: &(dyn Fn() -> bool + Sync),
+        on_done: &(dyn Fn(usize) + Sync),
+        work: impl Fn(&mut Worker, &T) -> Result<R, SandboxError> + Sync,
+        doubt: impl Fn(&R) -> Option<Doubt>,
+    ) -> Result<Vec<R>, SandboxError> {
+        let mut results = self.map(items, cancelled, on_done, &work)?;
+        let places = |results: &[R], which| -> Vec<usize> {
+            (0..results.len()).filter(|&place| doubt(&results[place]) == Some(which)).collect()
+        };
+        let waited = places(&results, Doubt::Waited);
+        let again = self.map(&waited, cancelled, &|_| {}, |worker, &place| work(worker, &items[place]))?;
+        for (place, result) in waited.into_iter().zip(again) {
+            results[place] = result;
+        }
+        for place in places(&results, Doubt::Killed) {
+            for result in self.map(&[place], cancelled, &|_| {}, |worker, &place| work(worker, &items[place]))? {
+                results[place] = result;
+            }
+        }
+        Ok(results)
     }
 
     /// Calls `work` for each item, on all workers; results in the items' order.
@@ -305,20 +366,23 @@ impl Sandbox {
         &self,
         (slot, place): (&mut Option<Zygote>, &Place),
         job: &[u8],
-        bounds: &Bounds,
+        terms: &Terms,
         link: Option<OwnedFd>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Reply, SandboxError> {
         let mut zygote = match slot.take() {
-            Some(zygote) if zygote.jobs < JOBS_PER_SERVER => zygote,
+            Some(zygote) if zygote.jobs < JOBS_PER_SERVER && !zygote.is_soiled => zygote,
             old => {
                 drop(old);
                 let zygote = self.spawn()?;
-                place.take_in(&zygote)?;
+                processor::pin(Some(zygote.pid()), place.processor);
+                if let Some(Err(error)) = place.cgroup.as_ref().map(|cgroup| cgroup.add(zygote.id())) {
+                    self.do_without("control group", &error.to_string())?;
+                }
                 zygote
             }
         };
-        let reply = zygote.call(job, bounds, link, cancelled)?;
+        let reply = zygote.call(job, terms, link, cancelled)?;
         // Its runner sends something before it hands over to a candidate.
         if reply.frames.is_empty() && reply.ending == Ending::Exit(SETUP_FAILED) {
             return Err(SandboxError::ForkServer("a child could not be restricted".to_owned()));
@@ -328,25 +392,105 @@ impl Sandbox {
     }
 
     fn spawn(&self) -> Result<Zygote, SandboxError> {
+        let walls = self.walls().0.clone();
+        match self.spawn_behind(&walls) {
+            Err(SandboxError::Io(error)) => {
+                // A wall that stood a moment ago may be refused now: the kernel counts namespaces, for one.
+                self.look_again(&error)?;
+                let walls = self.walls().0.clone();
+                self.spawn_behind(&walls)
+            }
+            spawned => spawned,
+        }
+    }
+
+    /// Finds out which walls still stand.
+    ///
+    /// # Errors
+    /// The caller of the sandbox asks for one that does not.
+    fn look_again(&self, error: &io::Error) -> Result<(), SandboxError> {
+        let (found, standing) = Walls::find(&self.python.readable, self.limits.scratch_bytes)?;
+        let mut walls = self.walls();
+        let group = |line: &&String| line.starts_with("control group");
+        let layers = Layers {
+            present: standing.present.iter().chain(walls.1.present.iter().filter(group)).cloned().collect(),
+            reduced: standing.reduced.iter().chain(walls.1.reduced.iter().filter(group)).cloned().collect(),
+            ..standing.clone()
+        };
+        check(&layers, self.limits.isolation)?;
+        if layers != walls.1 {
+            (self.note)(&format!("sandbox: a fork server did not start: {error}; now {layers}"));
+        }
+        *walls = (found, layers);
+        Ok(())
+    }
+
+    /// Goes on without a second wall.
+    ///
+    /// # Errors
+    /// The caller of the sandbox asks for it.
+    fn do_without(&self, wall: &str, reason: &str) -> Result<(), SandboxError> {
+        let mut walls = self.walls();
+        if walls.1.lose(wall, reason) {
+            check(&walls.1, self.limits.isolation)?;
+            (self.note)(&format!("sandbox: from now on without {wall}: {reason}"));
+        }
+        Ok(())
+    }
+
+    fn spawn_behind(&self, walls: &Walls) -> Result<Zygote, SandboxError> {
         let (control, control_end) = UnixStream::pair()?;
         let (mut job, job_end) = UnixStream::pair()?;
         let (errors, errors_end) = io::pipe()?;
         let mut command = self.python.command();
+        let scratch = if walls.scratch_bytes() > 0 { walls::SCRATCH } else { "" };
+        if !scratch.is_empty() {
+            command.env("TMPDIR", scratch);
+        }
         command.args(["-c", BOOTSTRAP]);
         command.stdin(OwnedFd::from(control_end)).stdout(OwnedFd::from(job_end)).stderr(errors_end);
-        self.walls.surround(&mut command);
+        walls.surround(&mut command);
         let mut zygote = Zygote::new(self.spawner.spawn(command)?, control, errors);
         let source = include_bytes!("zygote.py");
         let mut hello = (source.len() as u32).to_le_bytes().to_vec();
         hello.extend(source);
-        let memory_bytes = self.limits.memory_bytes.to_string();
+        let [memory_bytes, scratch_bytes] = [self.limits.memory_bytes, walls.scratch_bytes()].map(|n| n.to_string());
+        let packages = self.python.packages.as_deref().map_or(&b""[..], |folder| folder.as_os_str().as_bytes());
+        let warm = self.python.warm.join("\n");
+        let setup = [
+            memory_bytes.as_bytes(),
+            scratch.as_bytes(),
+            scratch_bytes.as_bytes(),
+            packages,
+            warm.as_bytes(),
+            &self.filters,
+        ];
         let scripts = RUNNERS.iter().flat_map(|(name, source)| [name.as_bytes(), source.as_bytes()]);
-        hello.extend(frame::encode([memory_bytes.as_bytes(), &self.filters].into_iter().chain(scripts)));
+        hello.extend(frame::encode(setup.into_iter().chain(scripts)));
         // A server that dies before it has read this says why on its error output.
         let _ = job.write_all(&hello);
         zygote.await_ready(&mut job)?;
         Ok(zygote)
     }
+}
+
+/// # Errors
+/// The caller asks for a wall that is not there.
+fn check(layers: &Layers, isolation: Isolation) -> Result<(), SandboxError> {
+    if isolation.allows(layers) {
+        return Ok(());
+    }
+    let absent = layers.missing.iter().chain(layers.reduced.iter().filter(|_| isolation == Isolation::Full));
+    Err(SandboxError::Unsafe(absent.cloned().collect::<Vec<_>>().join("; ")))
+}
+
+/// Why a job's result may be the machine's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It waited too long.
+    Waited,
+    /// The system killed it: for memory, most likely.
+    Killed,
 }
 
 /// Its fork servers in the hands of the thread that works with them.
@@ -362,9 +506,9 @@ impl Worker<'_> {
         self.sandbox.limits
     }
 
-    /// Runs `runner` with `fields` in a fresh child, under the sandbox's limits.
+    /// Runs `runner` with `fields` in a fresh child, under the sandbox's limits and the default bounds.
     pub(crate) fn call(&mut self, runner: &str, fields: &[&[u8]]) -> Result<Reply, SandboxError> {
-        self.call_for(runner, fields, self.sandbox.limits.cpu_s)
+        self.run(Call::new(runner, fields))
     }
 
     /// As [`Worker::call`], with a CPU limit of its own.
@@ -374,23 +518,26 @@ impl Worker<'_> {
         fields: &[&[u8]],
         cpu_s: CpuSeconds,
     ) -> Result<Reply, SandboxError> {
-        let job = job(runner, cpu_s, fields);
-        let bounds = Bounds::of(&Limits { cpu_s, ..self.sandbox.limits });
-        let Servers { candidate, place, .. } = &mut *self.servers;
-        retried(|| self.sandbox.attempt((candidate, place), &job, &bounds, None, self.cancelled))
+        self.run(Call::new(runner, fields).cpu(cpu_s))
     }
 
     /// As [`Worker::call`], with memory shared between the child and the reply.
     pub(crate) fn call_with_memory(&mut self, runner: &str, fields: &[&[u8]]) -> Result<Reply, SandboxError> {
-        let limits = &self.sandbox.limits;
-        let job = job(runner, limits.cpu_s, fields);
-        let bounds = Bounds::of(limits);
+        self.run(Call::new(runner, fields).with_memory())
+    }
+
+    /// Runs a job in a fresh child, as its caller says.
+    pub(crate) fn run(&mut self, call: Call) -> Result<Reply, SandboxError> {
+        let limits = self.sandbox.limits;
+        let limits = Limits { cpu_s: call.cpu_s.unwrap_or(limits.cpu_s), ..limits };
+        let job = job(call.runner, limits.cpu_s, call.fields);
+        let terms = Terms::of(&limits, call.bounds);
         let Servers { candidate, place, .. } = &mut *self.servers;
         retried(|| {
-            let memory = SharedMemory::create()?;
-            let link = Some(memory.link()?);
-            let reply = self.sandbox.attempt((candidate, place), &job, &bounds, link, self.cancelled)?;
-            Ok(Reply { memory: memory.read()?, ..reply })
+            let memory = call.has_memory.then(SharedMemory::create).transpose()?;
+            let link = memory.as_ref().map(SharedMemory::link).transpose()?;
+            let reply = self.sandbox.attempt((candidate, place), &job, &terms, link, self.cancelled)?;
+            Ok(Reply { memory: memory.map_or(Ok(Vec::new()), |memory| memory.read())?, ..reply })
         })
     }
 
@@ -408,13 +555,15 @@ impl Worker<'_> {
         retried(|| {
             let (ours, theirs) = UnixStream::pair()?;
             let over = AtomicBool::new(false);
-            let beside = Bounds { over: Some(&over), ..Bounds::of(limits) };
+            // Each waits for the other, for as long as that one computes.
+            let terms = || Terms { idle: None, ..Terms::of(limits, Bounds::default()) };
+            let beside = Terms { over: Some(&over), ..terms() };
             let Servers { candidate: first, tests: second, place } = &mut *servers;
             let (first, second) = ((first, &*place), (second, &*place));
             std::thread::scope(|scope| {
                 let candidate =
                     scope.spawn(|| sandbox.attempt(first, &candidate, &beside, Some(ours.into()), cancelled));
-                let judged = sandbox.attempt(second, &tests, &Bounds::of(limits), Some(theirs.into()), cancelled);
+                let judged = sandbox.attempt(second, &tests, &terms(), Some(theirs.into()), cancelled);
                 over.store(true, Ordering::Relaxed);
                 let served = candidate.join().map_err(|_| io::Error::other("a worker panicked"))?;
                 Ok((served?, judged?))
@@ -432,7 +581,7 @@ fn job(runner: &str, cpu_s: CpuSeconds, fields: &[&[u8]]) -> Vec<u8> {
 /// What the machine got wrong is tried once more: it says nothing about a candidate.
 fn retried<T>(mut attempt: impl FnMut() -> Result<T, SandboxError>) -> Result<T, SandboxError> {
     match attempt() {
-        Err(error) if !matches!(error, SandboxError::Cancelled) => attempt(),
+        Err(error) if !matches!(error, SandboxError::Cancelled | SandboxError::Warm { .. }) => attempt(),
         result => result,
     }
 }

@@ -1,6 +1,9 @@
 //! A second wall behind Landlock and the filters: the fork servers see a root folder with Python's library and nothing
 //! else, no network and no one's shared memory.
 //!
+//! In it stands the only folder that a job may write ([`SCRATCH`]), a file system in memory for each fork server, which
+//! goes with it and counts as its control group's memory. The server empties it between jobs.
+//!
 //! Root needs nothing for it; other users need a user namespace, in which they may do all of it, and which not every
 //! machine lets them make. Root can also have the servers belong to nobody.
 
@@ -28,14 +31,20 @@ use super::walls::Raise;
 const NOBODY: u32 = 65534;
 /// What the new root folder is mounted over: there on each machine, and nothing that is to be read.
 const PLACE: &CStr = c"/proc";
+/// The jobs' folder, and what is mounted there. The path is a new one, so that no installation of Python lies below it.
+pub(super) const SCRATCH: &str = "/job";
+const SCRATCH_FLAGS: MountFlags = SEALED.union(MountFlags::NOEXEC).union(MountFlags::NOATIME);
+/// Files and folders that a job can make.
+const SCRATCH_FILES: u32 = 4096;
 const SEALED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
-/// Namespaces of its own for a process, and a root folder in which only `readable` is to be seen.
+/// Namespaces of its own for a process, and a root folder in which only `readable` is to be seen, and a folder to write
+/// of `scratch_bytes`, unless they are 0.
 ///
 /// # Errors
 /// The reason why it can't be had, where that is known beforehand.
-pub(super) fn separate(readable: &[PathBuf]) -> Result<(String, Raise), String> {
-    let folder = RootFolder::plan(readable).map_err(|error| error.to_string())?;
+pub(super) fn separate(readable: &[PathBuf], scratch_bytes: u64) -> Result<(String, Raise), String> {
+    let folder = RootFolder::plan(readable, scratch_bytes).map_err(|error| error.to_string())?;
     let flags = UnshareFlags::NEWNS
         | UnshareFlags::NEWNET
         | UnshareFlags::NEWIPC
@@ -87,10 +96,12 @@ enum Step {
     Link(CString, CString),
     /// Shows a file or a folder of this machine at a place, read-only.
     Show(CString, CString, MountFlags),
+    /// A file system in memory, and its options.
+    Scratch(CString, CString),
 }
 
 impl RootFolder {
-    fn plan(readable: &[PathBuf]) -> io::Result<Self> {
+    fn plan(readable: &[PathBuf], scratch_bytes: u64) -> io::Result<Self> {
         let mut plan = Plan::default();
         let mut real: Vec<PathBuf> = readable.iter().filter_map(|path| path.canonicalize().ok()).collect();
         real.sort();
@@ -102,6 +113,9 @@ impl RootFolder {
             if path.parent().is_some_and(|parent| parent.canonicalize().is_ok_and(|real| real == *parent)) {
                 plan.link(path)?;
             }
+        }
+        if scratch_bytes > 0 {
+            plan.scratch(scratch_bytes)?;
         }
         Ok(Self(plan.steps))
     }
@@ -118,6 +132,9 @@ impl RootFolder {
                 Step::Show(path, place, flags) => {
                     bind(path, place)?;
                     mount_remount(place.as_c_str(), *flags, c"")?;
+                }
+                Step::Scratch(place, options) => {
+                    mount(c"tracetune", place.as_c_str(), c"tmpfs", SCRATCH_FLAGS, options.as_c_str())?;
                 }
             }
         }
@@ -167,6 +184,24 @@ impl Plan {
         self.steps.push(Step::Show(text(path)?, place, flags));
         self.made.insert(path.to_owned());
         self.shown.push(path.to_owned());
+        Ok(())
+    }
+
+    fn scratch(&mut self, bytes: u64) -> io::Result<()> {
+        let path = Path::new(SCRATCH);
+        if self.is_shown(path) || self.made.contains(path) {
+            return Err(io::Error::other(format!(
+                "something to be read lies in `{SCRATCH}`, the place of a job's files"
+            )));
+        }
+        self.steps.push(Step::Folder(inside(path)?));
+        let options = CString::new(format!("mode=1777,size={bytes},nr_inodes={SCRATCH_FILES}"))?;
+        self.steps.push(Step::Scratch(inside(path)?, options));
+        // Where programs expect to be able to write.
+        let temporary = Path::new("/tmp");
+        if !self.is_shown(temporary) && !self.made.contains(temporary) {
+            self.steps.push(Step::Link(text(path)?, inside(temporary)?));
+        }
         Ok(())
     }
 

@@ -6,20 +6,35 @@ use std::process::Command;
 
 use super::layers::Layers;
 
+/// No folder has it.
+pub(super) const SCRATCH: &str = "";
+
 /// None.
+#[derive(Clone)]
 pub(super) struct Walls;
 
 impl Walls {
     /// What `walls.rs` has on Linux.
-    pub(super) fn find(_readable: &[PathBuf]) -> io::Result<(Self, Layers)> {
+    pub(super) fn find(_readable: &[PathBuf], _scratch_bytes: u64) -> io::Result<(Self, Layers)> {
         let mut layers = Layers::default();
         layers.add("limits", Ok("CPU time, open files, no file writing, output, wall time".to_owned()));
-        let walls =
-            [("files", false), ("capabilities", false), ("system calls", false), ("namespaces", true), ("user", true)];
+        let walls = [
+            ("files", false),
+            ("capabilities", false),
+            ("system calls", false),
+            ("namespaces", true),
+            ("user", true),
+            ("scratch folder", true),
+        ];
         for (name, is_second) in walls {
             layers.add_wall(name, is_second, Err(format!("not on {}", std::env::consts::OS)));
         }
         Ok((Self, layers))
+    }
+
+    /// None: nothing would keep programs to it.
+    pub(super) fn scratch_bytes(&self) -> u64 {
+        0
     }
 
     /// Starts as it is.

@@ -1,6 +1,7 @@
 """How an exception ended a piece of a candidate's work, said without running the candidate's code."""
 
 import builtins
+import errno
 import re
 import resource
 
@@ -8,6 +9,8 @@ MAX_TEXT = 200
 type_name = type.__dict__["__name__"].__get__
 arguments = BaseException.__dict__["args"].__get__
 BUILTIN = {kind for kind in vars(builtins).values() if isinstance(kind, type) and issubclass(kind, BaseException)}
+number_of = OSError.__dict__["errno"].__get__
+NO_SPACE = errno.ENOSPC, errno.EFBIG, errno.EDQUOT
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{4,}")
 
 
@@ -20,6 +23,8 @@ def outcome(error, tag=b"error"):
         return b"limit", b"memory"
     if issubclass(kind, RecursionError):
         return b"limit", b"depth"
+    if issubclass(kind, OSError) and type(number_of(error)) is int and number_of(error) in NO_SPACE:
+        return b"limit", b"files"
     if issubclass(kind, SystemExit):
         return b"exit", b"SystemExit"
     text = type_name(kind)

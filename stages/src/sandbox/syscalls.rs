@@ -10,6 +10,12 @@ pub(super) const PRCTL: c_long = libc::SYS_prctl;
 pub(super) const PR_SET_PDEATHSIG: u64 = libc::PR_SET_PDEATHSIG as u64;
 /// Allowed on oneself (process 0) only.
 pub(super) const PRLIMIT: c_long = libc::SYS_prlimit64;
+/// Allowed for connected streams, which reach nobody else: event loops wake themselves by one.
+pub(super) const SOCKETPAIR: c_long = libc::SYS_socketpair;
+pub(super) const AF_UNIX: u64 = libc::AF_UNIX as u64;
+/// The bits of a socket's type that are not flags, and the one that a stream has.
+pub(super) const SOCKET_TYPES: u64 = 0xf;
+pub(super) const SOCK_STREAM: u64 = libc::SOCK_STREAM as u64;
 
 /// The flags of `open` by which a file may be made or changed.
 pub(super) struct WriteFlags;
@@ -38,16 +44,27 @@ macro_rules! numbers {
     ($($name:ident)*) => { &[$(libc::$name),*] };
 }
 
-/// Forbidden to the fork server and to candidates alike: network, signals to others, changes to files by name,
+/// Forbidden beside those, and files opened for writing, where there is no folder of a job's own to change.
+#[cfg(target_arch = "x86_64")]
+pub(super) const CHANGING_FILES: &[c_long] = numbers! {
+    SYS_creat SYS_unlink SYS_unlinkat SYS_rename SYS_renameat SYS_renameat2 SYS_link SYS_linkat SYS_symlink
+    SYS_symlinkat SYS_mkdir SYS_mkdirat SYS_rmdir SYS_truncate SYS_fallocate SYS_chmod SYS_fchmod SYS_fchmodat
+    SYS_fchmodat2 SYS_utime SYS_utimes SYS_utimensat SYS_futimesat
+};
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const CHANGING_FILES: &[c_long] = numbers! {
+    SYS_unlinkat SYS_renameat2 SYS_linkat SYS_symlinkat SYS_mkdirat SYS_truncate SYS_fallocate SYS_fchmod SYS_fchmodat
+    SYS_utimensat
+};
+
+/// Forbidden to the fork server and to candidates alike: network, signals to others, owners and attributes of files,
 /// other processes' memory and priorities, namespaces, mounts, keys, kernel programs, shared memory that outlives us.
 #[cfg(target_arch = "x86_64")]
 pub(super) const FORBIDDEN: &[c_long] = numbers! {
-    SYS_socket SYS_socketpair SYS_connect SYS_accept SYS_accept4 SYS_bind SYS_listen SYS_shutdown SYS_setsockopt
+    SYS_socket SYS_connect SYS_accept SYS_accept4 SYS_bind SYS_listen SYS_shutdown SYS_setsockopt
     SYS_kill SYS_tkill SYS_tgkill SYS_rt_sigqueueinfo SYS_rt_tgsigqueueinfo SYS_pidfd_send_signal SYS_pidfd_getfd
-    SYS_creat SYS_unlink SYS_unlinkat SYS_rename SYS_renameat SYS_renameat2 SYS_link SYS_linkat SYS_symlink
-    SYS_symlinkat SYS_mkdir SYS_mkdirat SYS_rmdir SYS_mknod SYS_mknodat SYS_truncate SYS_fallocate SYS_chmod SYS_fchmod
-    SYS_fchmodat SYS_fchmodat2 SYS_chown SYS_fchown SYS_lchown SYS_fchownat SYS_utime SYS_utimes SYS_utimensat
-    SYS_futimesat SYS_setxattr SYS_lsetxattr SYS_fsetxattr SYS_removexattr SYS_lremovexattr SYS_fremovexattr
+    SYS_mknod SYS_mknodat SYS_chown SYS_fchown SYS_lchown SYS_fchownat
+    SYS_setxattr SYS_lsetxattr SYS_fsetxattr SYS_removexattr SYS_lremovexattr SYS_fremovexattr
     SYS_ptrace SYS_process_vm_readv SYS_process_vm_writev SYS_process_madvise SYS_kcmp
     SYS_setpriority SYS_ioprio_set SYS_sched_setaffinity SYS_sched_setattr SYS_sched_setparam SYS_sched_setscheduler
     SYS_migrate_pages SYS_move_pages SYS_mbind SYS_set_mempolicy
@@ -66,11 +83,10 @@ pub(super) const FORBIDDEN: &[c_long] = numbers! {
 };
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const FORBIDDEN: &[c_long] = numbers! {
-    SYS_socket SYS_socketpair SYS_connect SYS_accept SYS_accept4 SYS_bind SYS_listen SYS_shutdown SYS_setsockopt
+    SYS_socket SYS_connect SYS_accept SYS_accept4 SYS_bind SYS_listen SYS_shutdown SYS_setsockopt
     SYS_kill SYS_tkill SYS_tgkill SYS_rt_sigqueueinfo SYS_rt_tgsigqueueinfo SYS_pidfd_send_signal SYS_pidfd_getfd
-    SYS_unlinkat SYS_renameat2 SYS_linkat SYS_symlinkat SYS_mkdirat SYS_mknodat SYS_truncate SYS_fallocate SYS_fchmod
-    SYS_fchmodat SYS_fchown SYS_fchownat SYS_utimensat SYS_setxattr SYS_lsetxattr SYS_fsetxattr SYS_removexattr
-    SYS_lremovexattr SYS_fremovexattr
+    SYS_mknodat SYS_fchown SYS_fchownat
+    SYS_setxattr SYS_lsetxattr SYS_fsetxattr SYS_removexattr SYS_lremovexattr SYS_fremovexattr
     SYS_ptrace SYS_process_vm_readv SYS_process_vm_writev SYS_process_madvise SYS_kcmp
     SYS_setpriority SYS_ioprio_set SYS_sched_setaffinity SYS_sched_setattr SYS_sched_setparam SYS_sched_setscheduler
     SYS_migrate_pages SYS_move_pages SYS_mbind SYS_set_mempolicy

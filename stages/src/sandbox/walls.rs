@@ -6,26 +6,32 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
-    RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, RulesetStatus, Scope,
 };
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 pub(super) use super::filters::for_children as child_filters;
 use super::layers::Layers;
+pub(super) use super::namespaces::SCRATCH;
 use super::{filters, namespaces};
 
 /// Raises a wall around the calling process, which has one thread.
 pub(super) type Raise = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 /// Walls that this machine has, in the order in which they are raised.
-pub(super) struct Walls(Vec<Arc<Wall>>);
+#[derive(Clone)]
+pub(super) struct Walls {
+    standing: Vec<Arc<Wall>>,
+    scratch_bytes: u64,
+}
 
 struct Wall {
     name: &'static str,
@@ -36,28 +42,26 @@ struct Wall {
 }
 
 impl Walls {
-    /// Those that can be had around a process which must read `readable`.
+    /// Those that can be had around a process which must read `readable`, and may write `scratch_bytes` into a folder
+    /// of its own if it can have one.
     ///
     /// # Errors
     /// A pipe or a process for the rehearsal can't be made.
-    pub(super) fn find(readable: &[PathBuf]) -> io::Result<(Self, Layers)> {
-        // Landlock and the filters forbid mounts and changes of the user: in this order.
-        let planned = [
-            ("namespaces", true, namespaces::separate(readable)),
-            ("user", true, namespaces::become_nobody(readable)),
-            ("files", false, landlock(readable)),
-            ("capabilities", false, Ok(("none, and none to gain".to_owned(), Box::new(drop_capabilities) as Raise))),
-            ("system calls", false, filters::for_servers()),
-        ];
-        let (mut walls, mut reasons) = (Vec::new(), Vec::new());
-        for (name, is_second, wall) in planned {
-            match wall {
-                Ok((words, raise)) => walls.push(Arc::new(Wall { name, is_second, words, raise })),
-                Err(reason) => reasons.push((name, is_second, reason)),
-            }
-        }
+    pub(super) fn find(readable: &[PathBuf], scratch_bytes: u64) -> io::Result<(Self, Layers)> {
         let mut layers = Layers::default();
-        layers.add("limits", Ok("CPU time, memory, open files, no file writing, output, wall time".to_owned()));
+        let mut plan = Plan::default();
+        plan.add("namespaces", true, namespaces::separate(readable, scratch_bytes));
+        // The folder stands in a root folder of its own, or nowhere: what may be written depends on it.
+        let wants_scratch = scratch_bytes > 0;
+        let has_scratch = wants_scratch && rehearse(&plan.walls)?.iter().any(Option::is_none);
+        let scratch_bytes = if has_scratch { scratch_bytes } else { 0 };
+        // Landlock and the filters forbid mounts and changes of the user: in this order.
+        plan.add("user", true, namespaces::become_nobody(readable));
+        plan.add("files", false, landlock(readable, has_scratch));
+        plan.add("capabilities", false, Ok(("none, and none to gain".to_owned(), Box::new(drop_capabilities))));
+        plan.add("system calls", false, filters::for_servers(has_scratch));
+        let Plan { walls, mut reasons } = plan;
+        layers.add("limits", Ok("CPU time, memory, files, output, wall time".to_owned()));
         let mut standing = Vec::new();
         for (wall, refused) in walls.iter().zip(rehearse(&walls)?) {
             match refused {
@@ -74,18 +78,54 @@ impl Walls {
         for (name, is_second, reason) in reasons {
             layers.add_wall(name, is_second, Err(reason));
         }
-        layers.filtered = standing.iter().any(|wall| wall.name == "system calls");
-        Ok((Self(standing), layers))
+        let stands = |name: &str| standing.iter().any(|wall| wall.name == name);
+        if has_scratch && !stands("namespaces") {
+            // They stood a moment ago. Files that may be written must not be the machine's.
+            let (walls, mut layers) = Self::find(readable, 0)?;
+            layers.add_behind("scratch folder", without_scratch());
+            return Ok((walls, layers));
+        }
+        if wants_scratch {
+            let scratch = format!("{} MiB in memory for a job's files", scratch_bytes >> 20);
+            layers.add_behind("scratch folder", if has_scratch { Ok(scratch) } else { without_scratch() });
+        }
+        layers.filtered = stands("system calls");
+        Ok((Self { standing, scratch_bytes }, layers))
+    }
+
+    /// What a job may write, in bytes; 0 where it has no folder.
+    pub(super) fn scratch_bytes(&self) -> u64 {
+        self.scratch_bytes
     }
 
     /// Has what `command` starts stand behind them.
     pub(super) fn surround(&self, command: &mut Command) {
-        let walls = self.0.clone();
+        let walls = self.standing.clone();
         #[expect(unsafe_code, reason = "what std offers between fork and exec")]
         // SAFETY: the walls only call the kernel.
         unsafe {
             command.pre_exec(move || walls.iter().try_for_each(|wall| (wall.raise)()))
         };
+    }
+}
+
+fn without_scratch() -> Result<String, String> {
+    Err("programs can't write files: that needs namespaces".to_owned())
+}
+
+/// Walls that are to be had, and why others are not.
+#[derive(Default)]
+struct Plan {
+    walls: Vec<Arc<Wall>>,
+    reasons: Vec<(&'static str, bool, String)>,
+}
+
+impl Plan {
+    fn add(&mut self, name: &'static str, is_second: bool, wall: Result<(String, Raise), String>) {
+        match wall {
+            Ok((words, raise)) => self.walls.push(Arc::new(Wall { name, is_second, words, raise })),
+            Err(reason) => self.reasons.push((name, is_second, reason)),
+        }
     }
 }
 
@@ -118,24 +158,60 @@ fn rehearse(walls: &[Arc<Wall>]) -> io::Result<Vec<Option<io::Error>>> {
     Ok(numbers.iter().map(|number| refusal(number).map(io::Error::from_raw_os_error)).collect())
 }
 
-fn landlock(readable: &[PathBuf]) -> Result<(String, Raise), String> {
-    let rules = || -> Result<RulesetCreated, RulesetError> {
-        Ruleset::default()
-            .handle_access(AccessFs::from_all(ABI::V6))?
-            .handle_access(AccessNet::from_all(ABI::V6))?
-            .scope(Scope::from_all(ABI::V6))?
-            .create()?
-            .add_rules(path_beneath_rules(readable, AccessFs::from_read(ABI::V6)))
-    };
-    let rules = rules().map_err(|error| error.to_string())?;
-    let restrict = move || {
-        let status = rules.try_clone()?.restrict_self().map_err(|_| io::Error::last_os_error())?;
-        Ok::<_, io::Error>(status.ruleset)
+/// What may be done in the jobs' folder: all but devices, sockets, pipes and programs to execute.
+fn scratch_access() -> BitFlags<AccessFs> {
+    AccessFs::ReadFile
+        | AccessFs::ReadDir
+        | AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::MakeSym
+        | AccessFs::RemoveFile
+        | AccessFs::RemoveDir
+        | AccessFs::Refer
+}
+
+/// The rules are made where they hold, as the jobs' folder of a fork server is there only then.
+fn landlock(readable: &[PathBuf], has_scratch: bool) -> Result<(String, Raise), String> {
+    let readable: Vec<(PathFd, BitFlags<AccessFs>)> = readable
+        .iter()
+        .filter_map(|path| {
+            let mut access = AccessFs::from_read(ABI::V6);
+            if !path.is_dir() {
+                access &= AccessFs::from_file(ABI::V6);
+            }
+            // Where a job may write, it may also throw away what it writes.
+            if has_scratch && path == Path::new("/dev/null") {
+                access |= AccessFs::WriteFile | AccessFs::Truncate;
+            }
+            Some((PathFd::new(path).ok()?, access))
+        })
+        .collect();
+    let restrict = move || -> io::Result<RulesetStatus> {
+        let refused = |_: RulesetError| io::Error::last_os_error();
+        let rules = Ruleset::default()
+            .handle_access(AccessFs::from_all(ABI::V6))
+            .and_then(|rules| rules.handle_access(AccessNet::from_all(ABI::V6)))
+            .and_then(|rules| rules.scope(Scope::from_all(ABI::V6)))
+            .and_then(Ruleset::create);
+        let mut rules = rules.map_err(refused)?;
+        for (path, access) in &readable {
+            rules = rules.add_rule(PathBeneath::new(path, *access)).map_err(refused)?;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if has_scratch && let Ok(folder) = open(namespaces::SCRATCH, flags, Mode::empty()) {
+            rules = rules.add_rule(PathBeneath::new(folder, scratch_access())).map_err(refused)?;
+        }
+        Ok(rules.restrict_self().map_err(refused)?.ruleset)
     };
     // What the kernel knows of it is said by doing it: to a thread that ends.
     let status = std::thread::scope(|scope| scope.spawn(&restrict).join());
     let status = status.map_err(|_| "its thread panicked".to_owned())?.map_err(|error| error.to_string())?;
     let words = match status {
+        RulesetStatus::FullyEnforced if has_scratch => {
+            "Landlock: a job's own folder to write, Python's library to read"
+        }
         RulesetStatus::FullyEnforced => "Landlock: nothing to write, only Python's library to read",
         RulesetStatus::PartiallyEnforced => "Landlock, with what this kernel knows of it",
         RulesetStatus::NotEnforced => return Err("this kernel has no Landlock (Linux 5.13 or newer has)".to_owned()),

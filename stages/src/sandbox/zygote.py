@@ -5,6 +5,9 @@ pipe for its output, a link to another server's child or memory shared with the 
 pid, waits, and says how the child ended. The child reads its job from its own socket, so that nothing of one candidate
 is in memory when the next one is forked. The child stays unreaped until the next command: meanwhile its pid can't be
 taken by another process, and the supervisor may kill it.
+
+Jobs may write in the current folder, if there is one for them. What one left is removed before the supervisor hears of
+its end; where that fails, the server says so and is replaced.
 """
 
 import _ctypes
@@ -79,10 +82,10 @@ def buffer_of(data):
     return (Byte * len(data)).from_buffer_copy(data)
 
 
-def limit_resources(memory_bytes):
+def limit_resources(memory_bytes, file_bytes):
     for name, soft, hard in (
         ("RLIMIT_AS", memory_bytes, memory_bytes + HEADROOM),
-        ("RLIMIT_FSIZE", 0, 0),
+        ("RLIMIT_FSIZE", file_bytes, file_bytes),
         ("RLIMIT_NOFILE", 64, 64),
         ("RLIMIT_CORE", 0, 0),
         ("RLIMIT_STACK", 8 << 20, 8 << 20),
@@ -102,6 +105,43 @@ def limit_resources(memory_bytes):
                 raise
 
 
+def look_at(folder):
+    """What changes when something in it, or it itself, is changed; its size counts its entries."""
+    found = os.stat(folder)
+    return found.st_mode, found.st_size, found.st_nlink, found.st_mtime_ns, found.st_ctime_ns
+
+
+def empty(folder, mode):
+    """Removes all that is in it; whether it is as it was made."""
+    folders = [folder]
+    try:
+        for place in folders:
+            if place is not folder:
+                os.chmod(place, 0o700)
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        os.unlink(entry.path)
+        for place in reversed(folders[1:]):
+            os.rmdir(place)
+        os.utime(folder)
+        return os.stat(folder).st_mode == mode and not os.listdir(folder)
+    except OSError:  # a path longer than the kernel takes, say
+        return False
+
+
+def warm_up(modules):
+    for module in modules:
+        try:
+            __import__(module)
+        except BaseException as error:
+            text = type(error).__name__ + ": " + str(error)
+            frame_writer(JOB)(b"warm", module.encode(), text.encode("utf-8", "backslashreplace"))
+            raise SystemExit(1)
+
+
 def serve():
     os.dup2(0, CONTROL)
     os.dup2(1, JOB)
@@ -113,8 +153,12 @@ def serve():
     prctl(PR_SET_PDEATHSIG, Long(SIGKILL), Long(0), Long(0), Long(0))
     prctl(PR_SET_NO_NEW_PRIVS, Long(1), Long(0), Long(0), Long(0))
     prctl(PR_SET_DUMPABLE, Long(0), Long(0), Long(0), Long(0))  # no process of the same user may look into it
-    memory_bytes, filters, *scripts = read_frame(JOB)
-    limit_resources(int(memory_bytes))
+    memory_bytes, scratch, scratch_bytes, packages, warm, filters, *scripts = read_frame(JOB)
+    if scratch:
+        os.chdir(scratch)
+    limit_resources(int(memory_bytes), int(scratch_bytes))
+    if packages:
+        sys.path.append(os.fsdecode(packages))
     programs, keep = [], []
     while filters:
         count = int.from_bytes(filters[:2], "little")
@@ -131,6 +175,10 @@ def serve():
         exec(compile(source, "<tracetune " + name.decode() + ">", "exec", dont_inherit=True), space)
         runners[name] = space
     os.register_at_fork = register_at_fork
+    warm_up(warm.decode().split())
+    if scratch:
+        empty(scratch, 0)
+        fresh = look_at(scratch)
     frame_writer(JOB)(b"ready")
     os.close(JOB)
     control = _socket.socket(fileno=CONTROL)
@@ -157,7 +205,11 @@ def serve():
         else:  # can't wait without reaping
             status = os.waitstatus_to_exitcode(os.waitpid(previous, 0)[1])
             previous, exited, status = 0, status >= 0, abs(status)
-        control.sendall((b"X" if exited else b"S") + status.to_bytes(8, "little"))
+        letter = b"X" if exited else b"S"
+        if scratch and look_at(scratch) != fresh:
+            letter = letter if empty(scratch, fresh[0]) else letter.lower()
+            fresh = look_at(scratch)
+        control.sendall(letter + status.to_bytes(8, "little"))
 
 
 def child(descriptors, filters, runners):

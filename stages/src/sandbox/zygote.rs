@@ -11,6 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::activity::Idleness;
+use super::call::Bounds;
 use super::frame::Decoder;
 use super::{Ending, Limits, Reply, SandboxError};
 
@@ -34,26 +36,32 @@ pub(crate) struct Zygote {
     /// Its own error output, kept for the message when it dies.
     errors: PipeReader,
     pub(crate) jobs: usize,
+    /// Whether a job left something behind that its server could not remove.
+    pub(crate) is_soiled: bool,
 }
 
 /// What bounds one job from outside.
-pub(crate) struct Bounds<'a> {
+pub(crate) struct Terms<'a> {
     pub(crate) cpu: Duration,
     pub(crate) wall: Duration,
+    /// How long it may wait while nothing keeps it from the CPU; `None` for one that waits for another job.
+    pub(crate) idle: Option<Duration>,
     pub(crate) output_bytes: u64,
+    pub(crate) report: Bounds,
     /// Set once nobody waits for the job any more: it may say goodbye, then it is ended.
     pub(crate) over: Option<&'a AtomicBool>,
 }
 
-impl Bounds<'_> {
-    pub(crate) fn of(limits: &Limits) -> Self {
-        Self { cpu: limits.cpu_s.duration(), wall: limits.wall(), output_bytes: limits.output_bytes, over: None }
+impl Terms<'_> {
+    pub(crate) fn of(limits: &Limits, report: Bounds) -> Self {
+        let (cpu, wall, idle) = (limits.cpu_s.duration(), limits.wall(), Some(limits.idle()));
+        Self { cpu, wall, idle, output_bytes: limits.output_bytes, report, over: None }
     }
 }
 
 impl Zygote {
     pub(crate) fn new(process: Child, control: UnixStream, errors: PipeReader) -> Self {
-        Self { process, control, errors, jobs: 0 }
+        Self { process, control, errors, jobs: 0, is_soiled: false }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -68,12 +76,12 @@ impl Zygote {
     pub(crate) fn call(
         &mut self,
         job: &[u8],
-        bounds: &Bounds,
+        terms: &Terms,
         link: Option<OwnedFd>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Reply, SandboxError> {
         self.jobs += 1;
-        self.converse(job, bounds, link, cancelled).map_err(|error| match error {
+        self.converse(job, terms, link, cancelled).map_err(|error| match error {
             Failure::Cancelled => SandboxError::Cancelled,
             Failure::Io(error) => SandboxError::ForkServer(self.last_words(&error.to_string())),
         })
@@ -82,7 +90,7 @@ impl Zygote {
     fn converse(
         &mut self,
         job: &[u8],
-        bounds: &Bounds,
+        terms: &Terms,
         link: Option<OwnedFd>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Reply, Failure> {
@@ -91,10 +99,11 @@ impl Zygote {
         self.fork([Some(theirs.into()), Some(output_end.into()), link])?;
         ours.set_nonblocking(true)?;
         rustix::io::ioctl_fionbio(&output, true).map_err(io::Error::from)?;
-        let mut run = Run::new(ours, output, job);
+        let mut run = Run::new(ours, output, job, terms.report);
         run.send()?;
         let start = Instant::now();
-        let (mut deadline, mut inspection) = (start + bounds.wall, start + bounds.cpu);
+        let (mut deadline, mut inspection) = (start + terms.wall, start + terms.cpu);
+        let mut idleness = Idleness::since(start);
         let mut extensions = 0;
         let mut dismissed = false;
         let mut used = Duration::ZERO;
@@ -106,15 +115,16 @@ impl Zygote {
                 // It is our zygote's child and unreaped, so the pid is still its own. It may be gone already.
                 let _ = kill_process(pid, Signal::KILL);
                 killed = true;
+                run.is_over = true;
             }
             let now = Instant::now();
             if stop.is_none() && now >= deadline {
                 // A job that computes all the same is kept from its CPU by others: it is waited for.
                 let before = used;
                 used = pid.and_then(cpu_time).unwrap_or(before);
-                if extensions < MOST_EXTENSIONS && used.saturating_sub(before) > bounds.wall / 40 {
+                if extensions < MOST_EXTENSIONS && used.saturating_sub(before) > terms.wall / 40 {
                     extensions += 1;
-                    deadline = now + bounds.wall;
+                    deadline = now + terms.wall;
                 } else {
                     stop = Some(Ending::WallTime);
                 }
@@ -123,13 +133,20 @@ impl Zygote {
             if stop.is_none() && now >= inspection {
                 // The kernel ends a job at whole seconds only.
                 let spent = pid.and_then(cpu_time).unwrap_or_default();
-                if spent >= bounds.cpu {
+                if spent >= terms.cpu {
                     stop = Some(Ending::CpuTime);
                     continue;
                 }
-                inspection = now + (bounds.cpu - spent).max(TICK);
+                inspection = now + (terms.cpu - spent).max(TICK);
             }
-            if stop.is_none() && !dismissed && bounds.over.is_some_and(|over| over.load(Ordering::Relaxed)) {
+            if let (None, Some(most), Some(pid)) = (&stop, terms.idle, pid)
+                && run.unsent.is_empty()
+                && idleness.look(pid, now) > most
+            {
+                stop = Some(Ending::WallTime);
+                continue;
+            }
+            if stop.is_none() && !dismissed && terms.over.is_some_and(|over| over.load(Ordering::Relaxed)) {
                 dismissed = true;
                 deadline = deadline.min(now + GOODBYE);
                 extensions = MOST_EXTENSIONS;
@@ -139,11 +156,14 @@ impl Zygote {
             let timeout = next.min(CANCEL_INTERVAL);
             match self.wait(&mut run, timeout)? {
                 Some(Message::Forked(child)) => pid = Some(child),
-                Some(Message::Ended(ending)) => break ending,
+                Some(Message::Ended(ending, is_clean)) => {
+                    self.is_soiled = !is_clean;
+                    break ending;
+                }
                 None => {}
             }
             if stop.is_none() {
-                stop = run.verdict(bounds);
+                stop = run.verdict(terms);
             }
             if cancelled() {
                 if let Some(pid) = pid {
@@ -154,10 +174,10 @@ impl Zygote {
         };
         run.drain()?;
         // What follows a final frame or a deadline does not count; only output is counted to the end.
-        let late = if stop.is_none() { run.verdict(bounds) } else { None };
+        let late = if stop.is_none() { run.verdict(terms) } else { None };
         let mut reply = run.reply;
         reply.ending = late.or(stop).unwrap_or(ending);
-        if reply.output_bytes > bounds.output_bytes {
+        if reply.output_bytes > terms.output_bytes {
             reply.ending = Ending::Output;
         }
         if reply.ending == Ending::Signal(Signal::KILL.as_raw()) {
@@ -211,8 +231,8 @@ impl Zygote {
         let number = u64::from_le_bytes(std::array::from_fn(|byte| bytes[byte + 1])) as i32;
         Ok(match bytes[0] {
             b'P' => Message::Forked(Pid::from_raw(number).ok_or_else(|| io::Error::other("no process"))?),
-            b'X' => Message::Ended(Ending::Exit(number)),
-            _ => Message::Ended(Ending::Signal(number)),
+            letter @ (b'X' | b'x') => Message::Ended(Ending::Exit(number), letter == b'X'),
+            letter => Message::Ended(Ending::Signal(number), letter == b'S'),
         })
     }
 
@@ -225,6 +245,10 @@ impl Zygote {
             decoder.push(&bytes[..count]);
             match decoder.next() {
                 Ok(Some(frame)) if frame[0] == b"ready" => return Ok(()),
+                Ok(Some(frame)) if frame.len() == 3 && frame[0] == b"warm" => {
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    return Err(SandboxError::Warm { module: text(&frame[1]), reason: text(&frame[2]) });
+                }
                 Ok(None) if count > 0 => {}
                 _ => return Err(SandboxError::ForkServer(self.last_words("it did not start"))),
             }
@@ -253,7 +277,8 @@ impl Drop for Zygote {
 
 enum Message {
     Forked(Pid),
-    Ended(Ending),
+    /// How, and whether its folder is as fresh as before.
+    Ended(Ending, bool),
 }
 
 enum Failure {
@@ -278,17 +303,20 @@ struct Run<'a> {
     output_closed: bool,
     /// Whether bytes came lately.
     talking: bool,
+    /// Whether what still comes counts no more.
+    is_over: bool,
 }
 
 impl<'a> Run<'a> {
-    fn new(ours: UnixStream, output: PipeReader, unsent: &'a [u8]) -> Self {
-        let (decoder, reply) = (Decoder::default(), Reply::default());
-        Self { ours, output, unsent, decoder, reply, job_closed: false, output_closed: false, talking: true }
+    fn new(ours: UnixStream, output: PipeReader, unsent: &'a [u8], report: Bounds) -> Self {
+        let (decoder, reply) = (Decoder::new(report), Reply::default());
+        let (job_closed, output_closed, is_over) = (false, false, false);
+        Self { ours, output, unsent, decoder, reply, job_closed, output_closed, talking: true, is_over }
     }
 
     /// Whether enough is known to stop the job.
-    fn verdict(&mut self, bounds: &Bounds) -> Option<Ending> {
-        if self.reply.output_bytes > bounds.output_bytes {
+    fn verdict(&mut self, terms: &Terms) -> Option<Ending> {
+        if self.reply.output_bytes > terms.output_bytes {
             return Some(Ending::Output);
         }
         loop {
@@ -323,6 +351,7 @@ impl<'a> Run<'a> {
         let mut bytes = [0; 1 << 15];
         match self.ours.read(&mut bytes) {
             Ok(0) => self.job_closed = true,
+            Ok(_) if self.is_over => {}
             Ok(count) => self.decoder.push(&bytes[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.job_closed = true,

@@ -8,7 +8,7 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
 use crate::mutate::{CorrectRow, KINDS, MORE_KINDS, mutants, normal};
-use crate::python::Python;
+use crate::packages;
 use crate::sandbox::{CpuSeconds, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::{Outcome, Tests, check_limits};
 
@@ -41,6 +41,11 @@ pub struct Params {
     /// Memory of one check, in bytes.
     #[schemars(range(min = 67_108_864))]
     pub memory_bytes: u64,
+    /// Third-party packages that programs may import: a virtual environment, or a folder that `pip install --target`
+    /// filled. Names, versions and files of the packages count in the key.
+    pub packages: Option<String>,
+    /// Modules imported once per worker, not by each program: `["numpy", "pandas"]`.
+    pub warm: Vec<String>,
     /// Seed of the choice among mutants; the pipeline's unless given.
     pub seed: u64,
 }
@@ -48,7 +53,14 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         // A mutant that hangs is noticed; a second tells as much as two.
-        Self { mutants: 40, cpu_limit_s: CpuSeconds(1.0), memory_bytes: Limits::default().memory_bytes, seed: 0 }
+        Self {
+            mutants: 40,
+            cpu_limit_s: CpuSeconds(1.0),
+            memory_bytes: Limits::default().memory_bytes,
+            packages: None,
+            warm: Vec::new(),
+            seed: 0,
+        }
     }
 }
 
@@ -58,6 +70,7 @@ impl stage::Params for Params {
             let message = "must be between 1 and 1000".to_owned();
             return Err(ParamError { param: "mutants", message, help: Some("40 is the default".to_owned()) });
         }
+        packages::check_warm(&self.warm)?;
         check_limits(self.cpu_limit_s, self.memory_bytes)
     }
 }
@@ -82,13 +95,14 @@ impl RowStage for Adequacy {
         64
     }
 
-    fn environment(_: &Params, _: &Setup) -> Result<Environment, StageError> {
-        Ok(Python::find()?.environment())
+    fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
+        packages::environment(params.packages.as_deref(), setup)
     }
 
     fn open(params: &Params, _: &Inputs, cx: &Context) -> Result<Sandbox, StageError> {
         let limits = Limits { cpu_s: params.cpu_limit_s, memory_bytes: params.memory_bytes, ..Limits::default() };
-        Ok(Sandbox::start(&Python::find()?, limits, cx.threads)?)
+        let python = packages::interpreter(params.packages.as_deref(), &params.warm, &cx.root)?;
+        Ok(Sandbox::open(&python, limits, cx)?)
     }
 
     fn rows(

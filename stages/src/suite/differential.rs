@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
-use crate::python::Python;
+use crate::packages;
 use crate::sandbox::{CpuSeconds, Frame, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::check_limits;
 
@@ -44,13 +44,25 @@ pub struct Params {
     /// Memory for it, in bytes.
     #[schemars(range(min = 67_108_864))]
     pub memory_bytes: u64,
+    /// Third-party packages that programs may import: a virtual environment, or a folder that `pip install --target`
+    /// filled. Names, versions and files of the packages count in the key.
+    pub packages: Option<String>,
+    /// Modules imported once per worker, not by each program: `["numpy", "pandas"]`.
+    pub warm: Vec<String>,
     /// Seed of the inputs; the pipeline's unless given.
     pub seed: u64,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self { more: 16, cpu_limit_s: CpuSeconds(20.0), memory_bytes: Limits::default().memory_bytes, seed: 0 }
+        Self {
+            more: 16,
+            cpu_limit_s: CpuSeconds(20.0),
+            memory_bytes: Limits::default().memory_bytes,
+            packages: None,
+            warm: Vec::new(),
+            seed: 0,
+        }
     }
 }
 
@@ -60,6 +72,7 @@ impl stage::Params for Params {
             let message = "must be between 1 and 1000".to_owned();
             return Err(ParamError { param: "more", message, help: Some("16 is the default".to_owned()) });
         }
+        packages::check_warm(&self.warm)?;
         check_limits(self.cpu_limit_s, self.memory_bytes)
     }
 }
@@ -80,13 +93,14 @@ impl RowStage for Differential {
     type Out = MoreTestsRow;
     type Session = Sandbox;
 
-    fn environment(_: &Params, _: &Setup) -> Result<Environment, StageError> {
-        Ok(Python::find()?.environment())
+    fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
+        packages::environment(params.packages.as_deref(), setup)
     }
 
     fn open(params: &Params, _: &Inputs, cx: &Context) -> Result<Sandbox, StageError> {
         let limits = Limits { cpu_s: params.cpu_limit_s, memory_bytes: params.memory_bytes, ..Limits::default() };
-        Ok(Sandbox::start(&Python::find()?, limits, cx.threads)?)
+        let python = packages::interpreter(params.packages.as_deref(), &params.warm, &cx.root)?;
+        Ok(Sandbox::open(&python, limits, cx)?)
     }
 
     fn rows(

@@ -7,8 +7,8 @@ use serde_json::json;
 use tracetune_cli::tool::{Output, error};
 use tracetune_cli::{Tool, exit};
 
-use crate::python::Python;
-use crate::sandbox::{CpuSeconds, Limits, Sandbox};
+use super::{interpreter, with_help};
+use crate::sandbox::{CpuSeconds, Sandbox};
 use crate::trace::{Form, Params, records, tokenizer, trace_call};
 
 /// Run a call of a Python program and print the program with its execution trace
@@ -54,6 +54,9 @@ pub(super) struct Trace {
     /// A model's directory, with its `tokenizer.json`
     #[arg(long, value_name = "DIR", requires = "budget_tokens")]
     model: Option<PathBuf>,
+    /// Packages that the program may import: a virtual environment, or a folder that `pip install --target` filled
+    #[arg(long, value_name = "DIR")]
+    packages: Option<String>,
     /// CPU time, in seconds
     #[arg(long, value_name = "S", default_value_t = Params::default().cpu_limit_s)]
     cpu_limit_s: CpuSeconds,
@@ -78,8 +81,8 @@ fn run(trace: &Trace, output: &Output) -> anyhow::Result<u8> {
     };
     let source = fs_err::read_to_string(&trace.file)?.replace("\r\n", "\n");
     let tokenizer = trace.model.as_deref().map(tokenizer).transpose()?;
-    let limits = Limits { cpu_s: params.cpu_limit_s, memory_bytes: params.memory_bytes, ..Limits::default() };
-    let sandbox = Sandbox::start(&Python::find()?, limits, 1)?;
+    let sandbox =
+        Sandbox::start(&interpreter(trace.packages.as_deref(), &[])?, params.limits(), 1).map_err(with_help)?;
     let call = trace.call.as_deref().map(str::trim);
     let call = call.map(|call| (if call.starts_with("assert") { &b"exec"[..] } else { b"value" }, call));
     let traced = sandbox.map(&[()], &|| false, &|_| {}, |worker, ()| trace_call(worker, &params, &source, "", call))?;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tracetune_cli::exit;
 use tracetune_cli::tool::{Output, error};
 
-use crate::python::Python;
+use super::{interpreter, with_help};
 use crate::sandbox::{CpuSeconds, Isolation, Limits, Sandbox};
 use crate::verify::{BadTest, Job, Outcome, Tests, Verdict, verify_with};
 
@@ -35,6 +35,12 @@ pub(crate) struct Args {
     /// CPU time that a program may use for all its tests, in seconds
     #[arg(long, value_name = "S", default_value_t = Limits::default().cpu_s)]
     cpu_limit_s: CpuSeconds,
+    /// Packages that programs may import: a virtual environment, or a folder that `pip install --target` filled
+    #[arg(long, value_name = "DIR")]
+    packages: Option<String>,
+    /// A module imported once per worker, not by each program; may be given several times
+    #[arg(long, value_name = "MODULE")]
+    warm: Vec<String>,
     /// The walls that must be there: `full`, `require`, `available` or `unsafe`
     #[arg(long, default_value = "available", value_name = "WORD")]
     isolation: Isolation,
@@ -62,10 +68,8 @@ pub(crate) fn verify(args: &Args, output: &Output) -> anyhow::Result<u8> {
         .collect::<anyhow::Result<_>>()?;
     let workers = args.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let limits = Limits { cpu_s: args.cpu_limit_s, isolation: args.isolation, ..Limits::default() };
-    let python = Python::find().map_err(|wrong| {
-        error(wrong.to_string(), "install Python 3.10 or newer, or set TRACETUNE_PYTHON to its path")
-    })?;
-    let sandbox = Sandbox::start(&python, limits, workers.min(programs.len()))?;
+    let python = interpreter(args.packages.as_deref(), &args.warm)?;
+    let sandbox = Sandbox::start(&python, limits, workers.min(programs.len())).map_err(with_help)?;
     let never = || false;
     let all_tests = programs.iter().flat_map(|(_, program)| &program.tests);
     let tests = Tests::prepare(&sandbox, all_tests, &never).map_err(|wrong| {

@@ -28,8 +28,8 @@ pub use forms::{json_lines, scratchpad};
 pub use params::{Form, Params, Program};
 pub use run::{Block, Run, Step};
 
-use crate::python::Python;
-use crate::sandbox::{Ending, Limits, Sandbox, SandboxError, Worker};
+use crate::packages;
+use crate::sandbox::{Doubt, Ending, Sandbox, SandboxError, Worker};
 use crate::verify::{Job, Outcome, Tests, check};
 
 /// Traces each program on a failing test, in NExT's inline form.
@@ -84,12 +84,11 @@ impl RowStage for Trace {
         vec![Port { name: "model", port_type: PortType::Model, optional: true, about }]
     }
 
-    fn environment(_: &Params, _: &Setup) -> Result<Environment, StageError> {
-        Ok(Python::find()?.environment())
+    fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
+        packages::environment(params.packages.as_deref(), setup)
     }
 
     fn open(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Session, StageError> {
-        let limits = Limits { cpu_s: params.cpu_limit_s, memory_bytes: params.memory_bytes, ..Limits::default() };
         let tokenizer = match (params.budget_tokens, inputs.directory("model")) {
             (None, _) => None,
             (Some(_), Some(folder)) => Some(tokenizer(folder)?),
@@ -99,7 +98,8 @@ impl RowStage for Trace {
                 return Err(StageError::input(message));
             }
         };
-        Ok(Session { sandbox: Sandbox::start(&Python::find()?, limits, cx.threads)?, tokenizer })
+        let python = packages::interpreter(params.packages.as_deref(), &params.warm, &cx.root)?;
+        Ok(Session { sandbox: Sandbox::open(&python, params.limits(), cx)?, tokenizer })
     }
 
     fn rows(
@@ -148,27 +148,20 @@ pub fn trace(
     }
     let sandbox = &session.sandbox;
     let tests = Tests::prepare(sandbox, rows.iter().flat_map(|row| &row.tests), cancelled)?;
-    let mut traced =
-        sandbox.map(rows, cancelled, on_done, |worker, row| trace_row(worker, session, params, row, &tests))?;
-    // As in `verify`: what met the wall limit is tried once more alone.
-    for (row, traced) in rows.iter().zip(&mut traced).filter(|(_, traced)| traced.doubtful) {
-        let again =
-            sandbox.map(&[row], cancelled, &|_| {}, |worker, row| trace_row(worker, session, params, row, &tests))?;
-        *traced = again.into_iter().next().unwrap_or_else(|| traced.clone());
-    }
+    let work = |worker: &mut Worker, row: &&ProgramRow| trace_row(worker, session, params, row, &tests);
+    let traced = sandbox.map_twice(rows, cancelled, on_done, work, |traced| traced.doubt)?;
     Ok(traced.into_iter().map(|traced| traced.row).collect())
 }
 
-/// A row, and whether the machine may be to blame for it.
-#[derive(Clone)]
+/// A row, and why the machine may be to blame for it.
 struct Traced {
     row: TraceRow,
-    doubtful: bool,
+    doubt: Option<Doubt>,
 }
 
 impl From<TraceRow> for Traced {
     fn from(row: TraceRow) -> Self {
-        Self { row, doubtful: false }
+        Self { row, doubt: None }
     }
 }
 
@@ -201,13 +194,13 @@ fn trace_row(
         steps: 0,
     };
     let Some(first_test) = row.tests.first() else { return Ok(plain("", "no_failing_test").into()) };
-    let mut doubtful = false;
+    let mut doubt = None;
     let target = match params.program {
         Program::Reference => Target::Test(0),
         Program::Buggy => {
             let job = Job { source: source.clone(), setup: row.setup.clone(), tests: row.tests.clone() };
             let verdict = check(worker, &job, tests)?;
-            doubtful = verdict.doubtful;
+            doubt = verdict.doubt;
             match (verdict.outcome, verdict.first_failing) {
                 (Outcome::Pass, _) => return Ok(plain("", "no_failing_test").into()),
                 (Outcome::Invalid, _) => return Ok(plain(first_test, "invalid").into()),
@@ -225,12 +218,12 @@ fn trace_row(
         }
     };
     let (run, in_doubt) = trace_call(worker, params, &source, &row.setup, call)?;
-    doubtful |= in_doubt;
+    doubt = doubt.or(in_doubt.then_some(Doubt::Waited));
     let (trace, cut) = params.write(&source, &run, session.tokenizer.as_ref());
     let status = if cut && run.status == "ok" { "truncated" } else { run.status };
     let steps = run.changes().count() as i32;
     let row = TraceRow { test: name.clone(), trace, got: run.got, trace_status: status.to_owned(), steps };
-    Ok(Traced { row, doubtful })
+    Ok(Traced { row, doubt })
 }
 
 /// Traces one call of a program, by how it is evaluated (`value`, `truth` or `exec`) and its code; without one the

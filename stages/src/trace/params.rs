@@ -6,6 +6,7 @@ use tracetune_engine::stage::{self, ParamError};
 use tracetune_kernels::model::Tokenizer;
 
 use super::{Run, Visits, annotate, json_lines, scratchpad};
+use crate::packages::check_warm;
 use crate::sandbox::{CpuSeconds, Limits};
 use crate::verify::check_limits;
 
@@ -66,6 +67,14 @@ pub struct Params {
     /// Memory of one run, in bytes.
     #[schemars(range(min = 67_108_864))]
     pub memory_bytes: u64,
+    /// What the files may take that a program writes, in bytes; 0: it may write none.
+    #[schemars(range(min = 0))]
+    pub scratch_bytes: u64,
+    /// Third-party packages that programs may import: a virtual environment, or a folder that `pip install --target`
+    /// filled. Names, versions and files of the packages count in the key.
+    pub packages: Option<String>,
+    /// Modules imported once per worker, not by each program: `["numpy", "pandas"]`.
+    pub warm: Vec<String>,
     /// For tests: `sys.settrace`, the reference, also where there is `sys.monitoring`. Both give the same bytes.
     #[serde(skip)]
     #[schemars(skip)]
@@ -74,7 +83,7 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        let Limits { cpu_s, memory_bytes, .. } = Limits::default();
+        let Limits { cpu_s, memory_bytes, scratch_bytes, .. } = Limits::default();
         Self {
             program: Program::Buggy,
             form: Form::Next,
@@ -87,6 +96,9 @@ impl Default for Params {
             budget_tokens: None,
             cpu_limit_s: cpu_s,
             memory_bytes,
+            scratch_bytes,
+            packages: None,
+            warm: Vec::new(),
             settrace: false,
         }
     }
@@ -107,11 +119,17 @@ impl stage::Params for Params {
         if self.budget_tokens == Some(0) {
             return wrong("budget_tokens", "must be at least 1");
         }
+        check_warm(&self.warm)?;
         check_limits(self.cpu_limit_s, self.memory_bytes)
     }
 }
 
 impl Params {
+    pub(crate) fn limits(&self) -> Limits {
+        let Self { cpu_limit_s: cpu_s, memory_bytes, scratch_bytes, .. } = *self;
+        Limits { cpu_s, memory_bytes, scratch_bytes, ..Limits::default() }
+    }
+
     /// The trace in its form and within its budget, and whether steps are missing for that.
     pub(crate) fn write(&self, source: &str, run: &Run, tokenizer: Option<&Tokenizer>) -> (String, bool) {
         let fits = |text: &str| match (self.budget_tokens, tokenizer) {

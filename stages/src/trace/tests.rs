@@ -4,7 +4,8 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 
 use super::*;
-use crate::sandbox::CpuSeconds;
+use crate::python::Python;
+use crate::sandbox::{CpuSeconds, Limits};
 
 fn row(buggy: &str, tests: &[&str]) -> ProgramRow {
     ProgramRow {

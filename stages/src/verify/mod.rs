@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
-use crate::python::Python;
-use crate::sandbox::{CpuSeconds, Isolation, Limits, Sandbox, SandboxError, Worker};
+use crate::packages;
+use crate::sandbox::{Bounds, Call, CpuSeconds, Isolation, Limits, Sandbox, SandboxError, Worker};
 pub use prepare::Tests;
 pub(crate) use prepare::{BadTest, Mode, Test};
 pub use verdict::{Outcome, Verdict};
@@ -66,13 +66,9 @@ pub fn verify_with(
     cancelled: &(dyn Fn() -> bool + Sync),
     on_done: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<Verdict>, StageError> {
-    let mut verdicts = sandbox.map(jobs, cancelled, on_done, |worker, job| check(worker, job, tests))?;
-    // What met the wall limit is tried once more alone: it may have been the machine that was slow.
-    for (job, verdict) in jobs.iter().zip(&mut verdicts).filter(|(_, verdict)| verdict.doubtful) {
-        let again = sandbox.map(&[job], cancelled, &|_| {}, |worker, job| check(worker, job, tests))?;
-        *verdict = again.into_iter().next().unwrap_or_else(|| verdict.clone());
-    }
-    Ok(verdicts)
+    // What waited too long or was killed is tried once more: it may have been the machine.
+    let work = |worker: &mut Worker, job: &Job| check(worker, job, tests);
+    Ok(sandbox.map_twice(jobs, cancelled, on_done, work, |verdict| verdict.doubt)?)
 }
 
 /// Checks one program.
@@ -96,7 +92,11 @@ pub(crate) fn check(worker: &mut Worker, job: &Job, tests: &Tests) -> Result<Ver
         }
     }
     let fields = [&[source, job.setup.as_bytes()], &sorted[..]].concat();
-    let mut verdict = Verdict::judge(&worker.call("verify", &fields)?, &tests, cpu_s);
+    let mut verdict = Verdict::judge(
+        &worker.run(Call::new("verify", &fields).bounds(Bounds::frames(tests.len() + 3)))?,
+        &tests,
+        cpu_s,
+    );
     if apart {
         verdict.detail = match verdict.detail.as_str() {
             "" => "guarded".to_owned(),
@@ -125,26 +125,36 @@ pub struct Params {
     /// What it may print, in bytes.
     #[schemars(range(min = 0))]
     pub output_bytes: u64,
+    /// What the files may take that a program writes, in bytes; 0: it may write none.
+    #[schemars(range(min = 0))]
+    pub scratch_bytes: u64,
+    /// Third-party packages that programs may import: a virtual environment, or a folder that `pip install --target`
+    /// filled. Names, versions and files of the packages count in the key.
+    pub packages: Option<String>,
+    /// Modules imported once per worker, not by each program: `["numpy", "pandas"]`.
+    pub warm: Vec<String>,
     /// The walls that must be there: `full`, `require`, `available` or `unsafe`.
     pub isolation: Isolation,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        let Limits { cpu_s, memory_bytes, output_bytes, isolation } = Limits::default();
-        Self { cpu_limit_s: cpu_s, memory_bytes, output_bytes, isolation }
+        let Limits { cpu_s, memory_bytes, output_bytes, scratch_bytes, isolation } = Limits::default();
+        let (packages, warm) = (None, Vec::new());
+        Self { cpu_limit_s: cpu_s, memory_bytes, output_bytes, scratch_bytes, packages, warm, isolation }
     }
 }
 
 impl Params {
     fn limits(&self) -> Limits {
-        let Self { cpu_limit_s: cpu_s, memory_bytes, output_bytes, isolation } = *self;
-        Limits { cpu_s, memory_bytes, output_bytes, isolation }
+        let Self { cpu_limit_s: cpu_s, memory_bytes, output_bytes, scratch_bytes, isolation, .. } = *self;
+        Limits { cpu_s, memory_bytes, output_bytes, scratch_bytes, isolation }
     }
 }
 
 impl stage::Params for Params {
     fn validate(&self) -> Result<(), ParamError> {
+        packages::check_warm(&self.warm)?;
         check_limits(self.cpu_limit_s, self.memory_bytes)
     }
 }
@@ -198,12 +208,13 @@ impl RowStage for Verify {
     type Out = VerdictRow;
     type Session = Sandbox;
 
-    fn environment(_: &Params, _: &Setup) -> Result<Environment, StageError> {
-        Ok(Python::find()?.environment())
+    fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
+        packages::environment(params.packages.as_deref(), setup)
     }
 
     fn open(params: &Params, _: &Inputs, cx: &Context) -> Result<Sandbox, StageError> {
-        let sandbox = Sandbox::start(&Python::find()?, params.limits(), cx.threads)?;
+        let python = packages::interpreter(params.packages.as_deref(), &params.warm, &cx.root)?;
+        let sandbox = Sandbox::open(&python, params.limits(), cx)?;
         cx.note(&format!("sandbox: {}", sandbox.layers()));
         Ok(sandbox)
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::hostile::{HONEST, PROGRAMS};
 use super::*;
+use crate::python::Python;
 
 /// A sandbox of two workers that all tests share; `None`, with a word about it, where there is no Python.
 pub(crate) fn sandbox() -> Option<&'static Sandbox> {

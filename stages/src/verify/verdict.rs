@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::prepare::{Mode, Test};
 use crate::sandbox::value::Value;
-use crate::sandbox::{CpuSeconds, Ending, Frame, Reply};
+use crate::sandbox::{CpuSeconds, Doubt, Ending, Frame, Reply};
 
 /// Characters of a value shown in a detail.
 const SHOWN: usize = 60;
@@ -73,21 +73,13 @@ pub struct Verdict {
     pub first_failing: Option<usize>,
     /// What became of each test that was reached, in their order.
     pub reached: Vec<Outcome>,
-    /// The machine may be at fault: to be tried once more alone.
-    pub(crate) doubtful: bool,
+    /// Why the machine may be at fault: then it is to be tried once more.
+    pub(crate) doubt: Option<Doubt>,
 }
 
 impl Verdict {
     pub(crate) fn new(outcome: Outcome, passed: usize, total: usize, detail: impl Into<String>) -> Self {
-        Self {
-            outcome,
-            passed,
-            total,
-            detail: detail.into(),
-            first_failing: None,
-            reached: Vec::new(),
-            doubtful: false,
-        }
+        Self { outcome, passed, total, detail: detail.into(), first_failing: None, reached: Vec::new(), doubt: None }
     }
 
     /// A letter a test; `-` for those that were not reached.
@@ -152,12 +144,16 @@ impl Verdict {
             }
             reached.push(outcome);
         }
-        let mut doubtful = false;
+        let mut doubt = None;
         let over = reply.ending == Ending::Output;
         let unfinished = reached.len() < total && !halted;
         if over || unfinished || (decided.is_none() && reply.ending != Ending::Done) {
             let (outcome, detail) = died(reply, cpu_limit_s);
-            doubtful = reply.ending == Ending::WallTime || (outcome == Outcome::Limit && reply.cpu.is_some());
+            doubt = match reply.ending {
+                Ending::WallTime => Some(Doubt::Waited),
+                _ if outcome == Outcome::Limit && reply.cpu.is_some() => Some(Doubt::Killed),
+                _ => None,
+            };
             let place = (first.is_some() && unfinished).then_some(reached.len());
             reached.extend(place.map(|_| outcome));
             if over || decided.is_none() {
@@ -165,7 +161,7 @@ impl Verdict {
             }
         }
         let (first_failing, outcome, detail) = decided.unwrap_or((None, Outcome::Pass, String::new()));
-        Self { outcome, passed, total, detail, first_failing, reached, doubtful }
+        Self { outcome, passed, total, detail, first_failing, reached, doubt }
     }
 }
 
