@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use serde::Deserialize;
 use toml::de::ValueDeserializer;
 
@@ -14,7 +14,7 @@ use crate::stage::{
     Context, Environment, Inputs, Item, Output, Outputs, ParamError, Params, Port, PortType, RowKey, RowStage, Setup,
     StageError, TableStage,
 };
-use crate::table::{Record, append_columns};
+use crate::table::{Record, append_columns, may_lack};
 
 /// The kinds that `kind = "…"` may name.
 #[derive(Default, Clone)]
@@ -221,6 +221,18 @@ fn row_shape<S: RowStage>() -> RowShape {
     RowShape { port: S::ROWS, reads: S::In::schema(), adds: S::Out::schema() }
 }
 
+/// As [`row_shape`], with the columns marked that a table may lack.
+fn bound_shape<S: RowStage>(params: &S::Params) -> RowShape {
+    let optional = S::optional(params);
+    let shape = row_shape::<S>();
+    let field = |field: &FieldRef| match optional.contains(&field.name().as_str()) {
+        true => Arc::new(may_lack(field)),
+        false => Arc::clone(field),
+    };
+    let fields: Vec<FieldRef> = shape.reads.fields().iter().map(field).collect();
+    RowShape { reads: Arc::new(Schema::new(fields)), ..shape }
+}
+
 /// The input's columns and the added ones.
 fn row_outputs(shape: &RowShape, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
     let carried = inputs.get(shape.port).cloned().flatten();
@@ -245,7 +257,7 @@ impl<S: RowStage> Stage for BoundRow<S> {
         self.params.validate()
     }
     fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        row_outputs(&row_shape::<S>(), inputs)
+        row_outputs(&bound_shape::<S>(&self.params), inputs)
     }
     fn environment(&self, setup: &Setup) -> Result<Environment, StageError> {
         S::environment(&self.params, setup)
@@ -260,7 +272,7 @@ impl<S: RowStage> Stage for BoundRow<S> {
 
 impl<S: RowStage> RowWork for BoundRow<S> {
     fn shape(&self) -> RowShape {
-        row_shape::<S>()
+        bound_shape::<S>(&self.params)
     }
     fn part_params(&self) -> &'static [&'static str] {
         S::PART_PARAMS

@@ -296,6 +296,11 @@ pub trait RowStage: Send + Sync + 'static {
     fn ports() -> Vec<Port> {
         Vec::new()
     }
+    /// Columns of [`RowStage::In`] that a table may lack, with these parameters: they are then read as nulls. Their type allows
+    /// nulls.
+    fn optional(_params: &Self::Params) -> Vec<&'static str> {
+        Vec::new()
+    }
     /// The parts each row's work is split into, e.g. `0..n` samples: growing it keeps the parts already computed.
     fn parts(_params: &Self::Params) -> Vec<i32> {
         vec![0]

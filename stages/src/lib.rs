@@ -10,6 +10,7 @@ pub mod dataset;
 pub mod endpoint;
 pub mod evaluate;
 pub mod filter;
+pub mod judge;
 pub mod metrics;
 pub mod model;
 pub mod mutate;

@@ -14,7 +14,7 @@ use crate::Registry;
 use crate::diagnostic::{list, nearest};
 use crate::registry::{Stage, Work};
 use crate::stage::{BadRow, Output, PortType};
-use crate::table::{Record, append_columns, readable_as};
+use crate::table::{Record, append_columns, is_optional, readable_as};
 
 /// Each node's outputs; `None` where they can't be known because of an error elsewhere.
 pub(super) type Outputs = Vec<Option<Vec<Output>>>;
@@ -140,8 +140,8 @@ fn mismatch(wanted: &PortType, given: &PortType) -> Option<MismatchKind> {
         (PortType::Table(Some(_)), PortType::Table(None)) => None,
         (PortType::Table(Some(wanted)), PortType::Table(Some(given))) => {
             let lacks = |name: &String| given.field_with_name(name).is_err();
-            let missing: Vec<String> =
-                wanted.fields().iter().map(|field| field.name().clone()).filter(|name| lacks(name)).collect();
+            let needed = wanted.fields().iter().filter(|field| !is_optional(field));
+            let missing: Vec<String> = needed.map(|field| field.name().clone()).filter(|name| lacks(name)).collect();
             if !missing.is_empty() {
                 return Some(MismatchKind::Missing(missing));
             }

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StringArray, new_null_array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type, Schema, UInt32Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type, Schema, UInt32Type};
 
 use super::{RecordError, TableError, readable_as};
 
@@ -43,6 +43,19 @@ pub fn row_digests(batch: &RecordBatch, reads: &Schema) -> Result<Vec<[u8; 32]>,
         .collect())
 }
 
+/// In a field's metadata: a table may lack the column, which is then read as nulls.
+const OPTIONAL: &str = "optional";
+
+/// A field that a table may lack.
+pub(crate) fn may_lack(field: &Field) -> Field {
+    field.clone().with_nullable(true).with_metadata([(OPTIONAL.to_owned(), String::new())].into())
+}
+
+/// Whether a table may lack the field.
+pub(crate) fn is_optional(field: &Field) -> bool {
+    field.metadata().contains_key(OPTIONAL)
+}
+
 /// The columns of `reads`, in its order and of its types; one declared as null is read as what it is.
 ///
 /// # Errors
@@ -53,7 +66,14 @@ pub fn read_columns(batch: &RecordBatch, reads: &Schema) -> Result<RecordBatch, 
         .iter()
         .map(|field| {
             let name = field.name();
-            let column = batch.column_by_name(name).ok_or_else(|| RecordError::MissingColumn(name.clone()))?;
+            let Some(column) = batch.column_by_name(name) else {
+                let missing = || Err(RecordError::MissingColumn(name.clone()));
+                return if is_optional(field) {
+                    Ok(new_null_array(field.data_type(), batch.num_rows()))
+                } else {
+                    missing()
+                };
+            };
             let (found, expected) = (column.data_type(), field.data_type());
             if found == expected || *expected == DataType::Null {
                 return Ok(Arc::clone(column));

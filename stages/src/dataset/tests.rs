@@ -143,7 +143,7 @@ fn quix_bugs_programs_need_a_correct_version_and_test_cases() {
 /// The importers' tests are tests: each reference passes its own, each bug that comes with one does not.
 #[test]
 fn what_the_sandbox_wrote_down_holds_in_the_verifier() {
-    let Some(sandbox) = crate::verify::tests::sandbox() else { return };
+    let Some(sandbox) = crate::judge::tests::sandbox() else { return };
     for (source, layout) in [
         ("humaneval.jsonl", "humaneval"),
         ("humanevalpack.jsonl", "humanevalpack"),
@@ -152,13 +152,15 @@ fn what_the_sandbox_wrote_down_holds_in_the_verifier() {
         ("quixbugs", "quixbugs"),
     ] {
         for problem in fixture(source, layout).0 {
-            let job = |source: &str| crate::verify::Job {
+            let job = |source: &str| crate::judge::Job {
                 source: source.to_owned(),
                 setup: problem.setup.clone(),
                 tests: problem.tests.clone(),
+                reference: Some(problem.reference.clone()),
+                ..crate::judge::Job::default()
             };
             let jobs = [job(&problem.reference), job(&problem.buggy)];
-            let verdicts = crate::verify::verify(sandbox, &jobs, &|| false, &|_| {}).unwrap();
+            let verdicts = crate::judge::judge(sandbox, &jobs, &|| false, &|_| {}).unwrap();
             let outcomes = [&verdicts[0], &verdicts[1]].map(|verdict| verdict.outcome.to_string());
             let bug = if problem.buggy.is_empty() { "invalid" } else { "fail" };
             assert_eq!(outcomes, ["pass", bug], "{}: {:?}", problem.problem_id, verdicts[0]);

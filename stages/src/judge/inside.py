@@ -9,6 +9,7 @@ already that what it reported last is false.
 
 import marshal
 import sys
+from time import process_time
 
 encode, TooLarge = shared[b"encode"]["encode"], shared[b"encode"]["TooLarge"]
 outcome = shared[b"outcome"]["outcome"]
@@ -179,7 +180,7 @@ def run_unit(mode, code, stop, space, reports, encode=encode, exec=exec, eval=ev
         return ended(error)
 
 
-def run(job, send):
+def run(job, send, process_time=process_time):
     source, prelude, bounds, *units = job
     # Read before the program can change what reads.
     units, reports = read_units(units), Reports(send, [int(bound) for bound in bounds.split()])
@@ -192,7 +193,7 @@ def run(job, send):
         send(*frame)
         if number == 0 and frame[0] not in (b"end", b"value"):
             break
-    send(b"done")
+    send(b"done", b"%f" % process_time())
 
 
 def warm_up():

@@ -1,7 +1,7 @@
 //! What the process that runs a program (`inside.py`) is asked, and what it reports.
 
-use super::suite::{Suite, Unit};
 use super::Job;
+use super::suite::{Suite, Unit};
 use crate::sandbox::{Reply, ValueBounds};
 
 /// Frames that a unit may send at a site whose number of comparisons is unknown.
@@ -33,7 +33,7 @@ pub(crate) fn most_frames(suite: &Suite) -> usize {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operand {
     Sent(Vec<u8>),
-    /// It is beyond this bound: bytes, items or depth.
+    /// It is beyond this bound: bytes, items or levels.
     Large(String),
     /// An exception came first.
     Missing,
@@ -74,12 +74,16 @@ impl Record {
     }
 
     fn add(&mut self, suite: &Suite, site: usize, operand: usize, value: Operand) {
-        let Some(count) = suite.sites.get(&site).map(|site| site.operands.len()).filter(|count| operand < *count) else {
+        let Some(count) = suite.sites.get(&site).map(|site| site.operands.len()).filter(|count| operand < *count)
+        else {
             self.forged = true;
             return;
         };
         let open = self.events.last_mut().filter(|event| {
-            operand > 0 && event.site == site && event.operands[operand - 1] != Operand::Missing && event.operands[operand] == Operand::Missing
+            operand > 0
+                && event.site == site
+                && event.operands[operand - 1] != Operand::Missing
+                && event.operands[operand] == Operand::Missing
         });
         let event = match open {
             Some(event) => event,
@@ -95,17 +99,17 @@ impl Record {
         event.operands[operand] = value;
     }
 
-    /// Reports that came up to and including an event.
-    pub(crate) fn reports_through(&self, event: usize) -> usize {
+    /// Reports that came before an event.
+    pub(crate) fn reports_before(&self, event: usize) -> usize {
         let sent = |event: &Event| event.operands.iter().filter(|operand| **operand != Operand::Missing).count();
-        self.events[..=event].iter().map(sent).sum()
+        self.events[..event].iter().map(sent).sum()
     }
 
     /// Whether every site came as often as it must.
     pub(crate) fn is_complete(&self, unit: &Unit) -> bool {
-        let came = |site: usize| self.events.iter().filter(|event| event.site == site);
-        let whole = |event: &Event| !event.operands.contains(&Operand::Missing);
-        unit.sites.iter().all(|(site, times)| times.is_none_or(|times| came(*site).filter(|event| whole(event)).count() == times))
+        let is_whole = |event: &Event| !event.operands.contains(&Operand::Missing);
+        let came = |site: usize| self.events.iter().filter(|event| event.site == site && is_whole(event)).count();
+        unit.sites.iter().all(|(site, times)| times.is_none_or(|times| came(*site) == times))
             && self.events.iter().all(|event| unit.sites.iter().any(|(site, _)| *site == event.site))
     }
 }

@@ -9,12 +9,13 @@ it is. The test, its setup and the reference decide which it is, never the progr
 import ast
 import symtable
 
-BUILTINS, CLASSES, Closed, Scope = (shared[b"closed"][key] for key in ("BUILTINS", "CLASSES", "Closed", "Scope"))
-assigned, top_level = shared[b"closed"]["assigned"], shared[b"closed"]["top_level"]
+BUILTINS, Closed, Scope, assigned, top_level = (
+    shared[b"closed"][key] for key in ("BUILTINS", "Closed", "Scope", "assigned", "top_level")
+)
+Inside, Lift, last_name = (shared[b"lift"][key] for key in ("Inside", "Lift", "last_name"))
 Unroll, collect, is_unittest, unittest_test = (
     shared[b"rewrite"][key] for key in ("Unroll", "collect", "is_unittest", "unittest_test")
 )
-SINGLETONS = (None, True, False, ...)
 NARROW = frozenset(
     "ValueError TypeError KeyError IndexError ZeroDivisionError StopIteration StopAsyncIteration AttributeError RuntimeError "
     "NotImplementedError OSError IOError FileNotFoundError PermissionError LookupError ArithmeticError OverflowError "
@@ -29,10 +30,6 @@ PLAIN_MANAGERS = frozenset(
 TIMES_UNKNOWN = None
 
 
-class Inside(Exception):
-    """The assertion can't be split; says why."""
-
-
 class Site:
     """A comparison outside: `code` is the expression, in which `__H__(i)` stands for operand i."""
 
@@ -45,8 +42,8 @@ class Unit:
     number of times), and why something of it is judged inside."""
 
     def __init__(self, number, tree):
-        self.number, self.tree, self.body = number, tree, tree.body
-        self.sites, self.reasons, self.asserts, self.classes = {}, [], 0, collect(tree)
+        self.number, self.tree, self.classes = number, tree, collect(tree)
+        self.body, self.sites, self.reasons, self.asserts = tree.body, {}, [], 0
 
 
 class Owner:
@@ -70,6 +67,7 @@ class Split:
         self.units = [Unit(number, tree) for number, tree in enumerate(trees)]
         self.shadow = self.shadowed(trees, known if reference else None)
         self.closed = Closed(self.shadow)
+        self.lift = Lift(self.closed, self.shadow)
         self.helpers = self.find_helpers(trees)
         self.owners, self.base, self.depth = {}, Scope(), 0
         rebound = assigned([s for tree in trees[1:] for s in tree.body if not isinstance(s, (ast.Import, ast.ImportFrom))])
@@ -219,7 +217,7 @@ class Split:
             number, operands = self.count, []
             self.count += 1
             try:
-                code = self.lift_test(part, scope, operands)
+                code = self.lift.lift_test(part, scope, operands)
                 if not operands:
                     raise Inside("nothing of the program's in it")
                 if number in self.forced:
@@ -236,114 +234,6 @@ class Split:
                 arguments = [ast.Constant(number), ast.Constant(place), operand]
                 new.append(ast.Expr(ast.Call(ast.Name("__h__", ast.Load()), arguments, [])))
         return [ast.copy_location(statement, node) for statement in new]
-
-    # Expressions.
-
-    def operand(self, node, operands):
-        if any(isinstance(part, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)) for part in ast.walk(node)):
-            raise Inside("an assignment or `await` within it")
-        operands.append(node)
-        return ast.Call(ast.Name("__H__", ast.Load()), [ast.Constant(len(operands) - 1)], [])
-
-    def lift_test(self, node, scope, operands):
-        """The test of an assertion with its operands taken out."""
-        if self.closed.is_closed(node, scope):
-            return node
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return ast.UnaryOp(node.op, self.lift_test(node.operand, scope, operands))
-        if isinstance(node, ast.Compare):
-            return self.lift_compare(node, scope, operands)
-        if self.mixes(node, scope):
-            return self.lift(node, scope, operands)
-        root = node
-        while isinstance(root, (ast.Attribute, ast.Subscript)):
-            root = root.value
-        if isinstance(root, ast.Call):
-            built_in = isinstance(root.func, ast.Name) and root.func.id in BUILTINS - self.shadow
-            if built_in or self.closed.is_trusted(root.func, scope):
-                raise Inside("a built-in function says so of an object of the program's")
-            if last_name(root) in ("isclose", "allclose", "array_equal"):
-                raise Inside("a function that the test does not import compares")
-        if isinstance(node, (ast.Call, ast.Name, ast.Attribute, ast.Subscript)):
-            return self.operand(node, operands)
-        raise Inside(FORMS.get(type(node), "its form"))
-
-    def lift_compare(self, node, scope, operands):
-        sides = [node.left, *node.comparators]
-        closed = [self.closed.is_closed(side, scope) for side in sides]
-        for place, operator in enumerate(node.ops):
-            left, right = closed[place : place + 2]
-            if not (left or right):
-                raise Inside("both sides are the program's")
-            theirs, ours = (sides[place], sides[place + 1]) if right else (sides[place + 1], sides[place])
-            if isinstance(operator, (ast.Is, ast.IsNot)) and not is_one_of_a_kind(theirs, ours):
-                raise Inside("identity")
-            if isinstance(operator, (ast.In, ast.NotIn)) and not right and not isinstance(sides[place + 1], ast.Call):
-                raise Inside("membership in an object of the program's")
-        lifted = [side if shut else self.lift(side, scope, operands) for side, shut in zip(sides, closed)]
-        return ast.Compare(lifted[0], node.ops, lifted[1:])
-
-    def mixes(self, node, scope):
-        """Whether an expression holds a comparison, or a difference, of something of the program's with something closed."""
-        if self.closed.is_closed(node, scope):
-            return False
-        if isinstance(node, ast.Compare):
-            return True
-        any_of = lambda parts: any(self.mixes(part, scope) for part in parts)
-        if isinstance(node, ast.BinOp):
-            closed = self.closed.is_closed(node.left, scope) or self.closed.is_closed(node.right, scope)
-            return closed and isinstance(node.op, (ast.Sub, ast.BitXor)) or any_of((node.left, node.right))
-        if isinstance(node, ast.Call):
-            if not self.closed.is_trusted(node.func, scope):
-                return False
-            function = last_name(node)
-            compares = function in ("isclose", "isinstance", "zip", "__almost__", "__typed__")
-            closed = any(self.closed.is_closed(argument, scope) for argument in node.args)
-            return function == "type" or compares and closed or any_of(node.args)
-        if isinstance(node, (ast.GeneratorExp, ast.ListComp)):
-            compares = any(isinstance(part, ast.Compare) for part in ast.walk(node))
-            return compares or any_of(generator.iter for generator in node.generators)
-        if isinstance(node, (ast.UnaryOp, ast.BoolOp, ast.IfExp, ast.Tuple, ast.List)):
-            return any_of(child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr))
-        return False
-
-    def lift(self, node, scope, operands):
-        """A side of a comparison with its operands taken out: all of it, unless it mixes."""
-        if self.closed.is_closed(node, scope):
-            return node
-        if not self.mixes(node, scope):
-            return self.operand(node, operands)
-        lift = lambda part: self.lift(part, scope, operands)
-        if isinstance(node, ast.Compare):
-            return self.lift_compare(node, scope, operands)
-        if isinstance(node, ast.BinOp):
-            return ast.BinOp(lift(node.left), node.op, lift(node.right))
-        if isinstance(node, ast.UnaryOp):
-            return ast.UnaryOp(node.op, lift(node.operand))
-        if isinstance(node, (ast.Tuple, ast.List)):
-            return type(node)([lift(part) for part in node.elts], ast.Load())
-        if isinstance(node, ast.Call):
-            return self.lift_call(node, scope, lift)
-        if isinstance(node, (ast.GeneratorExp, ast.ListComp)) and len(node.generators) == 1:
-            generator = node.generators[0]
-            names = frozenset(assigned([generator.target]))
-            if all(self.closed.is_closed(part, scope, names) for part in (node.elt, *generator.ifs)):
-                outside = ast.comprehension(generator.target, lift(generator.iter), generator.ifs, 0)
-                return type(node)(node.elt, [outside])
-            raise Inside("the program is called in a comprehension that compares")
-        raise Inside(FORMS.get(type(node), "its form"))
-
-    def lift_call(self, node, scope, lift):
-        function = last_name(node)
-        if function in ("__almost__", "__typed__") and not any(self.closed.is_closed(side, scope) for side in node.args[:2]):
-            raise Inside("both sides are the program's")
-        if function in ("isinstance", "issubclass") and isinstance(node.func, ast.Name):
-            kinds = node.args[1] if len(node.args) > 1 else None
-            kinds = kinds.elts if isinstance(kinds, ast.Tuple) else [kinds]
-            if function == "issubclass" or not all(isinstance(kind, ast.Name) and kind.id in CLASSES for kind in kinds):
-                raise Inside("the class of an object of the program's")
-        keywords = [ast.keyword(keyword.arg, lift(keyword.value)) for keyword in node.keywords]
-        return ast.Call(node.func, [lift(argument) for argument in node.args], keywords)
 
     # What each test must send, and what need not enter.
 
@@ -428,14 +318,6 @@ class Dead(ast.NodeTransformer):
             self.visit(statement)
 
 
-FORMS = {
-    ast.BoolOp: "`or`",
-    ast.IfExp: "a conditional expression",
-    ast.NamedExpr: "an assignment or `await` within it",
-    ast.Await: "an assignment or `await` within it",
-}
-
-
 def calls_in(tree):
     """The functions that a module calls as statements, and the test classes that it runs."""
     calls = []
@@ -445,12 +327,6 @@ def calls_in(tree):
             runs = call.func.id == "__case__"
             calls.append(call.args[0].id if runs else call.func.id)
     return calls
-
-
-def last_name(node):
-    """The name of what a call calls; empty if it has none."""
-    called = node.func if isinstance(node, ast.Call) else None
-    return getattr(called, "attr", None) or getattr(called, "id", "")
 
 
 def is_narrow(kind):
@@ -485,11 +361,3 @@ def globals_read(source):
             names |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
         tables += table.get_children()
     return names
-
-
-def is_one_of_a_kind(theirs, ours):
-    """Whether `theirs is ours` can be said of a copy."""
-    if isinstance(ours, ast.Constant):
-        return any(ours.value is single for single in SINGLETONS)
-    built_in = isinstance(ours, ast.Name) and ours.id in CLASSES
-    return built_in and isinstance(theirs, ast.Call) and isinstance(theirs.func, ast.Name) and theirs.func.id == "type"

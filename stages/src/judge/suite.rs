@@ -7,9 +7,9 @@ use std::time::Duration;
 use tracetune_engine::stage::StageError;
 
 use super::script::Script;
-use super::{Job, ValueBounds, report};
+use super::{Job, report};
 use crate::sandbox::value::Value;
-use crate::sandbox::{CpuSeconds, Ending, Frame, Reply, Sandbox, SandboxError, Worker};
+use crate::sandbox::{Call, CpuSeconds, Ending, Frame, Reply, Sandbox, SandboxError, Worker};
 
 /// How many tests one job prepares, about.
 const TESTS_PER_JOB: usize = 200;
@@ -149,6 +149,10 @@ impl Suite {
         std::iter::once(&self.setup).chain(python)
     }
 
+    pub(crate) fn has_python(&self) -> bool {
+        self.tests.is_empty() || self.tests.iter().any(|test| matches!(test, Test::Python(_)))
+    }
+
     pub(crate) fn judged(&self) -> Judged {
         if self.units().all(|unit| unit.inside.is_empty()) { Judged::Outside } else { Judged::Inside }
     }
@@ -264,11 +268,6 @@ impl Suites {
     pub(crate) fn get(&self, job: &Job) -> Option<Arc<Result<Suite, BadTest>>> {
         self.0.get(&key(job)).cloned()
     }
-
-    /// The first problem, by its job, of which a test is no Python.
-    pub(crate) fn first_bad(&self, job: &Job) -> Option<BadTest> {
-        self.get(job).and_then(|suite| suite.as_ref().as_ref().err().cloned())
-    }
 }
 
 fn key(job: &Job) -> Key {
@@ -367,15 +366,12 @@ fn calibrate<'a>(
 }
 
 /// The sites at which the reference sends what can't be compared outside, and the CPU time that it takes.
-fn measure(
-    worker: &mut Worker,
-    job: &Job,
-    suite: &Suite,
-) -> Result<(BTreeSet<usize>, Option<Duration>), SandboxError> {
+fn measure(worker: &mut Worker, job: &Job, suite: &Suite) -> Result<(BTreeSet<usize>, Option<Duration>), SandboxError> {
     let source = job.reference.clone().unwrap_or_default();
-    let (fields, bounds) = report::request(&Job { source, ..job.clone() }, suite, &[], ValueBounds::default());
+    let values = worker.limits().values;
+    let fields = report::request(&Job { source, ..job.clone() }, suite, &[], values);
     let fields: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
-    let reply = worker.call_within("inside", &fields, PATIENCE, bounds)?;
+    let reply = worker.run(Call::new("inside", &fields).cpu(PATIENCE).bounds(super::bounds(suite, values)))?;
     let mut forced = BTreeSet::new();
     for record in report::read(&reply, suite) {
         for event in &record.events {

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
+use crate::judge::{Job, Outcome, Suites, check};
 use crate::packages;
 use crate::sandbox::{CpuSeconds, Frame, Limits, Sandbox, SandboxError, Worker};
-use crate::verify::{Job, Outcome, Tests, check, check_limits};
+use crate::verify::check_limits;
 
 pub use collect::Collect;
 
@@ -164,9 +165,10 @@ impl RowStage for Mutate {
         cx: &Context,
     ) -> Result<Vec<Vec<BugRow>>, StageError> {
         let cancelled = || cx.cancelled();
-        let tests = Tests::prepare(sandbox, items.iter().flat_map(|item| &item.row.tests), &cancelled)?;
+        let jobs: Vec<Job> = items.iter().map(|item| item.row.job("")).collect();
+        let suites = Suites::prepare(sandbox, &jobs, &cancelled)?;
         let done = |done: usize| cx.progress(done as u64, items.len() as u64, "");
-        let broken = sandbox.map(items, &cancelled, &done, |worker, item| bugs(worker, params, &item.row, &tests))?;
+        let broken = sandbox.map(items, &cancelled, &done, |worker, item| bugs(worker, params, &item.row, &suites))?;
         let whole = broken.iter().filter(|bugs| bugs.is_empty()).count();
         if whole > 0 {
             cx.note(&format!("{whole} of {} problems could not be broken, or fail their own tests", items.len()));
@@ -176,9 +178,9 @@ impl RowStage for Mutate {
 }
 
 /// The first mutants that some test notices.
-fn bugs(worker: &mut Worker, params: &Params, row: &CorrectRow, tests: &Tests) -> Result<Vec<BugRow>, SandboxError> {
+fn bugs(worker: &mut Worker, params: &Params, row: &CorrectRow, suites: &Suites) -> Result<Vec<BugRow>, SandboxError> {
     let reference = normal(&row.reference);
-    if row.verdict_on(worker, &reference, tests)? != Outcome::Pass {
+    if row.verdict_on(worker, &reference, suites)? != Outcome::Pass {
         return Ok(Vec::new());
     }
     let mut bugs = Vec::new();
@@ -188,7 +190,7 @@ fn bugs(worker: &mut Worker, params: &Params, row: &CorrectRow, tests: &Tests) -
             break;
         }
         // A mutant that hangs or bursts is no repair task: its trace says nothing.
-        if matches!(row.verdict_on(worker, &buggy, tests)?, Outcome::Fail | Outcome::Error) {
+        if matches!(row.verdict_on(worker, &buggy, suites)?, Outcome::Fail | Outcome::Error) {
             bugs.push(BugRow { buggy, mutation });
         }
     }
@@ -221,10 +223,25 @@ pub(crate) fn mutants(
 }
 
 impl CorrectRow {
+    /// A program to be held against the row's tests.
+    pub(crate) fn job(&self, source: &str) -> Job {
+        Job {
+            source: source.to_owned(),
+            setup: self.setup.clone(),
+            tests: self.tests.clone(),
+            reference: Some(self.reference.clone()),
+            ..Job::default()
+        }
+    }
+
     /// How a program fares against the row's tests.
-    pub(crate) fn verdict_on(&self, worker: &mut Worker, source: &str, tests: &Tests) -> Result<Outcome, SandboxError> {
-        let job = Job { source: source.to_owned(), setup: self.setup.clone(), tests: self.tests.clone() };
-        Ok(check(worker, &job, tests)?.outcome)
+    pub(crate) fn verdict_on(
+        &self,
+        worker: &mut Worker,
+        source: &str,
+        suites: &Suites,
+    ) -> Result<Outcome, SandboxError> {
+        Ok(check(worker, &self.job(source), suites)?.outcome)
     }
 }
 

@@ -12,8 +12,8 @@ fn row(reference: &str, tests: &[&str]) -> CorrectRow {
 
 fn broken(row: &CorrectRow, params: &Params) -> Vec<BugRow> {
     let sandbox = Sandbox::start(&Python::find().unwrap(), Limits::default(), 1).unwrap();
-    let tests = Tests::prepare(&sandbox, &row.tests, &|| false).unwrap();
-    sandbox.map(&[row], &|| false, &|_| {}, |worker, row| bugs(worker, params, row, &tests)).unwrap().remove(0)
+    let suites = Suites::prepare(&sandbox, &[row.job("")], &|| false).unwrap();
+    sandbox.map(&[row], &|| false, &|_| {}, |worker, row| bugs(worker, params, row, &suites)).unwrap().remove(0)
 }
 
 const COUNT: &str = "def f(xs, k):\n    total = 0  # starts here\n    for i in range(len(xs)):\n        if xs[i] > k and xs[i] != 9:\n            total += xs[i] * 2\n    return total\n";
@@ -66,7 +66,7 @@ fn a_kind_is_tried_as_often_as_its_frequency_says() {
         [("variable", 4.0), ("constant", 2.0), ("range", 0.0)].map(|(kind, times)| (kind.to_owned(), times));
     let kinds = ["operator", "range"].map(str::to_owned).to_vec();
     let params = Params { kinds, frequencies: BTreeMap::from(frequencies), ..Params::default() };
-    let Some(sandbox) = crate::verify::tests::sandbox() else { return };
+    let Some(sandbox) = crate::judge::tests::sandbox() else { return };
     let tried =
         sandbox.map(&[()], &|| false, &|_| {}, |worker, ()| mutants(worker, COUNT, "p", &params.weights(), 1, 14));
     let tried = tried.unwrap().remove(0);

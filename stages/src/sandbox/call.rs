@@ -37,12 +37,13 @@ pub(crate) struct Call<'a> {
     pub(super) cpu_s: Option<CpuSeconds>,
     pub(super) bounds: Bounds,
     pub(super) has_memory: bool,
+    pub(super) keeps_output: bool,
 }
 
 impl<'a> Call<'a> {
     /// `runner` with `fields`, under the sandbox's limits and the default bounds.
     pub(crate) fn new(runner: &'a str, fields: &'a [&'a [u8]]) -> Self {
-        Self { runner, fields, cpu_s: None, bounds: Bounds::default(), has_memory: false }
+        Self { runner, fields, cpu_s: None, bounds: Bounds::default(), has_memory: false, keeps_output: false }
     }
 
     /// A CPU limit of its own.
@@ -53,6 +54,11 @@ impl<'a> Call<'a> {
     /// How much may come back.
     pub(crate) fn bounds(self, bounds: Bounds) -> Self {
         Self { bounds, ..self }
+    }
+
+    /// Keeps what the job prints ([`super::Reply::output`]).
+    pub(crate) fn with_output(self) -> Self {
+        Self { keeps_output: true, ..self }
     }
 
     /// Memory that the job shares with the reply ([`super::Reply::memory`]).

@@ -23,11 +23,16 @@ class Opaque:
 
     def __bool__(self):
         if self.truth is None:
-            raise Unknown(f"whether an object of the program's own type {self.name} is true")
+            raise Unknown(f"only the program itself could say whether an object of its type {self.name} is true")
         return self.truth
 
     def __repr__(self):
         return f"<{self.name}>"
+
+    def unknown(self, *arguments):
+        raise Unknown(f"an object of the program's own type {self.name} behaves in its own way")
+
+    __iter__ = __contains__ = __len__ = __getitem__ = unknown
 
 
 def refuse(self, *arguments):
@@ -35,8 +40,11 @@ def refuse(self, *arguments):
 
 
 def like(name, value, changes):
-    """`value` as an instance of a subclass called `name`."""
-    return type(name, (type(value),), dict.fromkeys(GUARDED, refuse) if changes else {})(value)
+    """`value` as an instance of a subclass called `name`, where its type can have one that is made of a value alone."""
+    try:
+        return type(name, (type(value),), dict.fromkeys(GUARDED, refuse) if changes else {})(value)
+    except TypeError:
+        return value
 
 
 def pairs(kind):

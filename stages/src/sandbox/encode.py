@@ -38,7 +38,7 @@ BEHAVIOUR = (
 
 
 class TooLarge(Exception):
-    """A value beyond a bound; its argument names the bound: bytes, items or depth."""
+    """A value beyond a bound; its argument names the bound: bytes, items or levels."""
 
 
 def text_of(value):
@@ -227,7 +227,7 @@ def encode(value, most_bytes=BYTES, most_items=ITEMS, most_depth=DEPTH):
             if items > most_items:
                 raise TooLarge("items")
             if len(stack) >= most_depth:
-                raise TooLarge("depth")
+                raise TooLarge("levels")
             stack.append((pending, end))
             pending, end = inside, close
             break

@@ -96,6 +96,28 @@ impl std::str::FromStr for CpuSeconds {
     }
 }
 
+/// How large a value may be that a program sends to be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueBounds {
+    /// Bytes of its encoding.
+    pub bytes: usize,
+    /// Objects in it.
+    pub items: usize,
+    /// Containers within one another.
+    pub depth: usize,
+}
+
+impl ValueBounds {
+    /// What can be read at all.
+    pub(crate) const MOST: Self = Self { bytes: 128 << 20, items: 1 << 24, depth: 900 };
+}
+
+impl Default for ValueBounds {
+    fn default() -> Self {
+        Self { bytes: 16 << 20, items: 1 << 20, depth: 400 }
+    }
+}
+
 /// What a candidate may use, and what must keep it from the rest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
@@ -109,6 +131,10 @@ pub struct Limits {
     pub scratch_bytes: u64,
     /// The walls that must be there.
     pub isolation: Isolation,
+    /// How large a value may be that it sends.
+    pub values: ValueBounds,
+    /// Where a reference's CPU time is known, a program may use at least this multiple of it.
+    pub cpu_factor: f64,
 }
 
 impl Default for Limits {
@@ -119,6 +145,8 @@ impl Default for Limits {
             output_bytes: 1 << 20,
             scratch_bytes: 64 << 20,
             isolation: Isolation::default(),
+            values: ValueBounds::default(),
+            cpu_factor: 10.0,
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) use call::{Bounds, Call};
 use cgroup::Cgroup;
 pub(crate) use frame::Frame;
 pub use layers::Layers;
-pub use limits::{CpuSeconds, Isolation, Limits};
+pub use limits::{CpuSeconds, Isolation, Limits, ValueBounds};
 use memory::SharedMemory;
 use spawner::Spawner;
 use walls::Walls;
@@ -78,9 +78,14 @@ const RUNNERS: &[(&str, &str)] = &[
     ("encode", include_str!("encode.py")),
     ("outcome", include_str!("outcome.py")),
     ("decode", include_str!("decode.py")),
-    ("verify", include_str!("../verify/verify.py")),
-    ("remote", include_str!("../verify/remote.py")),
-    ("prepare", include_str!("../verify/prepare.py")),
+    ("rewrite", include_str!("../judge/rewrite.py")),
+    ("closed", include_str!("../judge/closed.py")),
+    ("lift", include_str!("../judge/lift.py")),
+    ("split", include_str!("../judge/split.py")),
+    ("prepare", include_str!("../judge/prepare.py")),
+    ("inside", include_str!("../judge/inside.py")),
+    ("compare", include_str!("../judge/compare.py")),
+    ("script", include_str!("../judge/script.py")),
     ("render", include_str!("../trace/render.py")),
     ("inert", include_str!("../trace/inert.py")),
     ("syntax", include_str!("../trace/syntax.py")),
@@ -122,6 +127,8 @@ pub struct Reply {
     pub(crate) frames: Vec<Frame>,
     pub(crate) ending: Ending,
     pub(crate) output_bytes: u64,
+    /// What it printed, where its caller asked for it.
+    pub(crate) output: Vec<u8>,
     /// What it wrote into memory that it shared with us; empty where it had none.
     pub(crate) memory: Vec<u8>,
     /// CPU time; known where a SIGKILL of unknown origin ended it.
@@ -130,7 +137,14 @@ pub struct Reply {
 
 impl Default for Reply {
     fn default() -> Self {
-        Self { frames: Vec::new(), ending: Ending::Exit(0), output_bytes: 0, memory: Vec::new(), cpu: None }
+        Self {
+            frames: Vec::new(),
+            ending: Ending::Exit(0),
+            output_bytes: 0,
+            output: Vec::new(),
+            memory: Vec::new(),
+            cpu: None,
+        }
     }
 }
 
@@ -193,13 +207,11 @@ pub struct Sandbox {
     workers: Vec<Mutex<Servers>>,
 }
 
-/// A worker's fork servers, each started when it is needed.
+/// A worker's fork server, started when it is needed.
 #[derive(Default)]
 struct Servers {
-    candidate: Option<Zygote>,
-    /// For tests that run beside a candidate, in a process of their own.
-    tests: Option<Zygote>,
-    /// Declared after them: a control group can go when they are gone.
+    zygote: Option<Zygote>,
+    /// Declared after it: a control group can go when it is gone.
     place: Place,
 }
 
@@ -262,7 +274,7 @@ impl Sandbox {
         // The workers prove themselves: what fails here would otherwise look like a candidate's fault.
         let workers = vec![(); sandbox.workers.len()];
         sandbox.map(&workers, &|| false, &|_| {}, |worker, ()| {
-            let reply = worker.call("prepare", &[b"assert True"])?;
+            let reply = worker.call("prepare", &[b"1", b"", b"", b"", b"assert True"])?;
             match reply.ending {
                 Ending::Done => Ok(()),
                 ending => Err(SandboxError::ForkServer(format!("a child of it ended at once: {ending:?}"))),
@@ -521,53 +533,18 @@ impl Worker<'_> {
         self.run(Call::new(runner, fields).cpu(cpu_s))
     }
 
-    /// As [`Worker::call`], with memory shared between the child and the reply.
-    pub(crate) fn call_with_memory(&mut self, runner: &str, fields: &[&[u8]]) -> Result<Reply, SandboxError> {
-        self.run(Call::new(runner, fields).with_memory())
-    }
-
     /// Runs a job in a fresh child, as its caller says.
     pub(crate) fn run(&mut self, call: Call) -> Result<Reply, SandboxError> {
         let limits = self.sandbox.limits;
         let limits = Limits { cpu_s: call.cpu_s.unwrap_or(limits.cpu_s), ..limits };
         let job = job(call.runner, limits.cpu_s, call.fields);
-        let terms = Terms::of(&limits, call.bounds);
-        let Servers { candidate, place, .. } = &mut *self.servers;
+        let terms = Terms { keeps_output: call.keeps_output, ..Terms::of(&limits, call.bounds) };
+        let Servers { zygote, place } = &mut *self.servers;
         retried(|| {
             let memory = call.has_memory.then(SharedMemory::create).transpose()?;
             let link = memory.as_ref().map(SharedMemory::link).transpose()?;
-            let reply = self.sandbox.attempt((candidate, place), &job, &terms, link, self.cancelled)?;
+            let reply = self.sandbox.attempt((zygote, place), &job, &terms, link, self.cancelled)?;
             Ok(Reply { memory: memory.map_or(Ok(Vec::new()), |memory| memory.read())?, ..reply })
-        })
-    }
-
-    /// Runs `runner` in two children at once, joined by a link, each with its fields. The first is the candidate's:
-    /// it ends when the second does.
-    pub(crate) fn call_pair(
-        &mut self,
-        runner: &str,
-        candidate: &[&[u8]],
-        tests: &[&[u8]],
-    ) -> Result<(Reply, Reply), SandboxError> {
-        let limits = &self.sandbox.limits;
-        let (sandbox, cancelled, servers) = (self.sandbox, self.cancelled, &mut *self.servers);
-        let [candidate, tests] = [candidate, tests].map(|fields| job(runner, limits.cpu_s, fields));
-        retried(|| {
-            let (ours, theirs) = UnixStream::pair()?;
-            let over = AtomicBool::new(false);
-            // Each waits for the other, for as long as that one computes.
-            let terms = || Terms { idle: None, ..Terms::of(limits, Bounds::default()) };
-            let beside = Terms { over: Some(&over), ..terms() };
-            let Servers { candidate: first, tests: second, place } = &mut *servers;
-            let (first, second) = ((first, &*place), (second, &*place));
-            std::thread::scope(|scope| {
-                let candidate =
-                    scope.spawn(|| sandbox.attempt(first, &candidate, &beside, Some(ours.into()), cancelled));
-                let judged = sandbox.attempt(second, &tests, &terms(), Some(theirs.into()), cancelled);
-                over.store(true, Ordering::Relaxed);
-                let served = candidate.join().map_err(|_| io::Error::other("a worker panicked"))?;
-                Ok((served?, judged?))
-            })
         })
     }
 }

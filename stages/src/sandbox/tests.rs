@@ -1,7 +1,7 @@
 mod files;
 
 use super::*;
-use crate::verify::{Job, Outcome, Verdict, verify};
+use crate::judge::{Job, Outcome, Verdict, judge};
 
 fn started() -> Option<Sandbox> {
     let python = Python::find().ok()?;
@@ -32,8 +32,8 @@ fn holds(sandbox: &Sandbox, expression: &str) -> bool {
 /// How it goes with a program whose `f()` is to be true.
 fn verdict(sandbox: &Sandbox, source: &str) -> Verdict {
     let (source, tests) = (source.to_owned(), vec!["assert f() == True".to_owned()]);
-    let job = Job { source, setup: String::new(), tests };
-    verify(sandbox, &[job], &|| false, &|_| {}).expect("the sandbox works").remove(0)
+    let job = Job { source, tests, ..Job::default() };
+    judge(sandbox, &[job], &|| false, &|_| {}).expect("the sandbox works").remove(0)
 }
 
 fn passes(sandbox: &Sandbox, source: &str) {
@@ -72,7 +72,7 @@ fn a_worker_is_in_a_group_of_its_own_that_goes_with_it() {
     let (server, folders) = {
         let servers = sandbox.workers[0].lock().unwrap();
         let folders = servers.place.cgroup.as_ref().unwrap().folders();
-        (servers.candidate.as_ref().unwrap().id(), folders)
+        (servers.zygote.as_ref().unwrap().id(), folders)
     };
     let groups = fs_err::read_to_string(format!("/proc/{server}/cgroup")).unwrap();
     let own = format!("tracetune.{}.", std::process::id());
@@ -95,7 +95,7 @@ fn a_lost_control_group_is_noted_and_done_without() {
     {
         // What another program did to a group that was empty between two fork servers.
         let mut servers = sandbox.workers[0].lock().unwrap();
-        servers.candidate = None;
+        servers.zygote = None;
         for folder in servers.place.cgroup.as_ref().unwrap().folders() {
             while std::fs::remove_dir(&folder).is_err() {
                 std::thread::yield_now();
@@ -123,7 +123,9 @@ fn a_caller_that_asks_for_all_walls_does_not_go_on_without_one() {
 fn a_flood_of_small_frames_ends_the_job_at_what_was_asked_for() {
     let Some(sandbox) = started() else { return };
     let flood = b"import os\nwhile True: os.write(3, b'\\5\\0\\0\\0\\1\\0\\0\\0x' * 5000)";
-    let call = |worker: &mut Worker, (): &()| worker.run(Call::new("verify", &[flood, b""]).bounds(Bounds::frames(10)));
+    let call = |worker: &mut Worker, (): &()| {
+        worker.run(Call::new("inside", &[flood, b"", b"999 999 9"]).bounds(Bounds::frames(10)))
+    };
     let reply = sandbox.map(&[()], &|| false, &|_| {}, call).unwrap().remove(0);
     assert_eq!((reply.ending, reply.frames.len()), (Ending::Malformed, 10));
 }

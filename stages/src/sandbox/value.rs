@@ -20,7 +20,7 @@ pub(crate) enum Value {
     Tuple(Vec<Value>),
     Dict(Vec<(Value, Value)>),
     Set(Vec<Value>),
-    /// Ellipsis or NotImplemented.
+    /// Ellipsis, NotImplemented, or the object `math.nan`.
     Constant(&'static str),
     /// A value type of the standard library, by its name, and what it is made of.
     Known(String, Box<Value>),
@@ -39,7 +39,7 @@ impl Value {
     /// Reads an encoded value; `None` if it is not one, which only a program that tampers can bring about.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader { bytes };
-        let value = reader.value(0)?;
+        let value = reader.value()?;
         reader.bytes.is_empty().then_some(value)
     }
 
@@ -73,7 +73,7 @@ impl Value {
             Self::Str(bytes) | Self::Bytes(bytes) => !bytes.is_empty(),
             Self::List(items) | Self::Tuple(items) | Self::Set(items) => !items.is_empty(),
             Self::Dict(items) => !items.is_empty(),
-            Self::Opaque(_, true) => true,
+            Self::Opaque(_, true) | Self::Constant(_) => true,
             _ => return None,
         })
     }
@@ -263,13 +263,80 @@ struct Reader<'a> {
     bytes: &'a [u8],
 }
 
-impl Reader<'_> {
-    fn value(&mut self, depth: usize) -> Option<Value> {
-        let (&tag, rest) = self.bytes.split_first()?;
-        self.bytes = rest;
-        if depth > MAX_DEPTH {
-            return None;
+/// A container of which the end was not read yet.
+struct Open {
+    tag: u8,
+    /// A known type's or a subclass's.
+    name: String,
+    items: Vec<Value>,
+}
+
+impl Open {
+    /// The byte that closes it; those that hold a single value are closed by it.
+    fn close(&self) -> Option<u8> {
+        match self.tag {
+            b'[' => Some(b']'),
+            b'(' => Some(b')'),
+            b'<' => Some(b'>'),
+            b'{' => Some(b'}'),
+            _ => None,
         }
+    }
+
+    fn value(self) -> Option<Value> {
+        let mut items = self.items;
+        Some(match self.tag {
+            b'[' => Value::List(items),
+            b'(' => Value::Tuple(items),
+            b'<' => Value::Set(items),
+            b'{' => {
+                let mut items = items.into_iter();
+                let mut pairs = Vec::new();
+                while let Some(key) = items.next() {
+                    pairs.push((key, items.next()?));
+                }
+                Value::Dict(pairs)
+            }
+            b'x' => Value::Known(self.name, Box::new(items.pop()?)),
+            _ => Value::Subclass(self.name, Box::new(items.pop()?)),
+        })
+    }
+}
+
+impl Reader<'_> {
+    /// The next value. Containers are kept on a stack of our own: how deep they are is the program's choice.
+    fn value(&mut self) -> Option<Value> {
+        let mut open: Vec<Open> = Vec::new();
+        loop {
+            let (&tag, rest) = self.bytes.split_first()?;
+            self.bytes = rest;
+            let mut value = match tag {
+                b'[' | b'(' | b'<' | b'{' | b'x' | b'u' | b'U' => {
+                    if open.len() >= MAX_DEPTH {
+                        return None;
+                    }
+                    let name = if matches!(tag, b'x' | b'u' | b'U') { self.name()? } else { String::new() };
+                    open.push(Open { tag, name, items: Vec::new() });
+                    continue;
+                }
+                b']' | b')' | b'>' | b'}' => {
+                    let closed = open.pop().filter(|open| open.close() == Some(tag))?;
+                    closed.value()?
+                }
+                tag => self.atom(tag)?,
+            };
+            loop {
+                let Some(around) = open.last_mut() else { return Some(value) };
+                around.items.push(value);
+                if around.close().is_some() {
+                    break;
+                }
+                value = open.pop()?.value()?;
+            }
+        }
+    }
+
+    fn atom(&mut self, tag: u8) -> Option<Value> {
         Some(match tag {
             b'N' => Value::None,
             b'T' => Value::Bool(true),
@@ -277,40 +344,18 @@ impl Reader<'_> {
             b'i' => Value::Int(self.word(b';')?),
             b'f' => Value::Float(self.word(b';')?),
             b'c' => Value::Complex(self.word(b';')?, self.word(b';')?),
-            b'G' => Value::Float("nan".to_owned()),
+            b's' => Value::Str(self.counted()?),
+            b'y' => Value::Bytes(self.counted()?),
+            b'G' => Value::Constant("nan"),
             b'E' => Value::Constant("Ellipsis"),
             b'J' => Value::Constant("NotImplemented"),
             b'R' => {
                 self.word(b';')?;
                 Value::Same
             }
-            b'x' => Value::Known(self.name()?, Box::new(self.value(depth + 1)?)),
-            b'u' | b'U' => Value::Subclass(self.name()?, Box::new(self.value(depth + 1)?)),
-            b's' => Value::Str(self.counted()?),
-            b'y' => Value::Bytes(self.counted()?),
             b'o' | b'O' => Value::Opaque(self.name()?, tag == b'o'),
-            b'[' => Value::List(self.items(b']', depth)?),
-            b'(' => Value::Tuple(self.items(b')', depth)?),
-            b'<' => Value::Set(self.items(b'>', depth)?),
-            b'{' => {
-                let mut items = self.items(b'}', depth)?.into_iter();
-                let mut pairs = Vec::new();
-                while let Some(key) = items.next() {
-                    pairs.push((key, items.next()?));
-                }
-                Value::Dict(pairs)
-            }
             _ => return None,
         })
-    }
-
-    fn items(&mut self, close: u8, depth: usize) -> Option<Vec<Value>> {
-        let mut items = Vec::new();
-        while *self.bytes.first()? != close {
-            items.push(self.value(depth + 1)?);
-        }
-        self.bytes = &self.bytes[1..];
-        Some(items)
     }
 
     fn name(&mut self) -> Option<String> {
@@ -371,7 +416,9 @@ mod tests {
     #[test]
     fn what_only_python_can_compare_is_not_plain() {
         let plain = |text: &str| Value::parse(text.as_bytes()).unwrap().is_plain();
-        assert!(plain("[i1;(N){s1:aT}<G>]") && !plain("[x9:frozenset[]]") && !plain("(u1:Pi1;)") && !plain("[[]R1;]"));
+        assert!(
+            plain("[i1;(N){s1:aT}<fnan;>]") && !plain("[x9:frozenset[]]") && !plain("(u1:Pi1;)") && !plain("[[]R1;]")
+        );
         let opaque = |text: &str| Value::parse(text.as_bytes()).unwrap().is_opaque();
         assert!(opaque("[u1:L[o1:A]]") && opaque("O1:A") && !opaque("x5:deque([i1;]N)"));
     }

@@ -12,6 +12,7 @@ its end; where that fails, the server says so and is replaced.
 
 import _ctypes
 import _socket
+import builtins
 import gc
 import os
 import resource
@@ -170,8 +171,9 @@ def serve():
         filters = filters[2 + 8 * count :]
     addresses = [Long(_ctypes.addressof(program)) for program in programs]
     runners = {b"frames": {"read": lambda: read_frame(LINK), "send": frame_writer(LINK), "LINK": LINK}}
+    own = dict(vars(builtins))  # a program that replaces `len` replaces it for itself
     for name, source in zip(scripts[::2], scripts[1::2]):
-        space = {"__name__": "tracetune_" + name.decode(), "shared": runners}
+        space = {"__name__": "tracetune_" + name.decode(), "shared": runners, "__builtins__": own}
         exec(compile(source, "<tracetune " + name.decode() + ">", "exec", dont_inherit=True), space)
         runners[name] = space
     os.register_at_fork = register_at_fork

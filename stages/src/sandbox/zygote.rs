@@ -4,7 +4,6 @@ use std::io::{self, IoSlice, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,8 +19,6 @@ use super::{Ending, Limits, Reply, SandboxError};
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 /// How many times the wall limit a job may take that gets little of a crowded machine.
 const MOST_EXTENSIONS: u32 = 8;
-/// How long a job may still take that nobody waits for.
-const GOODBYE: Duration = Duration::from_millis(300);
 /// How long a job that writes is left to write more before that is read.
 const GATHER_INTERVAL: Duration = Duration::from_millis(2);
 /// Linux counts CPU time for user space in hundredths of a second, whatever the kernel's own tick.
@@ -41,21 +38,20 @@ pub(crate) struct Zygote {
 }
 
 /// What bounds one job from outside.
-pub(crate) struct Terms<'a> {
+pub(crate) struct Terms {
     pub(crate) cpu: Duration,
     pub(crate) wall: Duration,
-    /// How long it may wait while nothing keeps it from the CPU; `None` for one that waits for another job.
-    pub(crate) idle: Option<Duration>,
+    /// How long it may wait while nothing keeps it from the CPU.
+    pub(crate) idle: Duration,
     pub(crate) output_bytes: u64,
     pub(crate) report: Bounds,
-    /// Set once nobody waits for the job any more: it may say goodbye, then it is ended.
-    pub(crate) over: Option<&'a AtomicBool>,
+    pub(crate) keeps_output: bool,
 }
 
-impl Terms<'_> {
+impl Terms {
     pub(crate) fn of(limits: &Limits, report: Bounds) -> Self {
-        let (cpu, wall, idle) = (limits.cpu_s.duration(), limits.wall(), Some(limits.idle()));
-        Self { cpu, wall, idle, output_bytes: limits.output_bytes, report, over: None }
+        let (cpu, wall, idle) = (limits.cpu_s.duration(), limits.wall(), limits.idle());
+        Self { cpu, wall, idle, output_bytes: limits.output_bytes, report, keeps_output: false }
     }
 }
 
@@ -99,13 +95,12 @@ impl Zygote {
         self.fork([Some(theirs.into()), Some(output_end.into()), link])?;
         ours.set_nonblocking(true)?;
         rustix::io::ioctl_fionbio(&output, true).map_err(io::Error::from)?;
-        let mut run = Run::new(ours, output, job, terms.report);
+        let mut run = Run::new(ours, output, job, terms);
         run.send()?;
         let start = Instant::now();
         let (mut deadline, mut inspection) = (start + terms.wall, start + terms.cpu);
         let mut idleness = Idleness::since(start);
         let mut extensions = 0;
-        let mut dismissed = false;
         let mut used = Duration::ZERO;
         let mut pid = None;
         let mut stop = None;
@@ -139,17 +134,12 @@ impl Zygote {
                 }
                 inspection = now + (terms.cpu - spent).max(TICK);
             }
-            if let (None, Some(most), Some(pid)) = (&stop, terms.idle, pid)
+            if let (None, Some(pid)) = (&stop, pid)
                 && run.unsent.is_empty()
-                && idleness.look(pid, now) > most
+                && idleness.look(pid, now) > terms.idle
             {
                 stop = Some(Ending::WallTime);
                 continue;
-            }
-            if stop.is_none() && !dismissed && terms.over.is_some_and(|over| over.load(Ordering::Relaxed)) {
-                dismissed = true;
-                deadline = deadline.min(now + GOODBYE);
-                extensions = MOST_EXTENSIONS;
             }
             let next =
                 if stop.is_some() { CANCEL_INTERVAL } else { deadline.min(inspection).saturating_duration_since(now) };
@@ -305,13 +295,14 @@ struct Run<'a> {
     talking: bool,
     /// Whether what still comes counts no more.
     is_over: bool,
+    keeps_output: bool,
 }
 
 impl<'a> Run<'a> {
-    fn new(ours: UnixStream, output: PipeReader, unsent: &'a [u8], report: Bounds) -> Self {
-        let (decoder, reply) = (Decoder::new(report), Reply::default());
+    fn new(ours: UnixStream, output: PipeReader, unsent: &'a [u8], terms: &Terms) -> Self {
+        let (decoder, reply, keeps_output) = (Decoder::new(terms.report), Reply::default(), terms.keeps_output);
         let (job_closed, output_closed, is_over) = (false, false, false);
-        Self { ours, output, unsent, decoder, reply, job_closed, output_closed, talking: true, is_over }
+        Self { ours, output, unsent, decoder, reply, job_closed, output_closed, talking: true, is_over, keeps_output }
     }
 
     /// Whether enough is known to stop the job.
@@ -359,7 +350,12 @@ impl<'a> Run<'a> {
         }
         match self.output.read(&mut bytes) {
             Ok(0) => self.output_closed = true,
-            Ok(count) => self.reply.output_bytes += count as u64,
+            Ok(count) => {
+                self.reply.output_bytes += count as u64;
+                if self.keeps_output {
+                    self.reply.output.extend(&bytes[..count]);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
+use crate::judge::{Job, Outcome, Suites};
 use crate::mutate::{CorrectRow, KINDS, MORE_KINDS, mutants, normal};
 use crate::packages;
 use crate::sandbox::{CpuSeconds, Limits, Sandbox, SandboxError, Worker};
-use crate::verify::{Outcome, Tests, check_limits};
+use crate::verify::check_limits;
 
 /// CPU time for the traced run, beside that of a plain one: tracing is slow.
 const TRACED: u32 = 20;
@@ -112,22 +113,28 @@ impl RowStage for Adequacy {
         cx: &Context,
     ) -> Result<Vec<Vec<AdequacyRow>>, StageError> {
         let cancelled = || cx.cancelled();
-        let tests = Tests::prepare(sandbox, items.iter().flat_map(|item| &item.row.tests), &cancelled)?;
+        let jobs: Vec<Job> = items.iter().map(|item| item.row.job("")).collect();
+        let suites = Suites::prepare(sandbox, &jobs, &cancelled)?;
         let done = |done: usize| cx.progress(done as u64, items.len() as u64, "");
-        let rows = sandbox.map(items, &cancelled, &done, |worker, item| measure(worker, params, &item.row, &tests))?;
+        let rows = sandbox.map(items, &cancelled, &done, |worker, item| measure(worker, params, &item.row, &suites))?;
         Ok(rows.into_iter().map(|row| vec![row]).collect())
     }
 }
 
-fn measure(worker: &mut Worker, params: &Params, row: &CorrectRow, tests: &Tests) -> Result<AdequacyRow, SandboxError> {
+fn measure(
+    worker: &mut Worker,
+    params: &Params,
+    row: &CorrectRow,
+    suites: &Suites,
+) -> Result<AdequacyRow, SandboxError> {
     let reference = normal(&row.reference);
     let (lines, covered) = coverage(worker, &reference, row)?;
     let mut measured = AdequacyRow { mutants: 0, killed: 0, lines, covered };
-    if row.verdict_on(worker, &reference, tests)? == Outcome::Pass {
+    if row.verdict_on(worker, &reference, suites)? == Outcome::Pass {
         let weights: BTreeMap<&str, f64> = KINDS.iter().chain(MORE_KINDS).map(|kind| (*kind, 1.0)).collect();
         for (_, mutant) in mutants(worker, &reference, &row.problem_id, &weights, params.seed, params.mutants)? {
             measured.mutants += 1;
-            measured.killed += i32::from(row.verdict_on(worker, &mutant, tests)? != Outcome::Pass);
+            measured.killed += i32::from(row.verdict_on(worker, &mutant, suites)? != Outcome::Pass);
         }
     }
     Ok(measured)
@@ -152,15 +159,15 @@ mod tests {
     const CLAMP: &str = "import math\n\ndef clamp(x, low, high):\n    if x < low:\n        return low\n    if x > high:\n        return high\n    return x\n";
 
     fn measured(reference: &str, tests: &[&str]) -> Option<AdequacyRow> {
-        let sandbox = crate::verify::tests::sandbox()?;
+        let sandbox = crate::judge::tests::sandbox()?;
         let row = CorrectRow {
             problem_id: "p".to_owned(),
             reference: reference.to_owned(),
             tests: tests.iter().map(|test| (*test).to_owned()).collect(),
             setup: String::new(),
         };
-        let tests = Tests::prepare(sandbox, &row.tests, &|| false).unwrap();
-        let measure = |worker: &mut Worker, row: &CorrectRow| measure(worker, &Params::default(), row, &tests);
+        let suites = Suites::prepare(sandbox, &[row.job("")], &|| false).unwrap();
+        let measure = |worker: &mut Worker, row: &CorrectRow| measure(worker, &Params::default(), row, &suites);
         Some(sandbox.map(&[row], &|| false, &|_| {}, measure).unwrap().remove(0))
     }
 

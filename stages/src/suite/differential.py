@@ -10,9 +10,23 @@ import ast
 import itertools
 
 Program, assert_text, call_text = (shared[b"asserts"][name] for name in ("Program", "assert_text", "call_text"))
-literal_of, Random = shared[b"prepare"]["literal"], shared[b"mutate"]["Random"]
+Random = shared[b"mutate"]["Random"]
 TRIES = 12  # inputs tried for each test wanted
 MAX_LENGTH = 12  # a sequence that is not longer to begin with does not grow beyond
+CONSTRUCTORS = {"set": set, "frozenset": frozenset, "list": list, "tuple": tuple, "dict": dict, "float": float}
+
+
+def literal_of(node):
+    """The value of a literal, in which `set([...])` and its like may stand. ValueError if it is something else."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords and len(node.args) < 2:
+        if node.func.id in CONSTRUCTORS:
+            return CONSTRUCTORS[node.func.id](*map(literal_of, node.args))
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
+        return kind([literal_of(item) for item in node.elts])
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return {literal_of(key): literal_of(value) for key, value in zip(node.keys, node.values)}
+    return ast.literal_eval(node)
 
 
 def calls(tests, name):

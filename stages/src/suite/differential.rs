@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn asked(reference: &str, tests: &[&str]) -> Option<(Vec<String>, AskedRow)> {
-        let sandbox = crate::verify::tests::sandbox()?;
+        let sandbox = crate::judge::tests::sandbox()?;
         let row = AskedRow {
             problem_id: "p".to_owned(),
             reference: reference.to_owned(),
@@ -168,15 +168,15 @@ mod tests {
         assert_eq!(tests.len(), 16);
         assert!(tests.iter().all(|test| test.starts_with("assert f([") && !row.tests.contains(test)), "{tests:?}");
         let wrong = "def f(xs, n):\n    return [x for x in xs if x > n and x < 6][:1] + [len(xs)]\n";
-        let sandbox = crate::verify::tests::sandbox().unwrap();
-        let job = |source: &str, tests: &[String]| crate::verify::Job {
+        let sandbox = crate::judge::tests::sandbox().unwrap();
+        let job = |source: &str, tests: &[String]| crate::judge::Job {
             source: source.to_owned(),
-            setup: String::new(),
             tests: tests.to_vec(),
+            ..crate::judge::Job::default()
         };
         let jobs = [job(reference, &tests), job(wrong, &row.tests), job(wrong, &tests)];
-        let verdicts = crate::verify::verify(sandbox, &jobs, &|| false, &|_| {}).unwrap();
-        let passed: Vec<bool> = verdicts.iter().map(|verdict| verdict.passed == verdict.total).collect();
+        let verdicts = crate::judge::judge(sandbox, &jobs, &|| false, &|_| {}).unwrap();
+        let passed: Vec<bool> = verdicts.iter().map(|verdict| verdict.outcome == crate::judge::Outcome::Pass).collect();
         assert_eq!(passed, [true, true, false]);
     }
 

@@ -84,8 +84,8 @@ fn run(trace: &Trace, output: &Output) -> anyhow::Result<u8> {
     let sandbox =
         Sandbox::start(&interpreter(trace.packages.as_deref(), &[])?, params.limits(), 1).map_err(with_help)?;
     let call = trace.call.as_deref().map(str::trim);
-    let call = call.map(|call| (if call.starts_with("assert") { &b"exec"[..] } else { b"value" }, call));
-    let traced = sandbox.map(&[()], &|| false, &|_| {}, |worker, ()| trace_call(worker, &params, &source, "", call))?;
+    let call = call.map(|call| (if call.starts_with("assert") { "exec" } else { "value" }, call));
+    let traced = sandbox.map(&[()], &|| false, &|_| {}, |worker, ()| trace_call(worker, &params, &source, call))?;
     let Some((run, _)) = traced.into_iter().next() else { anyhow::bail!("the sandbox gave no answer") };
     if let Some(invalid) = &run.invalid {
         return Err(refused(trace, invalid));

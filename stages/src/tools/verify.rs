@@ -9,16 +9,18 @@ use tracetune_cli::exit;
 use tracetune_cli::tool::{Output, error};
 
 use super::{interpreter, with_help};
+use crate::judge::{Job, Judged, Outcome, Verdict, judge};
 use crate::sandbox::{CpuSeconds, Isolation, Limits, Sandbox};
-use crate::verify::{BadTest, Job, Outcome, Tests, Verdict, verify_with};
 
 /// Check programs against tests, in the sandbox
 ///
 /// Each line of FILE is a JSON object: `id`, `source` (or `source_base64` for bytes of any kind) and `tests`, a list of
-/// Python statements; `setup`, code to run before the tests, may be left out. A line of JSON comes back for each:
-/// `id`, `verdict` (pass, fail, error, timeout, limit, crash, invalid), `tests` (a word each) and `detail`.
+/// Python statements or of objects with `stdin` and `stdout` as text. May be left out: `setup`, code to run before the
+/// tests; `prelude`, code to run before the program; `reference`, a correct program. A line of JSON comes back for each:
+/// `id`, `verdict` (pass, fail, error, timeout, limit, crash, invalid), `tests` (a word each), `detail` and `judged`.
 ///
-/// Expected values never enter the process that runs a program: they are compared outside.
+/// Tests are ordinary Python. Comparisons are made outside the process that runs a program, which never sees an expected
+/// value; where that can't be done (objects compared by their own `==`, identity, control flow), `judged` is `inside`.
 ///
 /// Examples:
 ///   tracetune verify programs.jsonl
@@ -32,7 +34,7 @@ pub(crate) struct Args {
     /// How many programs run at a time [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
-    /// CPU time that a program may use for all its tests, in seconds
+    /// CPU time that a program may use for all its tests, in seconds; ten times what the `reference` takes if that is more
     #[arg(long, value_name = "S", default_value_t = Limits::default().cpu_s)]
     cpu_limit_s: CpuSeconds,
     /// Packages that programs may import: a virtual environment, or a folder that `pip install --target` filled
@@ -71,28 +73,20 @@ pub(crate) fn verify(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let python = interpreter(args.packages.as_deref(), &args.warm)?;
     let sandbox = Sandbox::start(&python, limits, workers.min(programs.len())).map_err(with_help)?;
     let never = || false;
-    let all_tests = programs.iter().flat_map(|(_, program)| &program.tests);
-    let tests = Tests::prepare(&sandbox, all_tests, &never).map_err(|wrong| {
-        let BadTest::Syntax { test, reason } = wrong else { return wrong.into() };
-        let line = programs.iter().find(|(_, program)| program.tests.contains(&test)).map_or(0, |(line, _)| *line);
-        error(
-            format!("{name}:{line}: field `tests`: `{test}` is no Python: {reason}"),
-            "write statements, e.g. `assert f(1) == 2`",
-        )
-    })?;
     let jobs: Vec<Job> = programs.iter().filter_map(|(_, program)| program.job.clone()).collect();
-    let verdicts = verify_with(&sandbox, &jobs, &tests, &never, &|_| {}).context("verifying")?;
+    let verdicts = judge(&sandbox, &jobs, &never, &|_| {}).context("verifying")?;
     let mut verdicts = verdicts.into_iter();
     for (_, program) in &programs {
-        let undecodable = || Verdict::new(Outcome::Invalid, 0, program.tests.len(), "it is no UTF-8");
+        let undecodable =
+            || Verdict::unreached(Outcome::Invalid, program.tests.len(), Judged::Inside, "it is no UTF-8");
         let verdict = program.job.as_ref().and_then(|_| verdicts.next()).unwrap_or_else(undecodable);
-        let words =
-            (0..verdict.total).map(|test| verdict.reached.get(test).map_or("not run".to_owned(), Outcome::to_string));
+        let words = verdict.tests.iter().map(|test| test.map_or("not run".to_owned(), |outcome| outcome.to_string()));
         output.answer(json!({
             "id": program.id,
             "verdict": verdict.outcome.to_string(),
             "tests": words.collect::<Vec<_>>(),
             "detail": verdict.detail,
+            "judged": verdict.judged.to_string(),
         }));
     }
     output.story(format_args!("sandbox: {}", sandbox.layers()));
@@ -106,11 +100,11 @@ fn program(line: &str) -> Result<Program, Wrong> {
     let fields: Map<String, Value> = serde_json::from_str(line).map_err(|wrong| {
         (format!("is no JSON object: {wrong}"), "one object a line: {\"id\": …, \"source\": …, \"tests\": […]}")
     })?;
-    const KNOWN: [&str; 5] = ["id", "source", "source_base64", "tests", "setup"];
+    const KNOWN: [&str; 7] = ["id", "source", "source_base64", "tests", "setup", "prelude", "reference"];
     if let Some(unknown) = fields.keys().find(|name| !KNOWN.contains(&name.as_str())) {
         return Err((
             format!("field `{unknown}` is not known"),
-            "a line has `id`, `source` or `source_base64`, `tests` and `setup`",
+            "a line has `id`, `source` or `source_base64`, `tests`, `setup`, `prelude` and `reference`",
         ));
     }
     let id = fields.get("id").filter(|id| id.is_string() || id.is_number()).cloned();
@@ -141,7 +135,8 @@ fn program(line: &str) -> Result<Program, Wrong> {
         .and_then(|tests| tests.iter().map(|test| test.as_str().map(str::to_owned)).collect());
     let tests =
         tests.ok_or_else(|| ("field `tests` must be a list of texts".to_owned(), "e.g. [\"assert f(1) == 2\"]"))?;
-    let setup = text("setup")?.unwrap_or_default();
-    let job = source.map(|source| Job { source, setup, tests: tests.clone() });
+    let (setup, prelude) = (text("setup")?.unwrap_or_default(), text("prelude")?.unwrap_or_default());
+    let reference = text("reference")?;
+    let job = source.map(|source| Job { source, prelude, setup, tests: tests.clone(), reference });
     Ok(Program { id, job, tests })
 }

@@ -28,9 +28,10 @@ pub use forms::{json_lines, scratchpad};
 pub use params::{Form, Params, Program};
 pub use run::{Block, Run, Step};
 
+use crate::judge::{Job, Outcome, Suites, Test, Unit, check};
 use crate::packages;
-use crate::sandbox::{Doubt, Ending, Sandbox, SandboxError, Worker};
-use crate::verify::{Job, Outcome, Tests, check};
+use crate::sandbox::value::Value;
+use crate::sandbox::{Call, Doubt, Ending, Sandbox, SandboxError, Worker};
 
 /// Traces each program on a failing test, in NExT's inline form.
 ///
@@ -38,7 +39,7 @@ use crate::verify::{Job, Outcome, Tests, check};
 /// the first test.
 ///
 /// # Errors
-/// [`StageError::Input`] if a test does not parse, or `budget_tokens` stands without a `model`;
+/// [`StageError::Input`] if `budget_tokens` stands without a `model`;
 /// [`StageError::Environment`] without Python. A program that hangs, crashes or does not compile is a row with a
 /// `trace_status`.
 pub struct Trace;
@@ -48,7 +49,7 @@ record! {
     pub struct ProgramRow {
         /// The correct program.
         pub reference: String,
-        /// The wrong program; may be missing where `program = "reference"`.
+        /// The wrong program; a table may lack it where `program = "reference"`.
         pub buggy: Option<String>,
         /// The tests.
         pub tests: Vec<String>,
@@ -72,7 +73,7 @@ record! {
 
 impl RowStage for Trace {
     const KIND: &'static str = "trace";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "runs each program on a failing test and writes the inline trace";
     type Params = Params;
     type In = ProgramRow;
@@ -82,6 +83,10 @@ impl RowStage for Trace {
     fn ports() -> Vec<Port> {
         let about = "its tokenizer counts `budget_tokens`";
         vec![Port { name: "model", port_type: PortType::Model, optional: true, about }]
+    }
+
+    fn optional(params: &Params) -> Vec<&'static str> {
+        if params.program == Program::Reference { vec!["buggy"] } else { Vec::new() }
     }
 
     fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
@@ -147,8 +152,9 @@ pub fn trace(
         return Err(StageError::input("column `buggy` has a null"));
     }
     let sandbox = &session.sandbox;
-    let tests = Tests::prepare(sandbox, rows.iter().flat_map(|row| &row.tests), cancelled)?;
-    let work = |worker: &mut Worker, row: &&ProgramRow| trace_row(worker, session, params, row, &tests);
+    let jobs: Vec<Job> = rows.iter().map(|row| job(row, params, String::new())).collect();
+    let suites = Suites::prepare(sandbox, &jobs, cancelled)?;
+    let work = |worker: &mut Worker, row: &&ProgramRow| trace_row(worker, session, params, row, &suites);
     let traced = sandbox.map_twice(rows, cancelled, on_done, work, |traced| traced.doubt)?;
     Ok(traced.into_iter().map(|traced| traced.row).collect())
 }
@@ -165,12 +171,14 @@ impl From<TraceRow> for Traced {
     }
 }
 
-/// Where the traced run starts.
-enum Target {
-    /// A test, by its place.
-    Test(usize),
-    /// The program itself: it fails while it loads.
-    Load,
+fn job(row: &ProgramRow, params: &Params, source: String) -> Job {
+    Job {
+        source,
+        prelude: params.prelude.clone(),
+        setup: row.setup.clone(),
+        tests: row.tests.clone(),
+        reference: Some(row.reference.clone()).filter(|reference| !reference.is_empty()),
+    }
 }
 
 fn trace_row(
@@ -178,7 +186,7 @@ fn trace_row(
     session: &Session,
     params: &Params,
     row: &ProgramRow,
-    tests: &Tests,
+    suites: &Suites,
 ) -> Result<Traced, SandboxError> {
     let source = match params.program {
         Program::Buggy => row.buggy.as_deref().unwrap_or_default(),
@@ -194,54 +202,122 @@ fn trace_row(
         steps: 0,
     };
     let Some(first_test) = row.tests.first() else { return Ok(plain("", "no_failing_test").into()) };
+    let job = job(row, params, source.clone());
+    let suite = suites.get(&job);
+    let Some(Ok(suite)) = suite.as_deref() else { return Ok(plain(first_test, "invalid").into()) };
     let mut doubt = None;
-    let target = match params.program {
-        Program::Reference => Target::Test(0),
+    let (failing, path) = match params.program {
+        Program::Reference => (Some(0), Default::default()),
         Program::Buggy => {
-            let job = Job { source: source.clone(), setup: row.setup.clone(), tests: row.tests.clone() };
-            let verdict = check(worker, &job, tests)?;
+            let verdict = check(worker, &job, suites)?;
             doubt = verdict.doubt;
-            match (verdict.outcome, verdict.first_failing) {
-                (Outcome::Pass, _) => return Ok(plain("", "no_failing_test").into()),
-                (Outcome::Invalid, _) => return Ok(plain(first_test, "invalid").into()),
-                (_, Some(test)) => Target::Test(test),
-                (_, None) => Target::Load,
+            match verdict.outcome {
+                Outcome::Pass => return Ok(plain("", "no_failing_test").into()),
+                Outcome::Invalid => return Ok(plain(first_test, "invalid").into()),
+                _ => (verdict.first_failing, verdict.path),
             }
         }
     };
-    let (name, call) = match target {
-        Target::Load => (first_test, None),
-        Target::Test(test) => {
-            let name = &row.tests[test];
-            let Some(test) = tests.get(name) else { return Ok(plain(name, "no_failing_test").into()) };
-            (name, Some((test.mode.as_bytes(), test.code.as_str())))
+    // The very code that was judged, up to the comparison that is false: a verdict and its trace can't differ.
+    let target = match failing.map(|test| (test, &suite.tests[test])) {
+        None => Target::Load,
+        Some((_, Test::Script(script))) => Target::Script(&script.stdin),
+        Some((test, Test::Python(_))) => {
+            let before = suite.tests[..test].iter().filter(|test| matches!(test, Test::Python(_))).count();
+            let stop = |place: usize| path.stops.get(place).copied().flatten();
+            let unit = |(place, unit): (usize, &Unit)| TracedUnit {
+                mode: unit.mode().to_vec(),
+                code: unit.code.clone(),
+                stop: stop(place),
+            };
+            let units = suite.units().take(before + 2).enumerate().map(unit).collect();
+            Target::Units { units, begin: path.begin, end: path.reports }
         }
     };
-    let (run, in_doubt) = trace_call(worker, params, &source, &row.setup, call)?;
+    let (mut run, mut in_doubt) = trace_target(worker, params, &source, &target)?;
+    if let Target::Units { units, begin: 1.., end } = target
+        && run.steps.is_empty()
+        && run.status == "ok"
+    {
+        // Nothing of the program ran since the comparison before: it is the whole test that shows why.
+        (run, in_doubt) = trace_target(worker, params, &source, &Target::Units { units, begin: 0, end })?;
+    }
     doubt = doubt.or(in_doubt.then_some(Doubt::Waited));
     let (trace, cut) = params.write(&source, &run, session.tokenizer.as_ref());
     let status = if cut && run.status == "ok" { "truncated" } else { run.status };
     let steps = run.changes().count() as i32;
-    let row = TraceRow { test: name.clone(), trace, got: run.got, trace_status: status.to_owned(), steps };
-    Ok(Traced { row, doubt })
+    let test = failing.map_or(first_test, |test| &row.tests[test]).clone();
+    Ok(Traced { row: TraceRow { test, trace, got: run.got, trace_status: status.to_owned(), steps }, doubt })
 }
 
-/// Traces one call of a program, by how it is evaluated (`value`, `truth` or `exec`) and its code; without one the
-/// program itself, while it loads. And whether the machine may be to blame for how it ended.
+/// What is traced of a run.
+enum Target<'a> {
+    /// The program's loading.
+    Load,
+    /// A call, as a user writes it: how it is evaluated (`value` or `exec`) and its text.
+    Call(&'static str, &'a str),
+    /// The program as a script with this standard input.
+    Script(&'a str),
+    /// The last of these units: after `begin` of its reports, up to the one numbered `end`.
+    Units { units: Vec<TracedUnit>, begin: usize, end: Option<usize> },
+}
+
+/// The setup or a test on the way to what is traced (`judge::Unit`).
+struct TracedUnit {
+    mode: Vec<u8>,
+    code: Vec<u8>,
+    stop: Option<usize>,
+}
+
+/// Traces one call of a program, by how it is evaluated (`value` or `exec`) and its text; without one the
+/// program's loading. Also says whether the wall limit ended it.
+///
+/// # Errors
+/// The sandbox failed.
 pub(crate) fn trace_call(
     worker: &mut Worker,
     params: &Params,
     source: &str,
-    setup: &str,
-    call: Option<(&[u8], &str)>,
+    call: Option<(&'static str, &str)>,
 ) -> Result<(Run, bool), SandboxError> {
-    let (mode, code) = call.unwrap_or((b"load", ""));
+    let target = call.map_or(Target::Load, |(mode, text)| Target::Call(mode, text));
+    trace_target(worker, params, source, &target)
+}
+
+fn trace_target(
+    worker: &mut Worker,
+    params: &Params,
+    source: &str,
+    target: &Target,
+) -> Result<(Run, bool), SandboxError> {
     let numbers = [params.max_steps, params.value_chars, params.value_items].map(|number| number.to_string());
-    let flags = [params.form == Form::Scratchpad, params.settrace].map(|flag| if flag { &b"1"[..] } else { b"0" });
-    let mut fields = vec![source.as_bytes(), setup.as_bytes(), mode, code.as_bytes()];
-    fields.extend(numbers.iter().map(String::as_bytes).chain(flags));
-    let reply = worker.call_with_memory("trace", &fields)?;
-    Ok((Run::read(&reply), reply.ending == Ending::WallTime))
+    let flags = [params.form == Form::Scratchpad, params.settrace].map(|flag| if flag { "1" } else { "0" });
+    let number = |number: Option<usize>| number.map_or("-1".to_owned(), |number| number.to_string());
+    let mut fields: Vec<Vec<u8>> = [source, &params.prelude].map(|text| text.as_bytes().to_vec()).to_vec();
+    fields.extend(numbers.iter().map(String::as_str).chain(flags).map(|text| text.as_bytes().to_vec()));
+    let (begin, end) = match target {
+        Target::Units { begin, end, .. } => (*begin, *end),
+        _ => (0, None),
+    };
+    fields.extend([begin.to_string(), number(end)].map(String::into_bytes));
+    let text = |mode: String, text: &str| [mode.into_bytes(), text.as_bytes().to_vec(), b"-1".to_vec()];
+    match target {
+        Target::Load => {}
+        Target::Call(mode, call) => fields.extend(text(format!("text {mode}"), call)),
+        Target::Script(stdin) => fields.extend(text("script".to_owned(), stdin)),
+        Target::Units { units, .. } => {
+            fields.extend(
+                units.iter().flat_map(|unit| [unit.mode.clone(), unit.code.clone(), number(unit.stop).into_bytes()]),
+            );
+        }
+    }
+    let fields: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+    let reply = worker.run(Call::new("trace", &fields).with_memory().with_output())?;
+    let mut run = Run::read(&reply);
+    if matches!(target, Target::Script(_)) && run.got.is_empty() {
+        run.got = Value::Str(reply.output.clone()).show(params.value_chars.max(200) as usize);
+    }
+    Ok((run, reply.ending == Ending::WallTime))
 }
 
 #[cfg(test)]

@@ -70,6 +70,8 @@ pub struct Params {
     /// What the files may take that a program writes, in bytes; 0: it may write none.
     #[schemars(range(min = 0))]
     pub scratch_bytes: u64,
+    /// Code that runs before each program, in its names: imports that its author could count on.
+    pub prelude: String,
     /// Third-party packages that programs may import: a virtual environment, or a folder that `pip install --target`
     /// filled. Names, versions and files of the packages count in the key.
     pub packages: Option<String>,
@@ -97,6 +99,7 @@ impl Default for Params {
             cpu_limit_s: cpu_s,
             memory_bytes,
             scratch_bytes,
+            prelude: String::new(),
             packages: None,
             warm: Vec::new(),
             settrace: false,

@@ -8,13 +8,14 @@ expressions and lambdas are part of their statement. `hooks.py` turns an interpr
 """
 
 import io
+import marshal
 import mmap
 import sys
 import threading
 import tokenize
 import types
 
-outcome = shared[b"outcome"]["outcome"]
+inside, script = shared[b"inside"], shared[b"script"]
 renderer = shared[b"render"]["renderer"]
 Program = shared[b"syntax"]["Program"]
 start, start_settrace, FILE = map(shared[b"hooks"].get, ("start", "start_settrace", "FILE"))
@@ -252,74 +253,156 @@ def said(error):
     return str(text).encode("utf-8", "backslashreplace"), b"%d" % (getattr(error, "lineno", None) or 0)
 
 
-def run(job, send, memory=None, exec=exec, eval=eval):
-    source, setup, mode, test, max_events, value_chars, value_items, every, reference = job
+class Finished(BaseException):
+    """What was to be traced has been."""
+
+
+class Window:
+    """The reports (`inside.py`) of the traced unit between which it is traced: after `begin` of them, up to the one numbered
+    `end`; 0 is the unit's start, -1 its end. `got` is the value of the last report in it."""
+
+    def __init__(self, begin, end, start, stop):
+        self.begin, self.end, self.start, self.stop = begin, end, start, stop
+        self.count, self.got = 0, MISSING
+
+    def report(self, site, operand, value):
+        self.count += 1
+        if self.count == self.end:
+            self.stop()
+            self.got = value
+            raise Finished
+        if self.count == self.begin:
+            self.start()
+
+
+def compiled(text, mode):
+    return compile(text.decode(), "<test>", "eval" if mode == b"value" else "exec", dont_inherit=True)
+
+
+def run(job, send, memory=None):
+    """The job: the program, its prelude, bounds, flags, the window, then units as in `inside.py`, of which the last is traced.
+    Its mode may also be `text value` or `text exec`, for a call that is not compiled yet, or `script`, for the program itself with
+    that input; without units the program's loading is traced."""
+    source, prelude, max_events, value_chars, value_items, every, reference, begin, end, *units = job
     source = source.decode()
     try:
         code = compile(source, FILE, "exec", dont_inherit=True)
         program = Program(source)
     except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError, tokenize.TokenError) as error:
         return send(b"invalid", *said(error))
+    mode = units[-3] if units else b"load"
     try:
-        call = compile(test.decode(), "<test>", "exec" if mode == b"exec" else "eval", dont_inherit=True) if test else None
+        if mode.startswith(b"text "):
+            mode = mode[5:]
+            units[-3:-1] = mode, marshal.dumps(compiled(units[-2], mode))
     except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
         return send(b"invalid_call", *said(error))
     send(b"blocks", *(block.fields() for block in program.blocks.values()))
+    if mode == b"script":
+        script["give_input"](units[1])
+        script["streams"]()
+    before, traced_unit = [], None
+    if units and mode != b"script":
+        *before, traced_unit = inside["read_units"](units)
     render = renderer(int(value_chars), int(value_items))
     show = renderer(max(int(value_chars), 200), max(int(value_items), 50))
     steps = Steps(memory or mmap.mmap(shared[b"frames"]["LINK"], 0), send)
     tracer = Tracer(program, steps, render, int(max_events), every == b"1", __import__("os")._exit)
     if memory is None:
         capture_output(tracer, int(value_chars))
-    module = type(sys)("candidate")
-    sys.modules["candidate"] = module
-    space = module.__dict__
+    tracing = Tracing(tracer, code, start_settrace if reference == b"1" else start, send)
     send(b"begin")
+    got = lambda value: send(b"got", show(value).encode("utf-8", "backslashreplace"))
+    try:
+        if mode == b"script":
+            space = script["main_module"](prelude)
+            tracing.run(lambda: exec(code, space))
+            return send(b"done")
+        module = type(sys)("candidate")
+        sys.modules["candidate"] = module
+        space = module.__dict__
+        if prelude:
+            exec(compile(prelude.decode(), "<prelude>", "exec", dont_inherit=True), space)
+        if traced_unit is None:
+            tracing.run(lambda: exec(code, space))
+            return send(b"done")
+        exec(code, space)
+        reports = inside["Reports"](lambda *frame: None, [1 << 24, 1 << 20, 400])
+        space.update(__h__=reports.report, __case__=inside["run_case"], __run__=inside["run_coroutine"])
+        for unit in before:
+            inside["run_unit"](*unit, space, reports)
+        trace_unit(traced_unit, space, tracing, int(begin), int(end), got)
+    except SystemExit as error:
+        if mode != b"script" or error.code not in (None, 0):
+            send(b"exit")
+            got(error)
+    except BaseException as error:
+        got(error)
+    send(b"done")
 
-    def traced(work):
+
+def trace_unit(unit, space, tracing, begin, end, got, exec=exec, eval=eval):
+    mode, code, _ = unit
+    if mode == b"value":
+        return got(tracing.run(lambda: eval(code, space)))
+    window = Window(begin, end, tracing.start, tracing.stop)
+    space["__h__"] = window.report
+    try:
+        if begin == 0:
+            tracing.run(lambda: exec(code, space))
+        else:
+            exec(code, space)
+    except Finished:
+        got(window.got)
+    finally:
+        tracing.stop()
+
+
+class Tracing:
+    """Switches the tracing of a program's code on and off."""
+
+    def __init__(self, tracer, code, start, send):
+        self.tracer, self.code, self.start_tracer, self.send = tracer, code, start, send
+        self.end = None
+
+    def start(self):
         def other_thread(*_):
-            tracer.threads = True
+            self.tracer.threads = True
             sys.settrace(None)
 
         threading.settrace(other_thread)
-        tracer.printed = ""
-        stop = (start_settrace if reference == b"1" else start)(tracer, code)
+        self.tracer.printed = ""
+        self.end = self.start_tracer(self.tracer, self.code)
+
+    def stop(self):
+        if self.end is None:
+            return
+        end, self.end = self.end, None
+        threading.settrace(None)
+        if not end():
+            self.send(b"mark", b"tracing was switched off by the program")
+        if self.tracer.threads:
+            self.send(b"mark", b"other threads than the main one were not traced")
+
+    def run(self, work):
+        self.start()
         try:
             return work()
         except RecursionError as error:
-            stop()
-            tracer.show_overflow(error)
-            stop = lambda: True
+            end, self.end = self.end, lambda: True
+            end()
+            self.tracer.show_overflow(error)
             raise
         finally:
-            threading.settrace(None)
-            if not stop():
-                send(b"mark", b"tracing was switched off by the program")
-            if tracer.threads:
-                send(b"mark", b"other threads than the main one were not traced")
-
-    try:
-        if call is None:
-            traced(lambda: exec(code, space))
-            return send(b"done")
-        exec(code, space)
-        if setup:
-            exec(compile(setup.decode(), "<setup>", "exec", dont_inherit=True), space)
-        value = traced(lambda: exec(call, space) if mode == b"exec" else eval(call, space))
-        if mode != b"exec":
-            send(b"got", show(value).encode("utf-8", "backslashreplace"))
-    except BaseException as error:
-        if outcome(error)[0] == b"exit":
-            send(b"exit")
-        send(b"got", show(error).encode("utf-8", "backslashreplace"))
-    send(b"done")
+            self.stop()
 
 
 def warm_up():
     """Runs once in the fork server: what this compiles and loads, no child has to."""
     source = b"def f(x):\n    y = [x, 'a', 1.5, {x: None}, {2}]\n    return y\n"
     for _ in range(9):
-        run((source, b"", b"value", b"f(1)", b"100", b"80", b"20", b"0", b"0"), lambda *frame: None, bytearray(1 << 12))
+        unit = b"text value", b"f(1)", b"-1"
+        run((source, b"", b"100", b"80", b"20", b"0", b"0", b"0", b"-1", *unit), lambda *frame: None, bytearray(1 << 12))
     del sys.modules["candidate"]
 
 

@@ -1,124 +1,31 @@
-//! Kind `verify`: runs each fix against its problem's tests, in the sandbox.
-//!
-//! Expected values are compared here, outside the process that runs the fix (`assert f(x) == literal`, nearly all of
-//! MBPP): no `__eq__` and no exit status can forge a pass. Other tests run in a second process that calls the fix from
-//! outside (`remote.py`). Where they hand it what can't be sent, a function say, they run beside it, and the row's
-//! detail says `guarded`.
-
-mod prepare;
-mod verdict;
+//! Kind `verify`: runs each fix against its problem's tests, in the sandbox (`judge`).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
+use crate::judge::{self, Job, Verdict};
 use crate::packages;
-use crate::sandbox::{Bounds, Call, CpuSeconds, Isolation, Limits, Sandbox, SandboxError, Worker};
-pub use prepare::Tests;
-pub(crate) use prepare::{BadTest, Mode, Test};
-pub use verdict::{Outcome, Verdict};
-
-/// A program to check and the tests to check it with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Job {
-    /// The whole program.
-    pub source: String,
-    /// Code that runs after it and before the tests.
-    pub setup: String,
-    /// Statements, each a test; mostly `assert f(x) == literal`.
-    pub tests: Vec<String>,
-}
-
-/// Checks every job; verdicts in the jobs' order. `on_done` hears how many are done.
-///
-/// # Errors
-/// A test does not parse ([`StageError::Input`]), the sandbox failed, or the work was cancelled.
-pub fn verify(
-    sandbox: &Sandbox,
-    jobs: &[Job],
-    cancelled: &(dyn Fn() -> bool + Sync),
-    on_done: &(dyn Fn(usize) + Sync),
-) -> Result<Vec<Verdict>, StageError> {
-    verify_with(sandbox, jobs, &prepare_tests(sandbox, jobs, cancelled)?, cancelled, on_done)
-}
-
-/// Sorts the jobs' tests, as it is done once for all candidates of a problem.
-///
-/// # Errors
-/// As [`verify`].
-pub fn prepare_tests(
-    sandbox: &Sandbox,
-    jobs: &[Job],
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Tests, StageError> {
-    Ok(Tests::prepare(sandbox, jobs.iter().flat_map(|job| &job.tests), cancelled)?)
-}
-
-/// As [`verify`], with tests that are sorted already.
-///
-/// # Errors
-/// The sandbox failed, or the work was cancelled.
-pub fn verify_with(
-    sandbox: &Sandbox,
-    jobs: &[Job],
-    tests: &Tests,
-    cancelled: &(dyn Fn() -> bool + Sync),
-    on_done: &(dyn Fn(usize) + Sync),
-) -> Result<Vec<Verdict>, StageError> {
-    // What waited too long or was killed is tried once more: it may have been the machine.
-    let work = |worker: &mut Worker, job: &Job| check(worker, job, tests);
-    Ok(sandbox.map_twice(jobs, cancelled, on_done, work, |verdict| verdict.doubt)?)
-}
-
-/// Checks one program.
-pub(crate) fn check(worker: &mut Worker, job: &Job, tests: &Tests) -> Result<Verdict, SandboxError> {
-    let tests: Vec<&Test> = job.tests.iter().filter_map(|test| tests.get(test)).collect();
-    if job.source.trim().is_empty() {
-        return Ok(Verdict::new(Outcome::Invalid, 0, tests.len(), "empty"));
-    }
-    if job.source.contains('\0') {
-        return Ok(Verdict::new(Outcome::Invalid, 0, tests.len(), "null byte"));
-    }
-    let source = job.source.strip_prefix('\u{feff}').unwrap_or(&job.source).as_bytes();
-    let sorted: Vec<&[u8]> = tests.iter().flat_map(|test| [test.mode.as_bytes(), &test.compiled]).collect();
-    let cpu_s = worker.limits().cpu_s;
-    let apart = tests.iter().any(|test| test.mode != Mode::Value);
-    if apart {
-        let beside = [&[&b"judge"[..], job.setup.as_bytes()], &sorted[..]].concat();
-        let (candidate, judge) = worker.call_pair("remote", &[b"serve", source], &beside)?;
-        if let Some(verdict) = Verdict::judge_pair(candidate, judge, &tests, cpu_s) {
-            return Ok(verdict);
-        }
-    }
-    let fields = [&[source, job.setup.as_bytes()], &sorted[..]].concat();
-    let mut verdict = Verdict::judge(
-        &worker.run(Call::new("verify", &fields).bounds(Bounds::frames(tests.len() + 3)))?,
-        &tests,
-        cpu_s,
-    );
-    if apart {
-        verdict.detail = match verdict.detail.as_str() {
-            "" => "guarded".to_owned(),
-            detail => format!("{detail} (guarded)"),
-        };
-    }
-    Ok(verdict)
-}
+use crate::sandbox::{CpuSeconds, Isolation, Limits, Sandbox, ValueBounds};
 
 /// Runs each fix against the tests and says how it went, in one word of a closed set.
 ///
 /// # Errors
-/// [`StageError::Input`] if a test does not parse; [`StageError::Environment`] without Python. A fix that hangs,
-/// crashes or does not compile is a row with a verdict.
+/// [`StageError::Environment`] without Python. A fix that hangs, crashes or does not compile is a row with a verdict, and so
+/// is one with a test that is no Python (`invalid`).
 pub struct Verify;
 
 /// What may stand under `kind = "verify"`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
-    /// CPU time that a fix may use for all tests together, in seconds.
+    /// The column with the programs to run: `fix`, or `reference` to check the data itself.
+    pub column: String,
+    /// CPU time that a fix may use for all tests together, in seconds; for each test where tests are input and output.
     pub cpu_limit_s: CpuSeconds,
+    /// Where the row has a `reference`: at least this multiple of the CPU time that it takes, e.g. `"10x"`.
+    pub cpu_limit: CpuFactor,
     /// Memory that it may use, in bytes, the interpreter's own 30 MB included.
     #[schemars(range(min = 67_108_864))]
     pub memory_bytes: u64,
@@ -128,6 +35,17 @@ pub struct Params {
     /// What the files may take that a program writes, in bytes; 0: it may write none.
     #[schemars(range(min = 0))]
     pub scratch_bytes: u64,
+    /// The largest value that is compared, in bytes of its encoding.
+    #[schemars(range(min = 1024, max = ValueBounds::MOST.bytes))]
+    pub value_bytes: usize,
+    /// The most objects in a value that is compared.
+    #[schemars(range(min = 16, max = ValueBounds::MOST.items))]
+    pub value_items: usize,
+    /// The deepest nesting of a value that is compared.
+    #[schemars(range(min = 4, max = ValueBounds::MOST.depth))]
+    pub value_depth: usize,
+    /// Code that runs before each program, in its names: imports that its author could count on.
+    pub prelude: String,
     /// Third-party packages that programs may import: a virtual environment, or a folder that `pip install --target`
     /// filled. Names, versions and files of the packages count in the key.
     pub packages: Option<String>,
@@ -137,25 +55,84 @@ pub struct Params {
     pub isolation: Isolation,
 }
 
+/// A multiple of a reference's CPU time, written `"10x"`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct CpuFactor(#[schemars(regex(pattern = r"^[0-9]+(\.[0-9]+)?x$"))] pub String);
+
+impl CpuFactor {
+    /// The number; `None` if it is not written so.
+    fn number(&self) -> Option<f64> {
+        self.0.strip_suffix('x')?.parse().ok().filter(|factor| (0.0..=1000.0).contains(factor))
+    }
+}
+
 impl Default for Params {
     fn default() -> Self {
-        let Limits { cpu_s, memory_bytes, output_bytes, scratch_bytes, isolation } = Limits::default();
-        let (packages, warm) = (None, Vec::new());
-        Self { cpu_limit_s: cpu_s, memory_bytes, output_bytes, scratch_bytes, packages, warm, isolation }
+        let Limits { cpu_s, memory_bytes, output_bytes, scratch_bytes, isolation, values, cpu_factor } =
+            Limits::default();
+        Self {
+            column: "fix".to_owned(),
+            cpu_limit_s: cpu_s,
+            cpu_limit: CpuFactor(format!("{cpu_factor}x")),
+            memory_bytes,
+            output_bytes,
+            scratch_bytes,
+            value_bytes: values.bytes,
+            value_items: values.items,
+            value_depth: values.depth,
+            prelude: String::new(),
+            packages: None,
+            warm: Vec::new(),
+            isolation,
+        }
     }
 }
 
 impl Params {
     fn limits(&self) -> Limits {
-        let Self { cpu_limit_s: cpu_s, memory_bytes, output_bytes, scratch_bytes, isolation, .. } = *self;
-        Limits { cpu_s, memory_bytes, output_bytes, scratch_bytes, isolation }
+        let values = ValueBounds { bytes: self.value_bytes, items: self.value_items, depth: self.value_depth };
+        Limits {
+            cpu_s: self.cpu_limit_s,
+            memory_bytes: self.memory_bytes,
+            output_bytes: self.output_bytes,
+            scratch_bytes: self.scratch_bytes,
+            isolation: self.isolation,
+            values,
+            cpu_factor: self.cpu_limit.number().unwrap_or_default(),
+        }
     }
 }
 
 impl stage::Params for Params {
     fn validate(&self) -> Result<(), ParamError> {
+        let wrong =
+            |param, message: String, help: &str| Err(ParamError { param, message, help: Some(help.to_owned()) });
         packages::check_warm(&self.warm)?;
-        check_limits(self.cpu_limit_s, self.memory_bytes)
+        check_limits(self.cpu_limit_s, self.memory_bytes)?;
+        if !["fix", "reference"].contains(&self.column.as_str()) {
+            let message = format!("`{}` is no column of programs", self.column);
+            return wrong("column", message, "write `fix` or `reference`");
+        }
+        if self.cpu_limit.number().is_none() {
+            return wrong(
+                "cpu_limit",
+                format!("`{}` is no multiple", self.cpu_limit.0),
+                "write `\"10x\"`; `\"0x\"` turns it off",
+            );
+        }
+        let most = ValueBounds::MOST;
+        for (param, value, least, most) in [
+            ("value_bytes", self.value_bytes, 1024, most.bytes),
+            ("value_items", self.value_items, 16, most.items),
+            ("value_depth", self.value_depth, 4, most.depth),
+        ] {
+            if !(least..=most).contains(&value) {
+                return wrong(param, format!("must be between {least} and {most}"), "leave it out for the default");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -178,11 +155,13 @@ record! {
     /// What `verify` reads.
     pub struct FixRow {
         /// The whole fixed program; empty when nothing could be parsed.
-        pub fix: String,
+        pub fix: Option<String>,
         /// The tests.
         pub tests: Vec<String>,
         /// Code that runs before the tests.
         pub setup: String,
+        /// A correct program: it tells which comparisons can be made outside, and how long the tests take.
+        pub reference: Option<String>,
     }
     /// What `verify` adds.
     pub struct VerdictRow {
@@ -196,17 +175,23 @@ record! {
         pub results: String,
         /// What the first test that was not passed did, in a few words.
         pub detail: String,
+        /// `outside` if all comparisons are made outside the program's process, where it can forge none; `inside` if not.
+        pub judged: String,
     }
 }
 
 impl RowStage for Verify {
     const KIND: &'static str = "verify";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "runs each fix against the tests, in the sandbox";
     type Params = Params;
     type In = FixRow;
     type Out = VerdictRow;
     type Session = Sandbox;
+
+    fn optional(params: &Params) -> Vec<&'static str> {
+        ["fix", "reference"].into_iter().filter(|column| *column != params.column).collect()
+    }
 
     fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
         packages::environment(params.packages.as_deref(), setup)
@@ -221,14 +206,24 @@ impl RowStage for Verify {
 
     fn rows(
         sandbox: &mut Sandbox,
-        _: &Params,
+        params: &Params,
         items: &[Item<FixRow>],
         cx: &Context,
     ) -> Result<Vec<Vec<VerdictRow>>, StageError> {
-        let job = |row: &FixRow| Job { source: row.fix.clone(), setup: row.setup.clone(), tests: row.tests.clone() };
-        let jobs: Vec<Job> = items.iter().map(|item| job(&item.row)).collect();
+        let job = |row: &FixRow| {
+            let source = if params.column == "reference" { &row.reference } else { &row.fix };
+            let missing = || StageError::input(format!("there is no column `{}`, or it has a null", params.column));
+            Ok(Job {
+                source: source.clone().ok_or_else(missing)?,
+                prelude: params.prelude.clone(),
+                setup: row.setup.clone(),
+                tests: row.tests.clone(),
+                reference: row.reference.clone(),
+            })
+        };
+        let jobs = items.iter().map(|item| job(&item.row)).collect::<Result<Vec<Job>, StageError>>()?;
         let total = items.len() as u64;
-        let verdicts = verify(sandbox, &jobs, &|| cx.cancelled(), &|done| cx.progress(done as u64, total, ""))?;
+        let verdicts = judge::judge(sandbox, &jobs, &|| cx.cancelled(), &|done| cx.progress(done as u64, total, ""))?;
         Ok(verdicts.into_iter().map(|verdict| vec![verdict.into()]).collect())
     }
 }
@@ -237,17 +232,11 @@ impl From<Verdict> for VerdictRow {
     fn from(verdict: Verdict) -> Self {
         Self {
             verdict: verdict.outcome.to_string(),
-            passed: verdict.passed as i32,
-            total: verdict.total as i32,
+            passed: verdict.passed() as i32,
+            total: verdict.tests.len() as i32,
             results: verdict.results(),
             detail: verdict.detail,
+            judged: verdict.judged.to_string(),
         }
     }
 }
-
-#[cfg(test)]
-mod apart;
-#[cfg(test)]
-mod hostile;
-#[cfg(test)]
-pub(crate) mod tests;
