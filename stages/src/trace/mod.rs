@@ -72,7 +72,7 @@ record! {
 
 impl RowStage for Trace {
     const KIND: &'static str = "trace";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "runs each program on a failing test and writes the inline trace";
     type Params = Params;
     type In = ProgramRow;
