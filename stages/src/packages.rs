@@ -88,7 +88,7 @@ impl Files {
         let is_module = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "py" || ending == "so");
         if !found.files.keys().any(is_module) {
             let message = format!("`packages = \"{given}\"`: `{}` has no Python packages", found.folder.display());
-            return Err(StageError::environment(message, how_to_make(given, root)));
+            return Err(StageError::environment(message, how_to_make(root)));
         }
         found.check_release(given, python)?;
         Ok(found)
@@ -194,9 +194,13 @@ fn site_packages(given: &str, root: &Path, python: &Python) -> Result<PathBuf, S
     if !folder.is_dir() {
         let what = if folder.exists() { "is no folder" } else { "is not there" };
         let message = format!("`packages = \"{given}\"`: `{}` {what}", folder.display());
-        return Err(StageError::environment(message, how_to_make(given, root)));
+        return Err(StageError::environment(message, how_to_make(root)));
     }
     if !folder.join("pyvenv.cfg").is_file() {
+        if let Some(venv) = virtual_environment(given, root) {
+            let message = format!("`packages = \"{given}\"`: the virtual environment is `{}`", venv.display());
+            return Err(StageError::environment(message, format!("write `packages = \"{}\"`", venv.display())));
+        }
         return Ok(folder);
     }
     let (major, minor) = python.release();
@@ -226,15 +230,19 @@ fn unreadable(path: &Path, error: &io::Error) -> StageError {
 }
 
 /// What to write, or how to come by such a folder.
-fn how_to_make(given: &str, root: &Path) -> String {
-    let inside = [".venv", "venv"].map(|name| Path::new(given).join(name));
-    let beside = [".venv", "venv"].map(PathBuf::from);
-    match inside.iter().chain(&beside).find(|path| root.join(path).join("pyvenv.cfg").is_file()) {
+fn how_to_make(root: &Path) -> String {
+    match virtual_environment("", root) {
         Some(venv) => format!("there is a virtual environment: `packages = \"{}\"`", venv.display()),
         None => {
             "name a virtual environment, or a folder that `pip install --target FOLDER numpy` has filled".to_owned()
         }
     }
+}
+
+/// A virtual environment of a usual name in a folder.
+fn virtual_environment(folder: &str, root: &Path) -> Option<PathBuf> {
+    let paths = [".venv", "venv"].map(|name| Path::new(folder).join(name));
+    paths.into_iter().find(|path| root.join(path).join("pyvenv.cfg").is_file())
 }
 
 /// Whether a file says nothing of the packages.

@@ -1,6 +1,7 @@
 //! Commands as a user types them, over the real kinds and the pipelines that ship.
 
 mod models;
+mod packages;
 mod trace;
 mod train;
 

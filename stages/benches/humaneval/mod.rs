@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use tracetune::verify::Job;
+use tracetune::judge::Job;
 use tracetune_engine::cache::Store;
 use tracetune_engine::runs;
 use tracetune_engine::table::read_column;
@@ -27,5 +27,7 @@ pub(crate) fn jobs(data: &Path) -> Result<Vec<Job>, Box<dyn std::error::Error>> 
     let setups = read_column::<String>(&table, "setup")?;
     let tests = read_column::<Vec<String>>(&table, "tests")?;
     let zipped = sources.into_iter().zip(setups).zip(tests);
-    Ok(zipped.map(|((source, setup), tests)| Job { source, setup, tests }).collect())
+    Ok(zipped
+        .map(|((source, setup), tests)| Job { reference: Some(source.clone()), source, setup, tests, ..Job::default() })
+        .collect())
 }

@@ -69,6 +69,14 @@ fn a_folder_that_is_not_there_is_named_with_the_one_that_is() {
 }
 
 #[test]
+fn a_project_with_a_virtual_environment_in_it_is_refused() {
+    let root = folder(&[("project/venv/pyvenv.cfg", ""), ("project/main.py", "")]);
+    let Some((message, help)) = refusal(&root, "project") else { return };
+    assert_eq!(message, "`packages = \"project\"`: the virtual environment is `project/venv`");
+    assert_eq!(help, "write `packages = \"project/venv\"`");
+}
+
+#[test]
 fn a_folder_without_packages_is_refused() {
     let root = folder(&[("data/table.csv", "a,b")]);
     let Some((message, help)) = refusal(&root, "data") else { return };

@@ -82,13 +82,37 @@ fn a_worker_is_in_a_group_of_its_own_that_goes_with_it() {
     assert!(!folders.iter().any(|folder| folder.exists()), "{folders:?}");
 }
 
-#[test]
-fn a_lost_control_group_is_noted_and_done_without() {
-    let Ok(python) = Python::find() else { return };
+/// With one worker, and what it notes.
+fn noting(python: &Python) -> (Sandbox, std::sync::Arc<Mutex<Vec<String>>>) {
     let notes = std::sync::Arc::new(Mutex::new(Vec::new()));
     let heard = std::sync::Arc::clone(&notes);
     let note = move |text: &str| heard.lock().unwrap().push(text.to_owned());
-    let sandbox = Sandbox::start_noting(&python, Limits::default(), 1, Box::new(note)).unwrap();
+    (Sandbox::start_noting(python, Limits::default(), 1, Box::new(note)).unwrap(), notes)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_wall_that_is_refused_during_a_run_does_not_end_it() {
+    let Ok(python) = Python::find() else { return };
+    let (sandbox, notes) = noting(&python);
+    let usual = sandbox.layers();
+    {
+        let mut walls = sandbox.walls();
+        walls.0 = walls.0.clone().with_one_refused();
+        walls.1.present.push("moat: it is deep".to_owned());
+        sandbox.workers[0].lock().unwrap().zygote = None;
+    }
+    passes(&sandbox, "def f(): return True");
+    assert_eq!(sandbox.layers(), usual);
+    let notes = notes.lock().unwrap();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].starts_with("sandbox: a fork server did not start: No space left on device"), "{notes:?}");
+}
+
+#[test]
+fn a_lost_control_group_is_noted_and_done_without() {
+    let Ok(python) = Python::find() else { return };
+    let (sandbox, notes) = noting(&python);
     if !in_force(&sandbox, "control group") {
         return;
     }

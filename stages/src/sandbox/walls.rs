@@ -98,6 +98,14 @@ impl Walls {
         self.scratch_bytes
     }
 
+    /// With one more, that the kernel refuses.
+    #[cfg(test)]
+    pub(super) fn with_one_refused(mut self) -> Self {
+        let raise = Box::new(|| Err(Errno::NOSPC.into()));
+        self.standing.push(Arc::new(Wall { name: "user", is_second: true, words: String::new(), raise }));
+        self
+    }
+
     /// Has what `command` starts stand behind them.
     pub(super) fn surround(&self, command: &mut Command) {
         let walls = self.standing.clone();

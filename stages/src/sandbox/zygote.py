@@ -181,6 +181,9 @@ def serve():
     if scratch:
         empty(scratch, 0)
         fresh = look_at(scratch)
+    seeds = [random.seed]
+    if "numpy.random" in sys.modules:
+        seeds.append(sys.modules["numpy.random"].seed)
     frame_writer(JOB)(b"ready")
     os.close(JOB)
     control = _socket.socket(fileno=CONTROL)
@@ -197,7 +200,7 @@ def serve():
         descriptors = memoryview(ancillary[0][2]).cast("i").tolist()
         previous = os.fork()
         if not previous:
-            child(descriptors, addresses, runners)
+            child(descriptors, addresses, runners, seeds)
         control.sendall(b"P" + previous.to_bytes(8, "little"))
         for descriptor in descriptors:
             os.close(descriptor)
@@ -214,7 +217,7 @@ def serve():
         control.sendall(letter + status.to_bytes(8, "little"))
 
 
-def child(descriptors, filters, runners):
+def child(descriptors, filters, runners, seeds):
     leave = os._exit
     try:
         job, output, *link = descriptors
@@ -231,7 +234,8 @@ def child(descriptors, filters, runners):
         for program in filters:
             if prctl(PR_SET_SECCOMP, Long(SECCOMP_MODE_FILTER), program, Long(0), Long(0)):
                 leave(98)
-        random.seed(0)
+        for seed in seeds:
+            seed(0)
         gc.enable()
         runners[runner]["run"](fields, frame_writer(JOB))
         leave(0)

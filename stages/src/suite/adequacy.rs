@@ -10,7 +10,7 @@ use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamErr
 use crate::judge::{Job, Outcome, Suites};
 use crate::mutate::{CorrectRow, KINDS, MORE_KINDS, mutants, normal};
 use crate::packages;
-use crate::sandbox::{CpuSeconds, Limits, Sandbox, SandboxError, Worker};
+use crate::sandbox::{Bounds, Call, CpuSeconds, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::check_limits;
 
 /// CPU time for the traced run, beside that of a plain one: tracing is slow.
@@ -85,7 +85,7 @@ pub struct Adequacy;
 
 impl RowStage for Adequacy {
     const KIND: &'static str = "adequacy";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "how many mutants of the reference the tests notice, how many of its lines they run";
     type Params = Params;
     type In = CorrectRow;
@@ -144,7 +144,8 @@ fn measure(
 fn coverage(worker: &mut Worker, reference: &str, row: &CorrectRow) -> Result<(i32, i32), SandboxError> {
     let mut fields = vec![reference.as_bytes(), row.setup.as_bytes()];
     fields.extend(row.tests.iter().map(|test| test.as_bytes()));
-    let reply = worker.call_for("cover", &fields, worker.limits().cpu_s.times(TRACED))?;
+    let cpu_s = worker.limits().cpu_s.times(TRACED);
+    let reply = worker.run(Call::new("cover", &fields).cpu(cpu_s).bounds(Bounds::frames(2)))?;
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     Ok(match reply.frames.first().map(Vec::as_slice) {
         Some([tag, lines, covered]) if tag == b"lines" => (number(lines), number(covered)),

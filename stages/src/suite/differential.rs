@@ -6,7 +6,7 @@ use tracetune_engine::record;
 use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
 
 use crate::packages;
-use crate::sandbox::{CpuSeconds, Frame, Limits, Sandbox, SandboxError, Worker};
+use crate::sandbox::{Bounds, Call, CpuSeconds, Frame, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::check_limits;
 
 record! {
@@ -86,7 +86,7 @@ pub struct Differential;
 
 impl RowStage for Differential {
     const KIND: &'static str = "differential";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "adds tests: inputs like the visible ones, answers by the reference";
     type Params = Params;
     type In = AskedRow;
@@ -130,7 +130,7 @@ fn ask(worker: &mut Worker, params: &Params, row: &AskedRow) -> Result<Vec<Strin
     let (seed, more) = (params.seed.to_string(), params.more.to_string());
     let known = [&row.reference, &row.setup, &row.entry_point, &seed, &row.problem_id, &more];
     let fields: Vec<&[u8]> = known.into_iter().chain(&row.tests).map(|field| field.as_bytes()).collect();
-    let reply = worker.call("differential", &fields)?;
+    let reply = worker.run(Call::new("differential", &fields).bounds(Bounds::frames(params.more + 1)))?;
     let test = |frame: &Frame| match frame.as_slice() {
         [tag, test] if tag == b"test" => Some(String::from_utf8_lossy(test).into_owned()),
         _ => None,
