@@ -81,13 +81,14 @@ pub struct Params {
     /// `mutation`, `rationale` and `fix` are read only if they stand here.
     ///
     /// In a template `{name}` is the value of the file's field `name`: a text as it is, other values as Python literals;
-    /// `{name!r}` puts a text in quotes too; `{{` and `}}` are braces. `tests` takes a list of templates, a test each. A
-    /// field of tests is a list of texts, or one text: a module of Python with tests of unittest, pytest or bare asserts.
+    /// `{name!r}` puts a text in quotes too; `{{` and `}}` are braces. `tests` takes a list of templates, a test each;
+    /// another column a list of one, which need not have a brace: `split = ["test"]`. A field of tests is a list of texts,
+    /// or one text: a module of Python with tests of unittest, pytest or bare asserts.
     #[serde(default)]
     fields: BTreeMap<String, Mapping>,
     /// For tests on standard input and output (`livecodebench`, `apps`, `codecontests`): numbers that differ by no more
     /// than this, relative or absolute, count as equal. Without it they are compared as texts.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0))]
     tolerance: Option<f64>,
     /// Shares of the splits by a hash of the problem, e.g. `{ train = 0.8, dev = 0.1, test = 0.1 }`. Without it the

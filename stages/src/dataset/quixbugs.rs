@@ -57,6 +57,7 @@ pub(super) fn problems(import: &mut Import, folder: &Path, cx: &Context) -> Resu
         Some(node) => node,
         None => text(FOLDERS[0].0, NODE)?.unwrap_or_default(),
     };
+    let has_modules = files.iter().any(|path| path.starts_with(folder.join(MODULES)));
     let mut programs = Vec::new();
     for path in files.iter().filter(|path| path.starts_with(folder.join(FOLDERS[0].0))) {
         let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
@@ -73,7 +74,8 @@ pub(super) fn problems(import: &mut Import, folder: &Path, cx: &Context) -> Resu
             (Some(cases), _) => (cases, String::new()),
             (None, Some(module)) => (String::new(), module),
             (None, None) => {
-                import.skip(name, "problem", &format!("nothing in {} or {MODULES}", FOLDERS[2].0));
+                let or_modules = if has_modules { format!(" or {MODULES}") } else { String::new() };
+                import.skip(name, "problem", &format!("nothing in {}{or_modules}", FOLDERS[2].0));
                 continue;
             }
         };

@@ -7,7 +7,8 @@ use tracetune_engine::diagnostic::nearest;
 
 /// A field's name, or one or several templates.
 ///
-/// A text with a brace in it is a template, any other names a field; what stands in a list is a template. In a template
+/// A text with a brace in it is a template, any other names a field; what stands in a list is a template even without a
+/// brace, so that `split = ["test"]` is the text `test`. In a template
 /// `{name}` is the value of the source's field `name`: a text as it is, any other value as a Python literal. `{name!r}`
 /// is a Python literal always, so that a text comes in quotes. `{{` and `}}` are braces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,8 +40,8 @@ impl Mapping {
 
     /// What is wrong with it whatever the source holds.
     pub(super) fn check(&self, column: &str, takes_list: bool) -> Result<(), String> {
-        if matches!(self, Self::List(_)) && !takes_list {
-            return Err(format!("`{column}` is one text, so it takes one template, not a list"));
+        if matches!(self, Self::List(templates) if templates.len() > 1) && !takes_list {
+            return Err(format!("`{column}` is one text, so it takes one template"));
         }
         if matches!(self, Self::List(templates) if templates.is_empty()) {
             return Err(format!("`{column}` has no template"));

@@ -11,6 +11,7 @@ Frames that come back: (tests, setup, ...), then (skipped, reason) for each test
 
 import ast
 import itertools
+import math
 import sys
 
 PROGRAM = {"solution", "main", "candidate", "program"}  # modules that tests import everything from, as the one they are about
@@ -18,6 +19,7 @@ MARKS = ("skip", "skipif", "xfail", "usefixtures")  # of pytest, on what does no
 FIXTURES = {"setup_module", "setup_function", "teardown_module", "teardown_function", "setUpModule", "tearDownModule"}
 HOOKS = (("setup_class", "setup_method"), ("teardown_method", "teardown_class"))
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 
 
 class Skip(Exception):
@@ -29,7 +31,7 @@ def bound(statement):
     names, todo = set(), [statement]
     while todo:
         node = todo.pop()
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+        if isinstance(node, DEFINITIONS):
             names.add(node.name)
             continue
         if isinstance(node, ast.alias):
@@ -110,16 +112,18 @@ class Module:
                 self.fixtures[node.name] = node
             elif isinstance(node, (ast.Import, ast.ImportFrom)) and "pytest" not in bound(node):
                 self.setup.append(node)
-            elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            elif isinstance(node, DEFINITIONS):
                 self.setup.append(node)
             else:
                 self.state.append(node)
         self.marks = {node: self.unmarked(node) for node in ast.walk(tree) if hasattr(node, "decorator_list")}
-        # A definition that reads such a statement's names while it is made belongs to them.
-        for node in [node for node in self.setup if not isinstance(node, (ast.Import, ast.ImportFrom))]:
-            if mentioned(node) & self.state_names():
-                self.setup.remove(node)
-                self.state.append(node)
+        # A definition that reads such a statement's names belongs to them: it may read them while it is made.
+        moved = True
+        while moved:
+            names = self.state_names()
+            moved = [node for node in self.setup if isinstance(node, DEFINITIONS) and mentioned(node) & names]
+            self.setup = [node for node in self.setup if node not in moved]
+            self.state += moved
         self.state.sort(key=lambda node: node.lineno)
 
     def state_names(self):
@@ -165,11 +169,13 @@ class Module:
 
             def counts(node):
                 binds = bound(node)
-                plain = isinstance(node, (ast.Assign, ast.AnnAssign, ast.Import, *FUNCTIONS, ast.ClassDef)) and binds
+                plain = isinstance(node, (ast.Assign, ast.AnnAssign, ast.Import, *DEFINITIONS)) and binds
                 touches = mentioned(node) & names
                 return binds & reached or not plain and (touches & reached or not touches and not binds)
 
-            found = [node for node in self.state if counts(node) and node not in nodes and node.lineno < nodes[0].lineno]
+            # A definition runs when all of the module has, an assert where it stands.
+            last = math.inf if isinstance(nodes[0], DEFINITIONS) else nodes[0].lineno
+            found = [node for node in self.state if counts(node) and node not in nodes and node.lineno < last]
             if found == chosen:
                 return chosen
             chosen, needed = found, needed | reached

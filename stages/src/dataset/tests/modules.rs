@@ -59,6 +59,20 @@ fn bare_asserts_are_a_test_each_with_what_stands_before_them() {
 }
 
 #[test]
+fn a_test_has_all_that_it_uses_of_the_module_and_nothing_else() {
+    let (problems, _) = own_modules();
+    let later = &problems[2];
+    let lines: Vec<&str> = later.tests[0].lines().collect();
+    assert_eq!(lines[0], "FACTOR = 2");
+    assert_eq!(
+        lines[lines.len() - 4..],
+        ["LAST = 3", "def test_wider():", "    assert scaled(LAST) == LAST * Wider.factor", "test_wider()"]
+    );
+    assert!(!later.tests[0].contains("UNUSED"), "{}", later.tests[0]);
+    assert_eq!((as_python(&later.reference, later).as_str(), as_python(&later.buggy, later).as_str()), (".", "F"));
+}
+
+#[test]
 fn quix_bugs_programs_on_graphs_have_the_tests_of_their_module() {
     let (problems, _) = fixture("quixbugs", "quixbugs");
     let reach = &problems[1];
@@ -76,11 +90,14 @@ fn a_template_makes_tests_of_fields() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/dataset/fixtures");
     let fields = serde_json::json!({
         "problem_id": "cruxeval/{id}", "instruction": "What does `f` return?\n\n{code}", "reference": "code",
-        "tests": ["assert f({input}) == {output}"]
+        "tests": ["assert f({input}) == {output}"], "split": ["test"]
     });
     let problems = import(&folder, serde_json::json!({"source": "cruxeval.jsonl", "fields": fields})).unwrap();
     assert_eq!((problems[0].problem_id.as_str(), problems[0].entry_point.as_str()), ("cruxeval/sample_0", "f"));
-    assert_eq!(problems[0].tests, ["assert f(1, 'a') == [1, 'a']"]);
+    assert_eq!(
+        (problems[0].tests.as_slice(), problems[0].split.as_str()),
+        (&["assert f(1, 'a') == [1, 'a']".to_owned()][..], "test")
+    );
     assert_eq!(problems[1].tests, ["assert f({'a': 1}) == 1"]);
     assert_eq!(problems[1].instruction, "What does `f` return?\n\ndef f(d):\n    return len(d)\n");
 }
