@@ -35,3 +35,16 @@ fn the_one_liners_read_a_run() {
         assert!(text.contains("main"), "{module} printed:\n{text}");
     }
 }
+
+#[test]
+fn the_crux_eval_example_imports() {
+    let workspace = workspace();
+    let fixture = include_str!("../stages/src/dataset/fixtures/cruxeval.jsonl");
+    workspace.write("cruxeval.jsonl", fixture);
+    let stage = block("# CRUXEval has `code`, `input`, `output` and `id`");
+    workspace.write("p.toml", &format!("[pipeline]\nname = \"crux\"\nseed = 1\n{stage}\n"));
+    let ran = workspace.run(["run", "p.toml", "-q"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let shown = workspace.run(["show", "latest", "problems", "--row", "0"]);
+    assert!(shown.stdout.contains("assert f(1, 'a') == [1, 'a']"), "{shown}");
+}

@@ -94,7 +94,7 @@ fn beside_verdicts(data: &Path) -> Result<(), Failure> {
         Ok(least)
     };
     let time_trace = |job: &Job| {
-        let Job { source: reference, setup, tests } = job.clone();
+        let Job { source: reference, setup, tests, .. } = job.clone();
         let row = ProgramRow { reference, buggy: None, tests, setup };
         least(&|| Ok(trace(&session, &params, &[&row], &|| false, &|_| {}).map(drop)?))
     };

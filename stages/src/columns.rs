@@ -22,7 +22,15 @@ pub const STANDARD: &[StandardColumn] = &[
     column("reference", "string", "a correct program"),
     column("entry_point", "string", "the function that the tests call"),
     column("setup", "string", "code that runs before the tests; may be empty"),
-    column("tests", "list<string>", "the tests, one `assert` statement each"),
+    // A test is the text of Python statements that run after the program and `setup`: mostly one `assert`; a class of
+    // `unittest.TestCase`, whose methods a runner runs; or definitions with a call of a test function. Or it is a JSON
+    // object on one line, `{"stdin": "3\n1 2 3\n", "stdout": "6\n"}`: the program runs as `__main__` with that standard
+    // input, and its output is compared word by word; with `"tolerance": 1e-6` numbers may differ by so much.
+    column(
+        "tests",
+        "list<string>",
+        "the tests: an `assert`, other statements, a `unittest` class, or `{\"stdin\": …, \"stdout\": …}` each",
+    ),
     column("buggy", "string", "the program to repair"),
     column("mutation", "string", "the kind of bug, e.g. `comparison`"),
     column("test", "string", "the first failing test, which is the one traced"),

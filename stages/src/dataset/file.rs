@@ -1,11 +1,11 @@
 //! Files of rows: JSON lines, a JSON array, or Parquet, as JSON objects.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Int64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::error::ArrowError;
 use serde_json::{Map, Value};
 use tracetune_engine::stage::StageError;
 use tracetune_engine::table::read_table_file;
@@ -65,8 +65,8 @@ fn object(path: &Path, number: usize, value: Value) -> Result<Row, StageError> {
     }
 }
 
-/// Texts, whole numbers and lists of texts; columns of other types are left out.
-fn parquet(table: &RecordBatch) -> Result<Vec<Map<String, Value>>, arrow::error::ArrowError> {
+/// Texts, numbers, truth values, lists and structures of them; columns of other types are left out.
+fn parquet(table: &RecordBatch) -> Result<Vec<Map<String, Value>>, ArrowError> {
     let mut rows = vec![Map::new(); table.num_rows()];
     for (field, array) in table.schema().fields().iter().zip(table.columns()) {
         let Some(values) = values(array)? else { continue };
@@ -77,20 +77,38 @@ fn parquet(table: &RecordBatch) -> Result<Vec<Map<String, Value>>, arrow::error:
     Ok(rows)
 }
 
-fn values(array: &ArrayRef) -> Result<Option<Vec<Value>>, arrow::error::ArrowError> {
+fn values(array: &ArrayRef) -> Result<Option<Vec<Value>>, ArrowError> {
     Ok(match array.data_type() {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..) => {
-            Some(cast(array, &DataType::Utf8)?.as_string::<i32>().iter().map(Value::from).collect())
+            Some(cast(array, &DataType::LargeUtf8)?.as_string::<i64>().iter().map(Value::from).collect())
         }
+        DataType::Boolean => Some(array.as_boolean().iter().map(Value::from).collect()),
         number if number.is_integer() => {
             Some(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().iter().map(Value::from).collect())
         }
-        DataType::List(_) | DataType::LargeList(_) => {
-            let lists = DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)));
-            let Ok(lists) = cast(array, &lists) else { return Ok(None) };
-            let lists = lists.as_list::<i32>();
-            let list = |row: usize| -> Value { lists.value(row).as_string::<i32>().iter().map(Value::from).collect() };
-            Some((0..lists.len()).map(|row| if lists.is_null(row) { Value::Null } else { list(row) }).collect())
+        number if number.is_floating() => {
+            Some(cast(array, &DataType::Float64)?.as_primitive::<Float64Type>().iter().map(Value::from).collect())
+        }
+        DataType::List(item) | DataType::LargeList(item) => {
+            let lists = cast(array, &DataType::LargeList(item.clone()))?;
+            let lists = lists.as_list::<i64>();
+            let Some(items) = values(lists.values())? else { return Ok(None) };
+            let list = |row: usize| {
+                let [start, end] = [row, row + 1].map(|at| usize::try_from(lists.value_offsets()[at]).unwrap_or(0));
+                if lists.is_null(row) { Value::Null } else { Value::Array(items[start..end].to_vec()) }
+            };
+            Some((0..lists.len()).map(list).collect())
+        }
+        DataType::Struct(fields) => {
+            let parts = array.as_struct();
+            let mut objects = vec![Map::new(); parts.len()];
+            for (field, column) in fields.iter().zip(parts.columns()) {
+                for (object, value) in objects.iter_mut().zip(values(column)?.into_iter().flatten()) {
+                    object.insert(field.name().clone(), value);
+                }
+            }
+            let object = |(row, object)| if parts.is_null(row) { Value::Null } else { Value::Object(object) };
+            Some(objects.into_iter().enumerate().map(object).collect())
         }
         _ => None,
     })

@@ -12,7 +12,7 @@ record! {
     pub struct SkippedRow {
         /// The problem, as far as it has a name.
         pub problem_id: String,
-        /// `problem` if all of it was left out, `test` if tests of it were.
+        /// `problem` if all of it was left out, `test` if tests of it were, `reference` if it has none that can be used.
         pub part: String,
         /// Why.
         pub reason: String,

@@ -6,7 +6,11 @@ use serde_json::{Map, Value};
 use tracetune_engine::stage::{Context, StageError};
 
 use super::file::Row;
-use super::{Import, Layout, Params, ProblemRow, evalplus, file, humaneval, quixbugs};
+use super::template::{filled, missing};
+use super::test_module::{self, Tested};
+use super::{
+    Import, Layout, Params, ProblemRow, apps, codecontests, contest, evalplus, file, humaneval, livecodebench, quixbugs,
+};
 
 /// One row with its place, for errors.
 pub(super) struct Source<'a> {
@@ -27,15 +31,25 @@ impl Source<'_> {
         wrong(self.path, self.row, field, message)
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        self.path
+    }
+
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.object.contains_key(field)
+    }
+
+    pub(super) fn value(&self, field: &str) -> Option<&Value> {
+        self.object.get(field)
+    }
+
     pub(super) fn text(&self, field: &str) -> Result<String, StageError> {
         match self.object.get(field) {
             Some(Value::String(text)) => Ok(text.replace("\r\n", "\n")),
             Some(Value::Number(number)) => Ok(number.to_string()),
             Some(_) => Err(self.wrong(field, "is not a text")),
-            None => {
-                let names: Vec<&str> = self.object.keys().map(String::as_str).collect();
-                Err(self.wrong(field, &format!("is missing; the row has {}", names.join(", "))))
-            }
+            None => Err(self.wrong(field, &missing(field, self.object))),
         }
     }
 
@@ -43,7 +57,7 @@ impl Source<'_> {
         if matches!(self.object.get(field), None | Some(Value::Null)) { Ok(String::new()) } else { self.text(field) }
     }
 
-    fn texts(&self, field: &str) -> Result<Vec<String>, StageError> {
+    pub(super) fn texts(&self, field: &str) -> Result<Vec<String>, StageError> {
         let Some(Value::Array(items)) = self.object.get(field) else {
             return Err(self.wrong(field, "is missing, or not a list of texts"));
         };
@@ -71,33 +85,85 @@ pub(super) fn problems(params: &Params, path: &Path, cx: &Context) -> Result<Imp
             match layout {
                 Layout::HumanEval | Layout::HumanEvalPack => humaneval::problems(&mut import, layout, &sources, cx)?,
                 Layout::Mbpp => import.extend(&sources, mbpp)?,
-                _ => import.extend(&sources, |source| by_fields(params, source))?,
+                Layout::LiveCodeBench => {
+                    contest::problems(&mut import, params, &sources, cx, livecodebench::contest)?;
+                }
+                Layout::Apps => contest::problems(&mut import, params, &sources, cx, apps::contest)?,
+                Layout::CodeContests => {
+                    contest::problems(&mut import, params, &sources, cx, codecontests::contest)?;
+                }
+                Layout::ClassEval => with_modules(&mut import, &sources, cx, test_module::class_eval)?,
+                Layout::Fields | Layout::EvalPlus | Layout::QuixBugs => {
+                    with_modules(&mut import, &sources, cx, |source| by_fields(params, source))?;
+                }
             }
         }
     }
     Ok(import)
 }
 
-fn by_fields(params: &Params, source: &Source) -> Result<ProblemRow, StageError> {
-    let field = |column: &'static str| params.fields.get(column).map_or(column, String::as_str);
-    let extra =
-        |column: &'static str| params.fields.get(column).map_or_else(|| Ok(String::new()), |field| source.text(field));
-    let reference = source.text(field("reference"))?;
-    let tests = source.texts(field("tests"))?;
-    let entry_point = source.optional(field("entry_point"))?;
-    Ok(ProblemRow {
-        problem_id: source.text(field("problem_id"))?,
-        split: source.optional(field("split"))?,
-        instruction: source.text(field("instruction"))?,
-        entry_point: if entry_point.is_empty() { function_under_test(&reference, &tests) } else { entry_point },
+fn with_modules(
+    import: &mut Import,
+    sources: &[Source],
+    cx: &Context,
+    read: impl Fn(&Source) -> Result<Tested, StageError>,
+) -> Result<(), StageError> {
+    let mut tested = Vec::new();
+    for source in sources {
+        tested.extend(import.sound(read(source))?.map(|tested| (source, tested)));
+    }
+    test_module::problems(import, tested, cx)
+}
+
+fn by_fields(params: &Params, source: &Source) -> Result<Tested, StageError> {
+    let texts = |column: &str| -> Result<Vec<String>, StageError> {
+        let templates = params.fields.get(column).map_or(&[][..], |mapping| mapping.templates());
+        let fill = |template: &String| {
+            filled(template, source.object).map_err(|(field, message)| source.wrong(&field, &message))
+        };
+        templates.iter().map(fill).collect()
+    };
+    let field = |column: &'static str| params.fields.get(column).and_then(|mapping| mapping.field()).unwrap_or(column);
+    let text = |column: &'static str, required: bool| -> Result<String, StageError> {
+        match texts(column)?.pop() {
+            Some(text) => Ok(text),
+            None if required => source.text(field(column)),
+            None => source.optional(field(column)),
+        }
+    };
+    let extra = |column: &'static str| {
+        if params.fields.contains_key(column) { text(column, true) } else { Ok(String::new()) }
+    };
+    let reference = text("reference", true)?;
+    let mut tests = texts("tests")?;
+    let mut module = String::new();
+    if tests.is_empty() {
+        match source.value(field("tests")) {
+            // A text that is no test on standard input and output is a module of tests.
+            Some(Value::String(text)) if text.trim_start().starts_with('{') => tests.push(text.trim().to_owned()),
+            Some(Value::String(_)) => module = source.text(field("tests"))?,
+            _ => tests = source.texts(field("tests"))?,
+        }
+    }
+    let entry_point = match text("entry_point", false)? {
+        named if !named.is_empty() => named,
+        _ if module.is_empty() => function_under_test(&reference, &tests),
+        _ => function_under_test(&reference, std::slice::from_ref(&module)),
+    };
+    let problem = ProblemRow {
+        problem_id: text("problem_id", true)?,
+        split: text("split", false)?,
+        instruction: text("instruction", true)?,
+        entry_point,
         reference,
-        setup: source.optional(field("setup"))?,
+        setup: text("setup", false)?,
         tests,
         buggy: extra("buggy")?,
         mutation: extra("mutation")?,
         rationale: extra("rationale")?,
         fix: extra("fix")?,
-    })
+    };
+    Ok(Tested { problem, module, field: field("tests").to_owned(), classes: Vec::new() })
 }
 
 fn mbpp(source: &Source) -> Result<ProblemRow, StageError> {
@@ -135,8 +201,12 @@ pub(super) fn end_with_newline(mut program: String) -> String {
     program
 }
 
-/// The function of `reference` that the first test calls; the last one where none is named there.
+/// The function of `reference` that the first test calls; the last one where none is named there, none where the test
+/// is on standard input and output.
 fn function_under_test(reference: &str, tests: &[String]) -> String {
+    if tests.first().is_some_and(|test| test.starts_with('{')) {
+        return String::new();
+    }
     let names: Vec<&str> = reference
         .lines()
         .filter_map(|line| line.strip_prefix("def "))

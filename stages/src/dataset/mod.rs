@@ -1,12 +1,19 @@
 //! Kind `dataset`: imports problems.
 
+mod apps;
 mod builtin;
+mod codecontests;
+mod contest;
 mod evalplus;
 mod file;
 mod humaneval;
 mod import;
 mod layout;
+mod livecodebench;
+mod packed;
 mod quixbugs;
+mod template;
+mod test_module;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,6 +32,7 @@ use crate::python::Python;
 use crate::suite::Thinning;
 use import::Import;
 pub use import::SkippedRow;
+use template::Mapping;
 
 record! {
     /// A problem with all columns that a source may bring.
@@ -64,13 +72,25 @@ const ALWAYS: usize = 7;
 pub struct Params {
     /// `builtin:mini-python`, or a file: `.jsonl`, `.json` (an array of objects) or `.parquet`; for QuixBugs its folder.
     source: String,
-    /// How the file's fields are named: `mbpp`, `humaneval`, `humanevalpack`, `evalplus`, `quixbugs`, or `fields`.
+    /// How the file's fields are named: `mbpp`, `humaneval`, `humanevalpack`, `evalplus`, `quixbugs`, `livecodebench`,
+    /// `apps`, `codecontests`, `classeval`, or `fields`.
     #[serde(default)]
     layout: Layout,
-    /// For the layout `fields`: standard column = the file's field. A column left out has the field of its own name;
-    /// `buggy`, `mutation`, `rationale` and `fix` are read only if they stand here.
+    /// For the layout `fields`: standard column = the file's field, or a template such as
+    /// `tests = ["assert f({input}) == {output}"]` (CRUXEval). A column left out has the field of its own name; `buggy`,
+    /// `mutation`, `rationale` and `fix` are read only if they stand here.
+    ///
+    /// In a template `{name}` is the value of the file's field `name`: a text as it is, other values as Python literals;
+    /// `{name!r}` puts a text in quotes too; `{{` and `}}` are braces. `tests` takes a list of templates, a test each;
+    /// another column a list of one, which need not have a brace: `split = ["test"]`. A field of tests is a list of texts,
+    /// or one text: a module of Python with tests of unittest, pytest or bare asserts.
     #[serde(default)]
-    fields: BTreeMap<String, String>,
+    fields: BTreeMap<String, Mapping>,
+    /// For tests on standard input and output (`livecodebench`, `apps`, `codecontests`): numbers that differ by no more
+    /// than this, relative or absolute, count as equal. Without it they are compared as texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    tolerance: Option<f64>,
     /// Shares of the splits by a hash of the problem, e.g. `{ train = 0.8, dev = 0.1, test = 0.1 }`. Without it the
     /// file's own splits count: a field `split`, or MBPP's task numbers.
     #[serde(default)]
@@ -118,8 +138,20 @@ pub enum Layout {
     /// what the canonical solution gives for the inputs, the base ones first.
     EvalPlus,
     /// QuixBugs (Lin et al. 2017, doi:10.1145/3135932.3135941): a folder with `python_programs`,
-    /// `correct_python_programs` and `json_testcases`; the split is `test`.
+    /// `correct_python_programs`, `json_testcases` and, for the programs on graphs, `python_testcases`; the split is
+    /// `test`.
     QuixBugs,
+    /// LiveCodeBench (Jain et al. 2024, arXiv:2403.07974), `code_generation_lite`: tests on standard input and output, or
+    /// calls of a function; public ones first, private ones also packed. It has no solutions: `reference` is empty.
+    LiveCodeBench,
+    /// APPS (Hendrycks et al. 2021, arXiv:2105.09938): tests on standard input and output, or calls of a function. The
+    /// reference is the first solution that is Python 3; the split is the file's name, `train` or `test`.
+    Apps,
+    /// CodeContests (Li et al. 2022, doi:10.1126/science.abq1158): tests on standard input and output, public, private and
+    /// generated ones. The reference is the first solution in Python 3; the split is the start of the file's name.
+    CodeContests,
+    /// ClassEval (Du et al. 2023, arXiv:2308.01861): a test per class of unittest; the split is `test`.
+    ClassEval,
 }
 
 const BUILTIN: &str = "builtin:mini-python";
@@ -163,6 +195,14 @@ impl stage::Params for Params {
             let help = &format!("columns: {}", columns.join(", "));
             return wrong("fields", format!("there is no column `{column}`"), help);
         }
+        for (column, mapping) in &self.fields {
+            if let Err(problem) = mapping.check(column, column == "tests") {
+                return wrong("fields", problem, "e.g. `fields = { tests = [\"assert f({input}) == {output}\"] }`");
+            }
+        }
+        if self.tolerance.is_some_and(|tolerance| !tolerance.is_finite() || tolerance < 0.0) {
+            return wrong("tolerance", "must be a number from 0".to_owned(), "e.g. `tolerance = 1e-6`");
+        }
         if let Some(thinning) = &self.tests {
             thinning.check("tests")?;
         }
@@ -183,8 +223,7 @@ pub struct Dataset;
 impl TableStage for Dataset {
     const KIND: &'static str = "dataset";
     const VERSION: u32 = 1;
-    const ABOUT: &'static str =
-        "imports problems: built-in, MBPP, HumanEval, HumanEvalFix, EvalPlus, QuixBugs, JSONL or Parquet";
+    const ABOUT: &'static str = "imports problems: built-in, MBPP, HumanEval, HumanEvalFix, EvalPlus, QuixBugs, LiveCodeBench, APPS, CodeContests, ClassEval, JSONL or Parquet";
     type Params = Params;
 
     fn outputs(params: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
@@ -210,8 +249,11 @@ impl TableStage for Dataset {
         } else {
             environment.push(("file".to_owned(), setup.digest_file(&params.source)?));
         }
-        if !matches!(params.layout, Layout::Fields | Layout::Mbpp) {
-            environment.extend(Python::find()?.environment());
+        match params.layout {
+            Layout::Mbpp => {}
+            // Needed only where the tests are a module of Python.
+            Layout::Fields => environment.extend(Python::find().iter().flat_map(Python::environment)),
+            _ => environment.extend(Python::find()?.environment()),
         }
         Ok(environment)
     }
@@ -241,6 +283,7 @@ impl TableStage for Dataset {
             }
         }
         unique(&problems, Path::new(&params.source))?;
+        fits(&problems)?;
         let table = project(&ProblemRow::write(&problems)?, &params.schema())?;
         let skipped = Artifact::Table(SkippedRow::write(&skipped)?);
         Ok(Outputs::from([("problems", Artifact::Table(table)), ("skipped", skipped)]))
@@ -271,6 +314,19 @@ fn unique(problems: &[ProblemRow], source: &Path) -> Result<(), StageError> {
             problem.problem_id
         ))),
     }
+}
+
+/// A table's column of texts holds less than 2 GiB.
+fn fits(problems: &[ProblemRow]) -> Result<(), StageError> {
+    let bytes: usize = problems.iter().flat_map(|problem| &problem.tests).map(String::len).sum();
+    if bytes < i32::MAX as usize {
+        return Ok(());
+    }
+    Err(StageError::input(format!(
+        "the tests take {:.1} GiB, and a column holds less than 2 GiB: thin them, e.g. `tests = {{ keep = 20 }}`, or \
+         take fewer problems by `limit`",
+        bytes as f64 / f64::from(1 << 30)
+    )))
 }
 
 fn project(table: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, RecordError> {

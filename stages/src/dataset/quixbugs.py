@@ -1,13 +1,17 @@
-"""Reads one QuixBugs program; the job is (name, buggy, correct, cases), cases being lines `[[arguments], expected]`.
+"""Reads one QuixBugs program; the job is (name, buggy, correct, cases, module, node).
 
-What is expected is written as the correct program gives it (JSON has no tuples, a generator is read into a list), as
-long as the two agree. Frames that come back: (problem, instruction, buggy, reference), then (test, text) and
+Cases are lines `[[arguments], expected]`. What is expected is written as the correct program gives it (JSON has no
+tuples, a generator is read into a list), as long as the two agree. A program on graphs has a module of tests for pytest
+instead, and the source of the class `Node` that the module imports: the setup.
+
+Frames that come back: (problem, instruction, buggy, reference), maybe (setup, text), then (test, text) and
 (skipped, reason); or (bad, field, message).
 """
 
 import ast
 
 Program, assert_text, call_text = (shared[b"asserts"][name] for name in ("Program", "assert_text", "call_text"))
+take_apart = shared[b"test_module"]["take_apart"]
 
 
 def plain(value):
@@ -24,7 +28,20 @@ def parted(source):
     return "\n".join(lines).strip("\n") + "\n", description
 
 
-def convert(name, buggy, correct, cases, send):
+def convert_module(module, reference, node, send):
+    try:
+        node, _ = parted(node) if "Node" in module else ("", "")
+        setup, tests, reasons = take_apart(module, reference + node)
+    except (SyntaxError, ValueError) as error:
+        raise KeyError("python_testcases", str(error)) from None
+    send(b"setup", f"{node}{setup}".strip("\n").encode())
+    for test in tests:
+        send(b"test", test.encode())
+    for reason in reasons:
+        send(b"skipped", reason.encode("utf-8", "backslashreplace"))
+
+
+def convert(name, buggy, correct, cases, module, node, send):
     import json
 
     try:
@@ -37,6 +54,8 @@ def convert(name, buggy, correct, cases, send):
     except Exception as error:
         raise KeyError("correct_python_programs", f"can't be loaded: {type(error).__name__}: {error}") from None
     send(b"problem", description.encode(), broken.encode(), reference.encode())
+    if module:
+        return convert_module(module, reference, node, send)
     for number, line in enumerate(cases.split("\n"), 1):
         if not line.strip():
             continue

@@ -1,5 +1,6 @@
-//! QuixBugs (Lin et al. 2017, doi:10.1145/3135932.3135941): a folder with `python_programs`, `correct_python_programs`
-//! and `json_testcases`, in which a program has one file of its name each.
+//! QuixBugs (Lin et al. 2017, doi:10.1145/3135932.3135941): a folder with `python_programs` and
+//! `correct_python_programs`, in which a program has one file of its name each, and its tests in `json_testcases` or, for
+//! the nine programs on graphs, in `python_testcases`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +13,15 @@ use crate::sandbox::{Ending, Frame, Limits, Sandbox};
 
 const FOLDERS: [(&str, &str); 3] =
     [("python_programs", "py"), ("correct_python_programs", "py"), ("json_testcases", "json")];
+/// Tests for pytest, `test_PROGRAM.py`, and the class `Node` that they make graphs of. May be missing.
+const MODULES: &str = "python_testcases";
+const NODE: &str = "node.py";
 
 /// All files that [`problems`] reads, sorted.
 pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, StageError> {
     let mut files = Vec::new();
-    for (name, ending) in FOLDERS {
+    let modules = folder.join(MODULES).is_dir().then_some((MODULES, "py"));
+    for (name, ending) in FOLDERS.into_iter().chain(modules) {
         let part = folder.join(name);
         let entries = std::fs::read_dir(&part).map_err(|error| {
             StageError::input(format!("can't read `{}`: {error}; QuixBugs is a folder with it in it", part.display()))
@@ -32,31 +37,57 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, StageError> {
     Ok(files)
 }
 
-/// Adds each program that has a correct version and JSON test cases.
+/// What is known of a program: the wrong and the correct version, and the tests in one of two forms.
+struct Program {
+    name: String,
+    buggy: String,
+    correct: String,
+    cases: String,
+    module: String,
+}
+
+/// Adds each program that has a correct version and test cases.
 pub(super) fn problems(import: &mut Import, folder: &Path, cx: &Context) -> Result<(), StageError> {
     let files = files(folder)?;
-    let has = |path: &PathBuf| files.binary_search(path).is_ok();
-    let mut jobs = Vec::new();
+    let text = |part: &str, name: &str| -> Result<Option<String>, StageError> {
+        let path = folder.join(part).join(name);
+        if files.binary_search(&path).is_ok() { file::text(&path).map(Some) } else { Ok(None) }
+    };
+    let node = match text(MODULES, NODE)? {
+        Some(node) => node,
+        None => text(FOLDERS[0].0, NODE)?.unwrap_or_default(),
+    };
+    let has_modules = files.iter().any(|path| path.starts_with(folder.join(MODULES)));
+    let mut programs = Vec::new();
     for path in files.iter().filter(|path| path.starts_with(folder.join(FOLDERS[0].0))) {
         let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-        let parts = FOLDERS.map(|(folder_name, ending)| folder.join(folder_name).join(format!("{name}.{ending}")));
         // Beside the programs stand their old tests and the class that the programs on graphs share.
         if name == "node" || name.ends_with("_test") {
             continue;
         }
-        if let Some(lacking) = parts.iter().position(|part| !has(part)) {
-            import.skip(name, "problem", &format!("nothing in {}", FOLDERS[lacking].0));
+        let [buggy, correct, cases] = FOLDERS.map(|(part, ending)| text(part, &format!("{name}.{ending}")));
+        let (buggy, Some(correct)) = (buggy?.unwrap_or_default(), correct?) else {
+            import.skip(name, "problem", &format!("nothing in {}", FOLDERS[1].0));
             continue;
-        }
-        let texts = [file::text(&parts[0])?, file::text(&parts[1])?, file::text(&parts[2])?];
-        jobs.push((name.to_owned(), texts));
+        };
+        let (cases, module) = match (cases?, text(MODULES, &format!("test_{name}.py"))?) {
+            (Some(cases), _) => (cases, String::new()),
+            (None, Some(module)) => (String::new(), module),
+            (None, None) => {
+                let or_modules = if has_modules { format!(" or {MODULES}") } else { String::new() };
+                import.skip(name, "problem", &format!("nothing in {}{or_modules}", FOLDERS[2].0));
+                continue;
+            }
+        };
+        programs.push(Program { name: name.to_owned(), buggy, correct, cases, module });
     }
     let sandbox = Sandbox::open(&Python::find()?, Limits::default(), cx)?;
-    let replies = sandbox.map(&jobs, &|| cx.cancelled(), &|_| {}, |worker, (name, [buggy, correct, cases])| {
-        let fields = [name, buggy, correct, cases].map(|field| field.as_bytes());
+    let replies = sandbox.map(&programs, &|| cx.cancelled(), &|_| {}, |worker, program| {
+        let Program { name, buggy, correct, cases, module } = program;
+        let fields = [name, buggy, correct, cases, module, &node].map(|field| field.as_bytes());
         worker.call_for("quixbugs", &fields, CPU_LIMIT_S)
     })?;
-    for ((name, _), reply) in jobs.iter().zip(replies) {
+    for (Program { name, .. }, reply) in programs.iter().zip(replies) {
         let problem = read(import, name, &reply.frames, reply.ending)
             .map_err(|message| StageError::input(format!("`{}`, program `{name}`: {message}", folder.display())));
         let problem = import.sound(problem)?;
@@ -83,6 +114,7 @@ fn read(import: &mut Import, name: &str, frames: &[Frame], ending: Ending) -> Re
                 problem.buggy = text(buggy);
                 problem.reference = text(reference);
             }
+            [b"setup", setup] => problem.setup = text(setup),
             [b"test", test] => problem.tests.push(text(test)),
             [b"skipped", reason] => import.skip(&problem.problem_id, "test", &text(reason)),
             [b"bad", field, message] => return Err(format!("`{}`: {}", text(field), text(message))),

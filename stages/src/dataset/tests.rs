@@ -6,6 +6,9 @@ use tracetune_engine::stage::{Params as _, Reporter};
 
 use super::*;
 
+mod contests;
+mod modules;
+
 struct Silent;
 
 impl Reporter for Silent {
@@ -59,6 +62,18 @@ fn import_and_skip(root: &Path, json: serde_json::Value) -> Result<(Vec<ProblemR
 fn fixture(source: &str, layout: &str) -> (Vec<ProblemRow>, Vec<String>) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/dataset/fixtures");
     import_and_skip(&folder, serde_json::json!({"source": source, "layout": layout})).unwrap()
+}
+
+/// What plain Python makes of tests: a letter per test, `.` or `F`.
+fn as_python(source: &str, problem: &ProblemRow) -> String {
+    use std::io::Write as _;
+    use std::process::Stdio;
+    let job = serde_json::json!({"source": source, "setup": problem.setup, "tests": problem.tests}).to_string();
+    let mut command = crate::python::Python::find().unwrap().command();
+    command.args(["-c", include_str!("tests/as_python.py")]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(job.as_bytes()).unwrap();
+    String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).trim_end().to_owned()
 }
 
 fn folder_with(name: &str, text: &str) -> tempfile::TempDir {
@@ -124,7 +139,7 @@ fn eval_plus_inputs_become_tests_by_the_reference() {
 #[test]
 fn quix_bugs_programs_need_a_correct_version_and_test_cases() {
     let (problems, skipped) = fixture("quixbugs", "quixbugs");
-    let [pairs] = problems.as_slice() else { panic!("one program has test cases") };
+    let [pairs, _] = problems.as_slice() else { panic!("two programs have test cases") };
     assert_eq!(
         pairs.tests,
         ["assert list(pairs([])) == []", "assert list(pairs([1, 2])) == [(1, 1), (1, 2), (2, 1), (2, 2)]"]
@@ -134,7 +149,7 @@ fn quix_bugs_programs_need_a_correct_version_and_test_cases() {
     assert_eq!(
         skipped,
         [
-            "walk problem 1 nothing in json_testcases",
+            "walk problem 1 nothing in json_testcases or python_testcases",
             "quixbugs/pairs test 1 the correct program and the test case disagree"
         ]
     );

@@ -17,7 +17,7 @@ RETURNS |= {code for name, code in dis.opmap.items() if name.startswith("INSTRUM
 YIELD_FROM = dis.opmap.get("YIELD_FROM")  # 3.10 only
 YIELDS = {code for name, code in dis.opmap.items() if "YIELD_VALUE" in name} | {YIELD_FROM} - {None}
 ITERATIONS = {code for name, code in dis.opmap.items() if name in ("FOR_ITER", "YIELD_FROM", "SEND", "END_SEND")}
-RESUME = dis.opmap.get("RESUME")
+RESUME, GET_ANEXT = map(dis.opmap.get, ("RESUME", "GET_ANEXT"))
 
 
 class Operations:
@@ -27,6 +27,11 @@ class Operations:
         self.codes = {}  # by `id`, since to hash a code object is to read all of it; each is kept, so that none is reused
 
     def at(self, frame):
+        code, at = self.place(frame)
+        return code[at] if at >= 0 else None
+
+    def place(self, frame):
+        """All instructions, and where among them it stands."""
         key = id(frame.f_code)
         if key not in self.codes:
             self.codes[key] = frame.f_code, frame.f_code.co_code
@@ -35,11 +40,17 @@ class Operations:
             at -= 2
         elif YIELD_FROM and code[at + 2 : at + 3] == bytes([YIELD_FROM]):  # where 3.10 stands when it yields from
             at += 2
-        return code[at] if at >= 0 else None
+        return code, at
 
     def ends_iteration(self, error, frame):
-        """Whether this StopIteration is only how a `for` or `yield from` learns that its iterator is done."""
-        return issubclass(type(error), StopIteration) and self.at(frame) in ITERATIONS
+        """Whether this exception is only how a `for`, `yield from` or `async for` learns that its iterator is done."""
+        if not issubclass(type(error), (StopIteration, StopAsyncIteration)):
+            return False
+        code, at = self.place(frame)
+        if at < 0 or code[at] not in ITERATIONS:
+            return False
+        # An `await` of the program's own stands at the same instruction, but after another one.
+        return issubclass(type(error), StopIteration) or code[at - 4] == GET_ANEXT
 
 
 def block_of(tracer, code):
@@ -63,7 +74,12 @@ def start_settrace(tracer, _, settrace=sys.settrace, gettrace=sys.gettrace):
         if block is False:
             return None
         watch = tracer.enter(frame, block)
-        return watch and local_of(watch)
+        return local_of(watch) if watch else deep
+
+    def deep(frame, event, _):
+        if event == "line":
+            tracer.deep_step()
+        return deep
 
     def local_of(watch):
         def local(frame, event, argument):
@@ -120,9 +136,12 @@ def start_monitoring(tracer, program):
             stack.append(suspended.pop(getframe(1), None))
 
     def line(code, number):
-        watch = stack[-1] if stack else None
-        if watch is not None and not (tracer.threads and elsewhere()):
-            step(watch, number)
+        if stack and not (tracer.threads and elsewhere()):
+            watch = stack[-1]
+            if watch is None:
+                tracer.deep_step()
+            else:
+                step(watch, number)
 
     def jumps(code, offset, destination):
         # A jump to its own line is no event of that line for monitoring.

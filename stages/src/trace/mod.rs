@@ -10,8 +10,9 @@
 //! that change something are numbered, as in the paper. Objects that have no text of their own are `<TypeName>` without
 //! a number: to number them the tracer would have to keep them alive, and the program could tell.
 //!
-//! A trace that is not whole ends with a note, e.g. `# ... stopped after 1000 statements`. Frames more than 200 deep
-//! are not shown, and threads other than the main one are not traced.
+//! A trace that is not whole ends with a note, e.g. `# ... stopped after 1000 statements`. Calls more than 200 frames
+//! deep are not shown: they have a budget of 100 calls and lines per statement of `max_steps`, and a note with their
+//! number. Threads other than the main one are not traced.
 
 mod annotate;
 mod forms;

@@ -50,6 +50,23 @@ fn steps_in(mut bytes: &[u8]) -> impl Iterator<Item = Step> {
     })
 }
 
+/// Says that calls were too deep to be shown, and how many where that is known.
+fn not_shown(depth: &str, calls: Option<usize>) -> String {
+    let count = match calls {
+        None => String::new(),
+        Some(1) => " (1 call)".to_owned(),
+        Some(calls) => format!(" ({} calls)", with_commas(calls)),
+    };
+    format!("calls deeper than {depth} are not shown{count}")
+}
+
+/// A number with a comma between its thousands.
+fn with_commas(number: usize) -> String {
+    let digits = number.to_string();
+    let comma = |at: usize| if at > 0 && (digits.len() - at) % 3 == 0 { "," } else { "" };
+    digits.char_indices().map(|(at, digit)| format!("{}{digit}", comma(at))).collect()
+}
+
 /// A function or a class of the program; lines are 1-based.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -108,6 +125,7 @@ impl Run {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
         let mut sent = 0;
+        let mut deep = None;
         for frame in &reply.frames {
             match frame.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
                 [b"steps", steps] => {
@@ -116,6 +134,7 @@ impl Run {
                 }
                 [b"blocks", blocks @ ..] => run.blocks = blocks.iter().filter_map(|block| Block::read(block)).collect(),
                 [b"mark", mark] => run.marks.push(text(mark)),
+                [b"deep", depth, calls @ ..] => deep = Some(not_shown(&text(depth), calls.first().map(|n| number(n)))),
                 [b"got", value] => run.got = text(value),
                 [b"truncated"] => run.status = "truncated",
                 [b"exit"] => run.status = "crash",
@@ -126,6 +145,7 @@ impl Run {
                 _ => {}
             }
         }
+        run.marks.splice(0..0, deep);
         // The rest is in the memory, unless the program died while these very steps went out as a frame.
         if let Some((header, steps)) = reply.memory.split_at_checked(HEADER)
             && let [before, end] = [&header[..4], &header[4..]].map(|n| n.try_into().map_or(0, u32::from_le_bytes))

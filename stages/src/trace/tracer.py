@@ -7,6 +7,7 @@ expressions and lambdas are part of their statement. `hooks.py` turns an interpr
 `Tracer.enter`, `line`, `raised` and `leave`.
 """
 
+import gc
 import io
 import marshal
 import mmap
@@ -19,14 +20,39 @@ inside, script = shared[b"inside"], shared[b"script"]
 renderer = shared[b"render"]["renderer"]
 Program = shared[b"syntax"]["Program"]
 start, start_settrace, FILE = map(shared[b"hooks"].get, ("start", "start_settrace", "FILE"))
-GENERATOR, COROUTINE = 0x20 | 0x200, 0x80 | 0x100
+GENERATOR, COROUTINE, ASYNC_GENERATOR = 0x20 | 0x200, 0x80 | 0x100, 0x200
 RETURNED, YIELDED, UNWOUND = range(3)
 HIDDEN = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)
 BIG, SMALL = 10**8, -(10**7)  # between them an int has at most eight characters, the least that may be shown
 ATOMS = frozenset((int, str, float, bool, type(None), bytes, complex, range))
 MAX_DEPTH = 200  # frames, one in the other, that are shown
-DEEP_EVENTS = 100  # calls beyond that depth which cost as much as one shown statement
+DEEP_EVENTS = 100  # calls and lines beyond that depth which cost as much as one shown statement
 MISSING = object()
+
+
+def wrapper_of_yields():
+    """The type in which an async generator hands on what it yields; what it awaits comes out bare."""
+
+    async def one():
+        yield
+
+    kinds = []
+
+    def see(frame, event, value):
+        if event == "return" and frame.f_code is one.__code__:
+            kinds.append(type(value))
+        return see
+
+    sys.settrace(see)
+    try:
+        one().__anext__().send(None)
+    except StopIteration:
+        return kinds[0]
+    finally:
+        sys.settrace(None)
+
+
+YIELD_WRAPPER = wrapper_of_yields()
 
 
 class Steps:
@@ -81,7 +107,7 @@ class Tracer:
         self.program, self.places = program, program.places
         self.steps, self.send, self.render, self.exit, self.every = steps, steps.send, render, leave, every
         self.max_events = self.events_left = max_events
-        self.deep_left = max_events * DEEP_EVENTS
+        self.deep_left, self.deep_calls, self.deep_told = max_events * DEEP_EVENTS, 0, 0
         self.stack, self.frames, self.shown_error = [], 0, None
         self.printed, self.threads = "", False
 
@@ -95,20 +121,23 @@ class Tracer:
     def count(self):
         self.events_left -= 1
         if self.events_left < 0:
+            if self.deep_calls > self.deep_told:
+                self.tell_deep_calls()
             self.truncate()
 
-    def truncate(self):
+    def truncate(self, mark=b"stopped after %d statements", most=0):
         self.send(b"truncated")
-        self.send(b"mark", b"stopped after %d statements" % self.max_events)
+        self.send(b"mark", mark % (most or self.max_events))
         self.send(b"done")
         self.exit(0)
 
     def enter(self, frame, block):
         """A call: the watch of its frame, or None beyond the depth that is shown."""
         if len(self.stack) >= MAX_DEPTH:
-            self.deep_left -= 1
-            if self.deep_left < 0:
-                self.truncate()
+            if not self.deep_calls:  # said at once, as the process may end without another word
+                self.send(b"deep", b"%d" % MAX_DEPTH)
+            self.deep_calls += 1
+            self.deep_step()
             return None
         watch = Watch(frame, self.frames, block, block or self.program)
         self.frames += 1
@@ -119,6 +148,18 @@ class Tracer:
             if shown or self.every:
                 self.step(watch, block.header, shown)
         return watch
+
+    def deep_step(self):
+        """A call or a line beyond the depth that is shown."""
+        self.deep_left -= 1
+        if self.deep_left < 0:
+            self.truncate(b"stopped after %d steps of calls that are not shown", self.max_events * DEEP_EVENTS)
+
+    def tell_deep_calls(self):
+        """How many calls were too deep; after an overflow that depends on the interpreter's own frames."""
+        self.deep_told = self.deep_calls
+        if type(self.shown_error) is not RecursionError:
+            self.send(b"deep", b"%d" % MAX_DEPTH, b"%d" % self.deep_calls)
 
     def line(self, watch, line):
         """The line is about to run."""
@@ -171,11 +212,16 @@ class Tracer:
             if block and not block.is_class and not (value is None and silent):
                 self.step(watch, place, [("__return__", self.render(value))])
         elif how == YIELDED:
-            if flags & GENERATOR:
+            if flags & ASYNC_GENERATOR:
+                if type(value) is YIELD_WRAPPER:
+                    self.step(watch, place, [("__yield__", self.render(*gc.get_referents(value)))])
+            elif flags & GENERATOR:
                 self.step(watch, place, [("__yield__", self.render(value))])
         elif error is not None:
             self.show_error(watch, *error)
         self.stack.pop()
+        if self.deep_calls > self.deep_told and not self.stack:
+            self.tell_deep_calls()
 
     def place_of(self, watch):
         line = watch.frame.f_lineno
