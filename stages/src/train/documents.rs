@@ -7,7 +7,7 @@ use tracetune_engine::stage::{Context, StageError};
 use tracetune_engine::statistics::splitmix64;
 use tracetune_engine::table::{Column, read_column};
 
-use crate::prompt::{COMPLETION_MARK, FixFormat, Settings, Template, View, demonstration};
+use crate::prompt::{COMPLETION_MARK, FixFormat, Settings, Template, View, demonstration, up_to_end_of_fix};
 
 /// A training document.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,8 +34,27 @@ pub struct Documents<'a> {
     pub trace: bool,
     /// Whether documents hold the rationale.
     pub rationale: bool,
+    /// How fixes stand in completions.
+    pub fix_format: FixFormat,
     /// Addresses the templates' random choices.
     pub seed: u64,
+}
+
+impl Documents<'_> {
+    fn settings(&self) -> Settings {
+        Settings { rationale: self.rationale, trace: self.trace, fix_format: self.fix_format, exemplars: Vec::new() }
+    }
+
+    /// What a model learns to write for a row. A completion ends with its fix: a model that saw exemplars goes on with
+    /// tasks of its own.
+    fn target(&self, view: &View) -> String {
+        let View { completion, program, rationale, fix, .. } = view;
+        if completion.is_empty() {
+            demonstration(rationale, fix, self.fix_format, self.rationale)
+        } else {
+            up_to_end_of_fix(completion, program, self.fix_format, self.rationale, !fix.is_empty())
+        }
+    }
 }
 
 /// Renders each row through each template, row by row.
@@ -45,7 +64,7 @@ pub struct Documents<'a> {
 pub fn render(rows: &RecordBatch, documents: &Documents, cx: &Context) -> Result<Vec<Document>, StageError> {
     let templates: Vec<Template> =
         documents.templates.iter().map(|name| Template::load(name, &cx.root)).collect::<Result<_, _>>()?;
-    let settings = Settings { rationale: documents.rationale, trace: documents.trace, exemplars: Vec::new() };
+    let settings = documents.settings();
     let mut rendered = Vec::with_capacity(rows.num_rows() * templates.len());
     for (index, view) in views(rows, documents.trace)?.iter().enumerate() {
         for (number, template) in templates.iter().enumerate() {
@@ -60,32 +79,22 @@ pub fn render(rows: &RecordBatch, documents: &Documents, cx: &Context) -> Result
     Ok(rendered)
 }
 
-/// Repairs as documents: the prompt as `sample` would write it without exemplars, then the completion. Rows without
-/// a completion of their own (demonstrations) get one from their rationale and fix.
+/// Repairs as documents: the prompt as `sample` would write it without exemplars, then the completion up to the end of
+/// its fix. Rows without a completion of their own (demonstrations) get one from their rationale and fix.
 ///
 /// # Errors
 /// As [`render`].
 pub fn repairs(
     rows: &RecordBatch,
     prompt: &str,
-    format: FixFormat,
     documents: &Documents,
     cx: &Context,
 ) -> Result<Vec<Document>, StageError> {
     let template = Template::load(prompt, &cx.root)?;
-    let settings = Settings { rationale: documents.rationale, trace: documents.trace, exemplars: Vec::new() };
+    let settings = documents.settings();
     let views = views(rows, documents.trace)?;
-    views
-        .iter()
-        .map(|view| {
-            let target = if view.completion.is_empty() {
-                demonstration(&view.rationale, &view.fix, format, documents.rationale)
-            } else {
-                view.completion.clone()
-            };
-            Ok(Document::new(template.render(view, &settings, 0)?, target))
-        })
-        .collect()
+    let document = |view| Ok(Document::new(template.render(view, &settings, 0)?, documents.target(view)));
+    views.iter().map(document).collect()
 }
 
 /// Gives the documents of each row what the row's `column` says.
