@@ -179,3 +179,44 @@ impl OptionalColumn<Vec<String>> for Option<Vec<String>> {
         Ok(read_column::<Vec<String>>(rows, name)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompt::parse;
+
+    const BUGGY: &str = "def f(x):\n    return x + 1\n";
+    const FIXED: &str = "def f(x):\n    return x\n";
+    /// What a model that saw exemplars goes on with.
+    const NEXT_TASK: &str = "\n\n# the sum\n1 def g(a):\n2  return a\nwhy: because\nfix: 2 return a + 1\n\n### Task\nThe sum.\n\n\
+        ### Buggy program\n```python\ndef g(a):\n    return a\n```\n### Repair\nBecause.\n```python\ndef g(a):\n    ret";
+
+    #[test]
+    fn a_completion_is_learned_up_to_the_end_of_its_fix() {
+        let program = format!("It adds 1.\n```python\n{FIXED}```");
+        let diff = "It adds 1.\n```diff\n@@ -2 +2 @@\n-    return x + 1\n+    return x\n```";
+        for (fix_format, rationale, completion) in [
+            (FixFormat::Edit, true, " It adds 1.\nfix: 2 return x"),
+            (FixFormat::Edit, false, " 2 return x"),
+            (FixFormat::Program, true, program.as_str()),
+            (FixFormat::Diff, true, diff),
+        ] {
+            let documents = Documents { templates: &[], trace: true, rationale, fix_format, seed: 0 };
+            let row = View {
+                completion: completion.to_owned() + NEXT_TASK,
+                fix: parse(completion, BUGGY, fix_format, rationale).fix,
+                ..View::of_program(BUGGY, "")
+            };
+            assert_eq!((documents.target(&row).as_str(), row.fix.as_str()), (completion, FIXED), "{fix_format:?}");
+        }
+    }
+
+    #[test]
+    fn a_completion_without_a_fix_is_learned_as_it_is() {
+        let documents = |fix_format| Documents { templates: &[], trace: true, rationale: true, fix_format, seed: 0 };
+        for fix_format in [FixFormat::Edit, FixFormat::Program, FixFormat::Diff] {
+            let row = View { completion: "No idea\n```python\nx".to_owned(), ..View::of_program(BUGGY, "") };
+            assert_eq!(documents(fix_format).target(&row), row.completion, "{fix_format:?}");
+        }
+    }
+}
