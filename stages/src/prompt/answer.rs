@@ -10,8 +10,8 @@ use crate::patch;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FixFormat {
-    /// `fix: 4 if x <= 3:`: line 4 of the buggy program becomes this, its indentation kept. What follows that line is not
-    /// read.
+    /// `fix: 4 if x <= 3:`: line 4 of the buggy program becomes this, its indentation kept. It is one line, with
+    /// nothing or an empty line after it; what comes then is not read.
     #[default]
     Edit,
     /// The whole program in a fenced block, ```` ```python ````: the last complete block that defines a function or class
@@ -91,9 +91,12 @@ fn find(completion: &str, page: &Page, buggy: &str, format: FixFormat, with_rati
             return Found { start: completion.len(), text: String::new(), end: None };
         };
         let text = answer[edit..].trim_start();
-        let line = text.lines().next().unwrap_or_default().trim_end();
-        let end = completion.len() - text.len() + line.len();
-        return Found { start: page.answer + start, text: line.to_owned(), end: Some(end) };
+        let mut lines = text.lines();
+        let line = lines.next().unwrap_or_default().trim_end();
+        // A model that goes on at once has not settled on an edit.
+        let is_alone = lines.next().is_none_or(|next| next.trim().is_empty());
+        let end = is_alone.then_some(completion.len() - text.len() + line.len());
+        return Found { start: page.answer + start, text: line.to_owned(), end };
     }
     let found = match format {
         FixFormat::Diff => diff(page),
@@ -198,6 +201,8 @@ pub fn before_fix(format: FixFormat) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const BUGGY: &str = "def f(x):\n    if x > 3:\n        return 1\n    return 0\n";
@@ -226,14 +231,47 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_line_of_an_edit_is_not_read() {
-        for more in ["\n", "\n\n# the next task\n1 def g(x):\n# g(1)\nwhy: because\nfix: 3 return 2\n", "\r\nDone."] {
+    fn what_follows_an_edit_after_an_empty_line_is_not_read() {
+        let task = "\n\n# the next task\n1 def g(x):\n# g(1)\nwhy: because\nfix: 3 return 2\n";
+        for more in ["\n", task, "\r\n \r\nDone."] {
             let completion = format!(" why\nfix: 2 if x >= 3:{more}");
             assert_eq!(parse(&completion, BUGGY, FixFormat::Edit, true).fix, FIXED, "{more:?}");
             let learned = up_to_end_of_fix(&completion, BUGGY, FixFormat::Edit, true, true);
             assert_eq!(learned, " why\nfix: 2 if x >= 3:", "{more:?}");
             let learned = up_to_end_of_fix(&completion[9..], BUGGY, FixFormat::Edit, false, true);
             assert_eq!(learned, " 2 if x >= 3:", "{more:?}");
+        }
+    }
+
+    #[test]
+    fn an_edit_of_several_lines_is_none() {
+        for more in ["\nfix: 3 return 2", "\n        return 2\n\n# the next task"] {
+            let completion = format!(" why\nfix: 2 if x >= 3:{more}");
+            let answer = parse(&completion, BUGGY, FixFormat::Edit, true);
+            assert_eq!((answer.rationale.as_str(), answer.fix.as_str()), ("why", ""), "{more:?}");
+            assert_eq!(up_to_end_of_fix(&completion, BUGGY, FixFormat::Edit, true, false), completion, "{more:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_learned_says_the_same_fix(
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "```", "~~~", "````", "python", "diff", "markdown", "\n", "\n", "\r\n", "<think>", "</think>", "fix:", " ", "    ",
+                    "2 y", "def f(x):", "x = 1", "@@ -1 +1 @@", "-def f(x):", "+def g(x):", "\"\"\"", "é", "1. ", "why", "`",
+                ]),
+                0..40,
+            ),
+            with_rationale: bool,
+        ) {
+            let completion = words.concat();
+            for format in [FixFormat::Edit, FixFormat::Program, FixFormat::Diff] {
+                let fix = parse(&completion, BUGGY, format, with_rationale).fix;
+                let learned = up_to_end_of_fix(&completion, BUGGY, format, with_rationale, false);
+                prop_assert!(completion.starts_with(&learned));
+                prop_assert_eq!(parse(&learned, BUGGY, format, with_rationale).fix, fix);
+            }
         }
     }
 

@@ -216,4 +216,23 @@ mod tests {
             assert_eq!(shown(indent), shown("    "), "{indent:?}");
         }
     }
+
+    #[test]
+    fn an_edit_that_changes_nothing_leaves_the_programs_of_mbpp_as_they_are() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/mbpp.jsonl");
+        let Ok(text) = fs_err::read_to_string(&path) else {
+            eprintln!("skipped: there is no `{}`", path.display());
+            return;
+        };
+        for line in text.lines() {
+            let problem: serde_json::Value = serde_json::from_str(line).unwrap();
+            let program = problem["code"].as_str().unwrap();
+            let view = View::of_program(program, "");
+            assert_eq!(view.lines.len(), program.lines().count());
+            for Line { number, code, .. } in view.lines.iter().filter(|line| !line.code.trim().is_empty()) {
+                let fix = parse(&format!(" {number} {code}"), program, FixFormat::Edit, false).fix;
+                assert_eq!(fix, program, "line {number}");
+            }
+        }
+    }
 }

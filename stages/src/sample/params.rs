@@ -160,3 +160,21 @@ impl tracetune_engine::stage::Params for Params {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_among_the_stop_strings_closes_the_block() {
+        let text = "why\n```python\nx = 1";
+        let whole = |stop: &[&str], finish: &str| {
+            let stop = stop.iter().map(|stop| (*stop).to_owned()).collect();
+            let params = Params { stop, fix_format: FixFormat::Program, ..Params::default() };
+            params.whole(text, finish).into_owned()
+        };
+        assert_eq!(whole(&["\n```\n"], "stop"), format!("{text}\n```"));
+        assert_eq!(whole(&["\n```\n"], "length"), text);
+        assert_eq!(whole(&["\n### Task"], "stop"), text);
+    }
+}
