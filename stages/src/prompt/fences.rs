@@ -197,7 +197,7 @@ impl Fence {
             before.len() - before.trim_start().len()
         };
         let rest = &line[at + count..];
-        (!rest.contains("```") && !(mark == '`' && rest.contains('`'))).then_some(Self { mark, count, at, indent })
+        (!rest.contains("```") && (mark != '`' || !rest.contains('`'))).then_some(Self { mark, count, at, indent })
     }
 }
 
