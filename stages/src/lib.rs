@@ -48,6 +48,7 @@ pub fn registry() -> Registry {
         .row::<sample::Sample>()
         .row::<sample::Resample>()
         .row::<verify::Verify>()
+        .table::<filter::HardTasks>()
         .table::<filter::Filter>()
         .table::<train::Train>()
         .table::<evaluate::Evaluate>()

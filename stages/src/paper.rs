@@ -38,7 +38,11 @@ pub const NEXT: Paper = Paper {
             "MBPP-R: 10,047 training and 1,468 dev repairs of programs that models wrote",
             Here::Params(&[("dataset", "source")]),
         ),
-        setup("hard set", "the base solves fewer than 10 % of its samples", Here::Params(&[("filter", "hard_below")])),
+        setup(
+            "hard set",
+            "the base solves at most 10 % of its samples",
+            Here::Params(&[("hard_tasks", "max_base_pass_rate")]),
+        ),
         setup("samples", "32 a problem and round", Here::Params(&[("sample", "n")])),
         setup("temperature", "0.8", Here::Params(&[("sample", "temperature")])),
         setup("accepted samples", "all that pass", Here::Params(&[("filter", "cap")])),

@@ -1,25 +1,35 @@
 //! Applies a unified diff that a model wrote: line numbers are hints, counts are not read, the text must match.
+//! What the diff does not change stays as it is, down to white space at the ends of lines.
 
 /// A run of lines to find, and what to put there.
 #[derive(Default)]
 struct Hunk<'a> {
     /// The 1-based line at which the diff says it begins; 0 if it does not say.
     line: usize,
-    old: Vec<&'a str>,
-    new: Vec<&'a str>,
+    changes: Vec<Change<'a>>,
+}
+
+/// A line of a hunk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change<'a> {
+    Keep(&'a str),
+    Remove(&'a str),
+    Add(&'a str),
 }
 
 /// The changed program; `None` if the diff has no hunk, or one whose lines are not in the program.
 pub(crate) fn apply(program: &str, diff: &str) -> Option<String> {
     let hunks = hunks(diff);
-    let mut lines: Vec<&str> = program.lines().collect();
+    let mut lines: Vec<String> = program.split_inclusive('\n').map(str::to_owned).collect();
+    let line_end = if lines.first().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" };
     let mut shift = 0_isize;
-    if hunks.iter().all(|hunk| hunk.old == hunk.new) {
+    if !hunks.iter().any(Hunk::changes_something) {
         return None;
     }
     for hunk in hunks {
         let said = hunk.line.checked_add_signed(shift).unwrap_or(0);
-        let at = if hunk.old.is_empty() {
+        let old: Vec<&str> = hunk.old().collect();
+        let at = if old.is_empty() {
             // Nothing to find: what is added goes after the line that is named.
             if said > lines.len() {
                 return None;
@@ -27,17 +37,18 @@ pub(crate) fn apply(program: &str, diff: &str) -> Option<String> {
             said
         } else {
             let said = said.saturating_sub(1);
-            let fits =
-                |at: &usize| hunk.old.iter().zip(&lines[*at..]).all(|(old, line)| old.trim_end() == line.trim_end());
-            let places = 0..(lines.len() + 1).saturating_sub(hunk.old.len());
+            let fits = |at: &usize| old.iter().zip(&lines[*at..]).all(|(old, line)| old.trim_end() == line.trim_end());
+            let places = 0..(lines.len() + 1).saturating_sub(old.len());
             places.filter(fits).min_by_key(|at| at.abs_diff(said))?
         };
-        shift += hunk.new.len() as isize - hunk.old.len() as isize;
-        lines.splice(at..at + hunk.old.len(), hunk.new);
+        let new = hunk.new_lines(&lines[at..at + old.len()], line_end);
+        shift += new.len() as isize - old.len() as isize;
+        lines.splice(at..at + old.len(), new);
+        // A last line without an end that is no longer the last.
+        let last = lines.len().saturating_sub(1);
+        lines[..last].iter_mut().filter(|line| !line.ends_with('\n')).for_each(|line| line.push_str(line_end));
     }
-    let mut program = lines.join("\n");
-    program.push('\n');
-    Some(program)
+    Some(lines.concat())
 }
 
 fn hunks(diff: &str) -> Vec<Hunk<'_>> {
@@ -51,23 +62,45 @@ fn hunks(diff: &str) -> Vec<Hunk<'_>> {
         }
         // What stands before the first hunk names files.
         let Some(hunk) = hunks.last_mut() else { continue };
-        match line.split_at_checked(1) {
-            Some(("-", old)) => hunk.old.push(old),
-            Some(("+", new)) => hunk.new.push(new),
-            Some(("\\", _)) => {}
-            Some((" ", both)) => hunk.both(both),
+        hunk.changes.extend(match line.split_at_checked(1) {
+            Some(("-", old)) => Some(Change::Remove(old)),
+            Some(("+", new)) => Some(Change::Add(new)),
+            Some(("\\", _)) => None,
+            Some((" ", both)) => Some(Change::Keep(both)),
             // Models leave out the space before an empty line.
-            None => hunk.both(""),
-            Some(_) => hunk.both(line),
-        }
+            None => Some(Change::Keep("")),
+            Some(_) => Some(Change::Keep(line)),
+        });
     }
     hunks
 }
 
 impl<'a> Hunk<'a> {
-    fn both(&mut self, line: &'a str) {
-        self.old.push(line);
-        self.new.push(line);
+    /// The lines to find.
+    fn old(&self) -> impl Iterator<Item = &'a str> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Keep(text) | Change::Remove(text) => Some(*text),
+            Change::Add(_) => None,
+        })
+    }
+
+    /// What comes in place of the lines that were found.
+    fn new_lines(&self, found: &[String], line_end: &str) -> Vec<String> {
+        let mut found = found.iter();
+        let new_line = |change: &Change| match change {
+            Change::Keep(_) => found.next().cloned(),
+            Change::Remove(_) => found.next().and(None),
+            Change::Add(text) => Some(format!("{text}{line_end}")),
+        };
+        self.changes.iter().filter_map(new_line).collect()
+    }
+
+    fn changes_something(&self) -> bool {
+        let new = self.changes.iter().filter_map(|change| match change {
+            Change::Keep(text) | Change::Add(text) => Some(*text),
+            Change::Remove(_) => None,
+        });
+        !self.old().eq(new)
     }
 }
 
@@ -91,6 +124,15 @@ mod tests {
     fn lines_are_added_after_the_one_that_is_named() {
         assert_eq!(apply("a\nb\n", "@@ -1,0 +2 @@\n+c\n").unwrap(), "a\nc\nb\n");
         assert_eq!(apply("a\n", "@@ -9,0 +2 @@\n+c\n"), None);
+    }
+
+    #[test]
+    fn what_is_not_changed_keeps_its_bytes() {
+        let program = "def f(x): \r\n\ty = '''a  \r\n b'''\r\n\treturn y";
+        let diff = "@@ -1,3 +1,3 @@\n def f(x):\n-\ty = '''a\n+\ty = '''c\n  b'''\n";
+        assert_eq!(apply(program, diff).unwrap(), program.replace("a  ", "c"));
+        assert_eq!(apply(program, "@@ -4,0 +5 @@\n+# end\n").unwrap(), format!("{program}\r\n# end\r\n"));
+        assert_eq!(apply("a\nb", "@@ -1,2 +1,3 @@\n a\n b\n+c\n").unwrap(), "a\nb\nc\n");
     }
 
     #[test]

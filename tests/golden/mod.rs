@@ -42,7 +42,7 @@ fn kinds(answer: &serde_json::Value) -> BTreeMap<String, u64> {
     kinds.iter().map(|kind| entry(kind).expect("a name and a version")).collect()
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).expect("the folder") {
         let entry = entry.expect("an entry");
         let target = to.join(entry.file_name());

@@ -72,12 +72,17 @@ pub(super) fn define<'a>(
             }
         } else if let Some(port) = ports.iter().find(|port| port.name == key) {
             definition.connect(port.name, port.port_type.clone(), value, problems);
-        } else if let Some(parameter) = known.iter().find(|parameter| parameter.name == key) {
+        } else if let Some(parameter) = known.iter().find(|parameter| parameter.is_called(key)) {
             if let Some((message, help)) = parameter.refuses(value.get_ref()) {
                 let problem = problems.error(span(value), message, "");
                 problem.help.extend(help);
             }
-            rest.insert(Spanned::new(at.start..at.end, key.to_owned().into()), value.clone());
+            let name = &parameter.name;
+            if key != name && stage.keys.contains_key(name.as_str()) {
+                let message = format!("`{key}` is the former name of `{name}`, which is there too");
+                problems.error(at, message, "").help(format!("leave out `{key}`"));
+            }
+            rest.insert(Spanned::new(at.start..at.end, name.clone().into()), value.clone());
         } else {
             unknown(key, at, kind, &ports, known, problems);
         }
@@ -192,7 +197,7 @@ fn missing(
         problems.error(stage.at, message, format!("a `{}` stage", kind.name())).help(help);
     }
     for parameter in parameters.iter().filter(|parameter| parameter.required && parameter.name != "seed") {
-        if !stage.keys.contains_key(parameter.name.as_str()) {
+        if !stage.keys.keys().any(|key| parameter.is_called(key.get_ref())) {
             let message = format!("`{}` does not say its `{}`", definition.name, parameter.name);
             let about = parameter.about.lines().next().unwrap_or_default();
             let help = format!("add `{} = …`, {}: {about}", parameter.name, parameter.expected());

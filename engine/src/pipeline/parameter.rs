@@ -13,6 +13,9 @@ use crate::registry::Kind;
 pub struct Parameter {
     /// The key in the TOML file.
     pub name: String,
+    /// A key that it had before and may still be given by: the schema's [`FORMER_NAME`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former_name: Option<String>,
     /// The JSON types it may have: `integer`, `number`, `string`, `boolean`, `array`, `object`. Empty: not said.
     pub types: Vec<String>,
     /// The words it may be, if it is one of a few.
@@ -29,6 +32,9 @@ pub struct Parameter {
     pub about: String,
 }
 
+/// Where a property's schema says under which name older files have it: `#[schemars(extend("x-former-name" = "…"))]`.
+pub(super) const FORMER_NAME: &str = "x-former-name";
+
 /// The parameters of a kind, those that must be given first, then by name.
 pub fn parameters(kind: &dyn Kind) -> Vec<Parameter> {
     let schema = kind.schema().to_value();
@@ -40,6 +46,7 @@ pub fn parameters(kind: &dyn Kind) -> Vec<Parameter> {
         .map(|(name, property)| {
             let mut parameter = Parameter {
                 name: name.clone(),
+                former_name: property.get(FORMER_NAME).and_then(Json::as_str).map(str::to_owned),
                 types: Vec::new(),
                 choices: Vec::new(),
                 minimum: None,
@@ -86,6 +93,11 @@ impl Parameter {
         if name != "null" && !self.types.iter().any(|known| known == name) {
             self.types.push(name.to_owned());
         }
+    }
+
+    /// Whether the key is its name, or was.
+    pub(super) fn is_called(&self, key: &str) -> bool {
+        self.name == key || self.former_name.as_deref() == Some(key)
     }
 
     /// The unit that the name ends in, for people.

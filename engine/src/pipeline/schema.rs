@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::BadRows;
 use super::document::{LOOP_KEYS, PIPELINE_KEYS};
+use super::parameter::FORMER_NAME;
 use crate::Registry;
 use crate::registry::Kind;
 
@@ -185,7 +186,17 @@ fn stage(kind: &dyn Kind, definitions: &mut Map<String, Json>) -> Json {
         }
     }
     if let Some(Json::Object(own)) = schema.get_mut("properties").map(Json::take) {
-        properties.extend(own.into_iter().map(|(key, value)| (key, parameter(value))));
+        for (key, mut value) in own {
+            let former = value.as_object_mut().and_then(|value| value.remove(FORMER_NAME));
+            let value = parameter(value);
+            if let Some(former) = former.as_ref().and_then(Json::as_str) {
+                let mut value = value.clone();
+                value["description"] = json!(format!("The former name of `{key}`."));
+                value["deprecated"] = json!(true);
+                properties.insert(former.to_owned(), value);
+            }
+            properties.insert(key, value);
+        }
     }
     let own = schema.get("required").and_then(Json::as_array).into_iter().flatten();
     required.extend(own.filter(|key| *key != "seed").cloned());

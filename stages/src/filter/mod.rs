@@ -1,5 +1,7 @@
 //! Kind `filter`: keeps what is worth training on.
 
+mod hard;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
@@ -14,6 +16,8 @@ use tracetune_engine::stage::{
 };
 use tracetune_engine::statistics::splitmix64;
 use tracetune_engine::table::Record;
+
+pub use hard::HardTasks;
 
 use crate::evaluate::{Task, VerifiedRow, tasks};
 use crate::metrics::{MetricRow, plain};
@@ -55,9 +59,10 @@ record! {
 pub struct Params {
     /// Verdict that a sample must have.
     pub verdict: String,
-    /// Keeps only hard tasks: those whose pass rate in the port `base` is below this (NExT: 0.1); 1 keeps all.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub hard_below: f64,
+    /// Keeps only the samples of tasks whose pass rate in the port `base` is at most this; 1 keeps all. The kind `hard_tasks`
+    /// selects the tasks before they are sampled, as NExT does.
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-former-name" = "hard_below"))]
+    pub max_base_pass_rate: f64,
     /// Share of mutants that a problem's tests must notice, by the port `adequacy`; 0 asks for nothing.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_killed: f64,
@@ -87,7 +92,7 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             verdict: "pass".to_owned(),
-            hard_below: 1.0,
+            max_base_pass_rate: 1.0,
             min_killed: 0.0,
             min_covered: 0.0,
             cap: 4,
@@ -100,22 +105,26 @@ impl Default for Params {
 impl tracetune_engine::stage::Params for Params {
     fn validate(&self) -> Result<(), ParamError> {
         for (param, share, help) in [
-            ("hard_below", self.hard_below, "it is a pass rate, e.g. 0.1"),
+            ("max_base_pass_rate", self.max_base_pass_rate, "it is a pass rate, e.g. 0.1"),
             ("min_killed", self.min_killed, "it is a share of mutants, e.g. 0.8"),
             ("min_covered", self.min_covered, "it is a share of lines, e.g. 1.0"),
         ] {
-            if !(0.0..=1.0).contains(&share) {
-                let message = "must be between 0 and 1".to_owned();
-                return Err(ParamError { param, message, help: Some(help.to_owned()) });
-            }
+            is_share(param, share, help)?;
         }
         Ok(())
     }
 }
 
+fn is_share(param: &'static str, share: f64, help: &str) -> Result<(), ParamError> {
+    if (0.0..=1.0).contains(&share) {
+        return Ok(());
+    }
+    Err(ParamError { param, message: "must be between 0 and 1".to_owned(), help: Some(help.to_owned()) })
+}
+
 /// Keeps the samples that are worth training on, and says of each other one why it was dropped.
 ///
-/// NExT (Ni et al. 2024, arXiv:2404.14662), Algorithm 1 lines 1 and 7; the cap is ReST-EM's (Singh et al. 2023,
+/// NExT (Ni et al. 2024, arXiv:2404.14662), Algorithm 1 line 7; the cap is ReST-EM's (Singh et al. 2023,
 /// arXiv:2312.06585). Reasons, in the order in which they are looked for: `weak tests`, `easy`, the verdict,
 /// `duplicate`, `cap`. Tests that `adequacy` says nothing of count as weak where a minimum is asked for.
 pub struct Filter;
@@ -138,7 +147,7 @@ impl TableStage for Filter {
                 name: "base",
                 port_type: PortType::Table(Some(VerifiedRow::schema())),
                 optional: true,
-                about: "the base model's verified samples on the same tasks, for `hard_below`",
+                about: "the base model's verified samples on the same tasks, for `max_base_pass_rate`",
             },
             Port {
                 name: "adequacy",
@@ -163,9 +172,9 @@ impl TableStage for Filter {
         let table = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
         let rows = JudgedRow::read(table)?;
         let base = inputs.table("base").map(VerifiedRow::read).transpose()?.map(|rows| tasks(&rows));
-        if params.hard_below < 1.0 && base.is_none() {
+        if params.max_base_pass_rate < 1.0 && base.is_none() {
             return Err(StageError::input(
-                "`hard_below` needs the base model's results: connect the port `base` to its verified samples",
+                "`max_base_pass_rate` needs the base model's results: connect the port `base` to its verified samples",
             ));
         }
         let measured = inputs.table("adequacy").map(MeasuredRow::read).transpose()?;
@@ -217,8 +226,8 @@ fn reasons(
     strong: Option<&BTreeSet<String>>,
     base: Option<&[Task]>,
 ) -> Vec<Option<String>> {
-    let too_easy = |task: &&Task| task.passes as f64 >= params.hard_below * task.samples as f64;
-    let judged = base.filter(|_| params.hard_below < 1.0).unwrap_or_default();
+    let too_easy = |task: &&Task| task.passes as f64 > params.max_base_pass_rate * task.samples as f64;
+    let judged = base.unwrap_or_default();
     let easy: BTreeSet<(&str, &str)> =
         judged.iter().filter(too_easy).map(|task| (task.problem_id.as_str(), task.buggy.as_str())).collect();
     let mut seen = BTreeSet::new();
@@ -314,8 +323,8 @@ mod tests {
     #[test]
     fn each_dropped_row_has_its_reason() {
         let rows = [row("a", "x", "pass"), row("a", "x", "pass"), row("a", "y", "fail"), row("b", "z", "pass")];
-        let params = Params { hard_below: 0.1, ..Params::default() };
-        let base = [outcome("a", 0), outcome("b", 1)];
+        let params = Params { max_base_pass_rate: 0.1, ..Params::default() };
+        let base = [outcome("a", 1), outcome("b", 2)];
         let reasons = reasons(&params, &rows, None, Some(&base));
         let texts: Vec<&str> = reasons.iter().map(|reason| reason.as_deref().unwrap_or("kept")).collect();
         assert_eq!(texts, ["kept", "duplicate", "fail", "easy"]);

@@ -16,6 +16,7 @@ use tracetune_kernels::model::{Config, Model, Tokenizer};
 use hub::Hub;
 
 use crate::endpoint::{self, Endpoint};
+use crate::prompt::FixFormat;
 use crate::train::documents::{self, Documents};
 
 /// The files of the embedded model, made by `pipelines/pretrain-tiny.toml`.
@@ -143,7 +144,7 @@ pub struct ModelKind;
 
 impl TableStage for ModelKind {
     const KIND: &'static str = "model";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "brings a base model: the embedded one, a directory, a GGUF file, one of the hub or behind an API, or a new one";
     type Params = Params;
 
@@ -235,7 +236,13 @@ fn make(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Model, StageEr
     let rows = inputs.table("rows").ok_or_else(|| {
         StageError::input("a new model needs rows to make its tokenizer from: connect the port `rows`")
     })?;
-    let documents = Documents { templates: &params.documents, trace: true, rationale: true, seed: params.seed };
+    let documents = Documents {
+        templates: &params.documents,
+        trace: true,
+        rationale: true,
+        fix_format: FixFormat::Edit,
+        seed: params.seed,
+    };
     let texts: Vec<String> = documents::render(rows, &documents, cx)?
         .into_iter()
         .take(TOKENIZER_DOCUMENTS)

@@ -18,7 +18,7 @@ use tracetune_kernels::model::Model;
 
 use crate::metrics::{MetricRow, clustered_bootstrap, plain};
 use crate::model::failed;
-use crate::prompt::{Settings, Template};
+use crate::prompt::{FixFormat, Settings, Template};
 use crate::sample::PromptRow;
 use crate::values::texts;
 
@@ -58,6 +58,8 @@ pub struct Params {
     pub prompt: String,
     /// Whether the prompt asks for a rationale first.
     pub rationale: bool,
+    /// How the prompt asks for the fix.
+    pub fix_format: FixFormat,
     /// Strength of the ridge penalty, per row and standardised channel.
     pub ridge: f64,
     /// Folds of the cross-validation; a problem's rows are in one of them.
@@ -76,6 +78,7 @@ impl Default for Params {
             classes: 8,
             prompt: "builtin:repair".to_owned(),
             rationale: true,
+            fix_format: FixFormat::Edit,
             ridge: 0.1,
             folds: 5,
             condition: None,
@@ -118,7 +121,7 @@ pub struct Probe;
 
 impl TableStage for Probe {
     const KIND: &'static str = "probe";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "whether a model has read the trace: a linear probe of its state at the prompt's end";
     type Params = Params;
 
@@ -211,7 +214,8 @@ fn prompts(
     model: &Model,
     trace: bool,
 ) -> Result<Vec<Vec<u32>>, StageError> {
-    let settings = Settings { rationale: params.rationale, trace, exemplars: Vec::new() };
+    let settings =
+        Settings { rationale: params.rationale, trace, fix_format: params.fix_format, exemplars: Vec::new() };
     let prompt = |row: &ProbedRow| {
         let ProbedRow { instruction, buggy, tests, test, trace: shown, got, .. } = row.clone();
         let view = PromptRow { instruction, buggy, tests, test, trace: shown, got }.view(trace);

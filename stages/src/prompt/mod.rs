@@ -5,6 +5,9 @@
 //! write.
 
 mod answer;
+mod fences;
+mod indentation;
+mod lexer;
 mod view;
 
 use std::path::Path;
@@ -17,7 +20,9 @@ use serde::Serialize;
 use tracetune_engine::stage::{Setup, StageError};
 use tracetune_engine::statistics::splitmix64;
 
-pub use answer::{Answer, FixFormat, demonstration, parse, up_to_fix};
+pub use answer::{
+    Answer, FixFormat, before_fix, demonstration, parse, up_to_end_of_fix, up_to_fix, with_closing_fence,
+};
 pub use view::{Line, Step, View};
 
 /// Separates context from target in a document template.
@@ -36,6 +41,8 @@ pub struct Settings {
     pub rationale: bool,
     /// Whether execution is shown.
     pub trace: bool,
+    /// How the fix is asked for: `edit`, `program` or `diff`.
+    pub fix_format: FixFormat,
     /// Solved examples to show first.
     pub exemplars: Vec<View>,
 }
@@ -126,7 +133,12 @@ mod tests {
         for name in ["repair", "repair-chat", "fill-traced", "fill-before", "fill-blind"] {
             let template = Template::load(&format!("pipelines/prompts/{name}.j2"), &root).unwrap();
             for salt in 0..20 {
-                let settings = Settings { rationale: true, trace: true, exemplars: vec![view.clone()] };
+                let settings = Settings {
+                    rationale: true,
+                    trace: true,
+                    fix_format: FixFormat::Program,
+                    exemplars: vec![view.clone()],
+                };
                 let text = template.render(&view, &settings, salt).unwrap();
                 assert!(text.contains("add"), "{name}: {text}");
             }
@@ -145,10 +157,79 @@ mod tests {
             )
         };
         let template = Template::load("builtin:repair", Path::new(".")).unwrap();
-        let settings = Settings { rationale: true, trace: true, exemplars: Vec::new() };
+        let settings = Settings { rationale: true, trace: true, fix_format: FixFormat::Program, exemplars: Vec::new() };
         assert_eq!(
             template.render(&view, &settings, 0).unwrap(),
             "# the value itself\n1 def f(x): # (0) x=1;\n2  return x + 1 # (1) __return__=2;\n# assert f(1) == 1 got 2\nwhy:"
         );
+    }
+
+    #[test]
+    fn the_chat_prompt_reads_as_documented() {
+        let view = |program: &str, fix: &str| View {
+            instruction: "the value itself".to_owned(),
+            tests: vec!["assert f(1) == 1".to_owned()],
+            test: "assert f(1) == 1".to_owned(),
+            got: "2".to_owned(),
+            rationale: "It adds 1.".to_owned(),
+            fix: fix.to_owned(),
+            ..View::of_program(program, "")
+        };
+        let template = Template::load("builtin:repair-chat", Path::new(".")).unwrap();
+        let settings = |rationale, fix_format| Settings { rationale, trace: false, fix_format, exemplars: Vec::new() };
+        let (program, fix) = ("def f(x):\n    return x + 1\n", "def f(x):\n    return x\n");
+        let task = "### Task\nthe value itself\n\n### Buggy program\n```python\ndef f(x):\n    return x + 1\n```\n\
+                    ### Tests\nassert f(1) == 1\n### Repair\n";
+        // Programs with an end of the last line and without read the same.
+        for (program, fix) in [(program, fix), (program.trim_end(), fix.trim_end())] {
+            let view = view(program, fix);
+            let exemplars = vec![view.clone()];
+            let settings = Settings { exemplars, ..settings(true, FixFormat::Program) };
+            let shown = format!(
+                "Repair the buggy program. First explain step by step why it fails its tests. Then write the whole repaired \
+                 program in one ```python block.\n\n{task}It adds 1.\n```python\ndef f(x):\n    return x\n```\n\n{task}"
+            );
+            assert_eq!(template.render(&view, &settings, 0).unwrap(), shown);
+        }
+        for (fix_format, what) in [
+            (FixFormat::Diff, "a unified diff of the repaired program in one ```diff block"),
+            (
+                FixFormat::Edit,
+                "`fix: NUMBER LINE`, where NUMBER is the number of the wrong line, counted from 1, and LINE its repaired text",
+            ),
+        ] {
+            let rendered = template.render(&view(program, fix), &settings(false, fix_format), 0).unwrap();
+            assert_eq!(rendered, format!("Repair the buggy program. Write only {what}.\n\n{task}"));
+        }
+    }
+
+    #[test]
+    fn two_spaces_and_tabs_are_shown_like_four_spaces() {
+        let template = Template::load("builtin:repair", Path::new(".")).unwrap();
+        let settings = Settings { rationale: true, trace: false, fix_format: FixFormat::Edit, exemplars: Vec::new() };
+        let shown = |indent: &str| {
+            let program = "def f(x):\n>if x:\n>>return 1\n>return 0\n".replace('>', indent);
+            template.render(&View::of_program(&program, ""), &settings, 0).unwrap()
+        };
+        assert_eq!(shown("    "), "# \n1 def f(x):\n2  if x:\n3   return 1\n4  return 0\n# \nwhy:");
+        for indent in [" ", "  ", "\t"] {
+            assert_eq!(shown(indent), shown("    "), "{indent:?}");
+        }
+    }
+
+    #[test]
+    fn an_edit_that_changes_nothing_leaves_the_programs_of_mbpp_as_they_are() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/mbpp.jsonl");
+        let Ok(text) = fs_err::read_to_string(path) else { return };
+        for line in text.lines() {
+            let problem: serde_json::Value = serde_json::from_str(line).unwrap();
+            let program = problem["code"].as_str().unwrap();
+            let view = View::of_program(program, "");
+            assert_eq!(view.lines.len(), program.lines().count());
+            for Line { number, code, .. } in view.lines.iter().filter(|line| !line.code.trim().is_empty()) {
+                let fix = parse(&format!(" {number} {code}"), program, FixFormat::Edit, false).fix;
+                assert_eq!(fix, program, "line {number}");
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::indentation::indents;
 use crate::trace::elided_until;
 
 /// What a template sees of a row.
@@ -34,9 +35,13 @@ pub struct View {
 pub struct Line {
     /// 1-based.
     pub number: usize,
-    /// Levels of four spaces.
+    /// How deep it stands: how many of Python's blocks a statement is in, whether they are indented by tabs or by any
+    /// number of spaces. A continued line, a comment or a line of a string has the level that its width comes to.
     pub level: usize,
-    /// The code without indentation.
+    /// What the level stands for: `indent` and `code` are the line.
+    pub indent: String,
+    /// The code without indentation. Within a string of several lines white space is text: what is left after as many
+    /// times four spaces as there are.
     pub code: String,
     /// The trace comment without `# `; empty where there is none.
     pub comment: String,
@@ -80,18 +85,17 @@ impl View {
         let mut shown = annotated.lines();
         let mut lines = Vec::new();
         let mut left_out = 0;
-        for (index, line) in program.lines().enumerate() {
+        for ((index, line), indent) in program.lines().enumerate().zip(indents(program)) {
             let number = index + 1;
+            let (level, (indent, code)) = (indent.level, line.split_at(indent.bytes));
             if number <= left_out {
                 continue;
             }
             let annotated = shown.next().filter(|shown| *shown != line);
-            let code = line.trim_start();
-            let level = (line.len() - code.len()).div_ceil(4);
             if let Some(last) = annotated.and_then(elided_until) {
                 left_out = last;
                 let note = annotated.unwrap_or_default().trim_start().to_owned();
-                lines.push(Line { number, level, code: note, ..Line::default() });
+                lines.push(Line { number, level, indent: indent.to_owned(), code: note, ..Line::default() });
                 continue;
             }
             let comment = annotated.and_then(|annotated| annotated.strip_prefix(line.trim_end()));
@@ -99,6 +103,7 @@ impl View {
             lines.push(Line {
                 number,
                 level,
+                indent: indent.to_owned(),
                 code: code.to_owned(),
                 steps: steps(comment),
                 comment: comment.to_owned(),

@@ -19,7 +19,7 @@ pub use resample::Resample;
 use crate::endpoint::Endpoint;
 use crate::endpoint::client::{Answer, Client};
 use crate::model::failed;
-use crate::prompt::{self, Settings, Template, View};
+use crate::prompt::{self, FixFormat, Settings, Template, View};
 
 /// The number of the greedy draw.
 pub const GREEDY: i32 = -1;
@@ -179,6 +179,10 @@ impl RowStage for Sample {
             // Before, activations were not rounded. A new version of the kind would seed every draw anew.
             parts.push(("int8".to_owned(), "activations too".to_owned()));
         }
+        if params.fix_format != FixFormat::Edit {
+            // Before, the first block was the fix.
+            parts.push(("fix".to_owned(), "last complete block".to_owned()));
+        }
         Ok(parts)
     }
 
@@ -199,6 +203,7 @@ impl RowStage for Sample {
             settings: Settings {
                 rationale: params.rationale,
                 trace: params.trace,
+                fix_format: params.fix_format,
                 exemplars: exemplars.unwrap_or_default(),
             },
             sampling: Sampling {
@@ -306,7 +311,7 @@ fn candidate(params: &Params, item: &Item<PromptRow>, mut prompt: String, answer
     prompt.truncate(prompt.len() - params.start.len());
     let whole = |answer: Answer| Answer { text: params.start.clone() + &answer.text, ..answer };
     let Answer { text, finish, tokens, logprob } = answer.map_or_else(too_long, whole);
-    let answer = prompt::parse(&text, &item.row.buggy, params.fix_format, params.rationale);
+    let answer = prompt::parse(&params.whole(&text, &finish), &item.row.buggy, params.fix_format, params.rationale);
     CandidateRow {
         sample: item.part,
         prompt,

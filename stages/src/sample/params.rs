@@ -1,11 +1,13 @@
 //! What may stand under `kind = "sample"`.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::stage::ParamError;
 use tracetune_kernels::decode;
 
-use crate::prompt::FixFormat;
+use crate::prompt::{FixFormat, with_closing_fence};
 
 /// What may stand under `kind = "sample"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +38,8 @@ pub struct Params {
     /// Longest completion, in tokens.
     #[schemars(range(min = 1))]
     pub max_tokens: usize,
-    /// Strings that end a completion; not part of it.
+    /// Strings that end a completion; not part of it. After exemplars a model goes on with a task of its own: stop at what
+    /// begins one, e.g. `["\n### Task"]`. A fence among them closes the block of code that it ends.
     pub stop: Vec<String>,
     /// What every completion starts with: the model goes on from there, so that e.g. its first line is given.
     pub start: String,
@@ -82,6 +85,18 @@ impl From<Precision> for decode::Precision {
             Precision::F32 => Self::F32,
             Precision::Bf16 => Self::Bf16,
             Precision::Int8 => Self::Int8,
+        }
+    }
+}
+
+impl Params {
+    /// A completion with the closing fence that a stop string took away.
+    pub(super) fn whole<'a>(&self, text: &'a str, finish: &str) -> Cow<'a, str> {
+        let stops_at_fence = self.stop.iter().any(|stop| stop.contains("```") || stop.contains("~~~"));
+        if stops_at_fence && finish == "stop" {
+            Cow::Owned(with_closing_fence(text, self.fix_format))
+        } else {
+            Cow::Borrowed(text)
         }
     }
 }
@@ -143,5 +158,23 @@ impl tracetune_engine::stage::Params for Params {
             return wrong("max_tokens", "must be at least 1", "64 is enough for a short rationale and an edit");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_among_the_stop_strings_closes_the_block() {
+        let text = "why\n```python\nx = 1";
+        let whole = |stop: &[&str], finish: &str| {
+            let stop = stop.iter().map(|stop| (*stop).to_owned()).collect();
+            let params = Params { stop, fix_format: FixFormat::Program, ..Params::default() };
+            params.whole(text, finish).into_owned()
+        };
+        assert_eq!(whole(&["\n```\n"], "stop"), format!("{text}\n```"));
+        assert_eq!(whole(&["\n```\n"], "length"), text);
+        assert_eq!(whole(&["\n### Task"], "stop"), text);
     }
 }

@@ -194,11 +194,12 @@ impl RowStage for Resample {
 impl ResampleParams {
     fn row(&self, row: &ReasonedRow, prompt: String, answer: Option<super::Answer>) -> CandidateRow {
         let answer = answer.unwrap_or_else(too_long);
-        let whole = prompt::up_to_fix(&row.rationale, self.fix_format) + &answer.text;
+        let opened = prompt::before_fix(self.fix_format).to_owned() + &answer.text;
+        let text = self.sampling().whole(&opened, &answer.finish).into_owned();
         CandidateRow {
             sample: row.sample,
             prompt,
-            fix: prompt::parse(&whole, &row.buggy, self.fix_format, true).fix,
+            fix: prompt::parse(&text, &row.buggy, self.fix_format, false).fix,
             completion: answer.text,
             rationale: row.rationale.clone(),
             finish: answer.finish,

@@ -7,7 +7,7 @@ use tracetune_engine::stage::{Context, StageError};
 use tracetune_engine::statistics::splitmix64;
 use tracetune_engine::table::{Column, read_column};
 
-use crate::prompt::{COMPLETION_MARK, FixFormat, Settings, Template, View, demonstration};
+use crate::prompt::{COMPLETION_MARK, FixFormat, Settings, Template, View, demonstration, up_to_end_of_fix};
 
 /// A training document.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,8 +34,27 @@ pub struct Documents<'a> {
     pub trace: bool,
     /// Whether documents hold the rationale.
     pub rationale: bool,
+    /// How fixes stand in completions.
+    pub fix_format: FixFormat,
     /// Addresses the templates' random choices.
     pub seed: u64,
+}
+
+impl Documents<'_> {
+    fn settings(&self) -> Settings {
+        Settings { rationale: self.rationale, trace: self.trace, fix_format: self.fix_format, exemplars: Vec::new() }
+    }
+
+    /// What a model learns to write for a row. A completion ends with its fix: a model that saw exemplars goes on with
+    /// tasks of its own.
+    fn target(&self, view: &View) -> String {
+        let View { completion, program, rationale, fix, .. } = view;
+        if completion.is_empty() {
+            demonstration(rationale, fix, self.fix_format, self.rationale)
+        } else {
+            up_to_end_of_fix(completion, program, self.fix_format, self.rationale, !fix.is_empty())
+        }
+    }
 }
 
 /// Renders each row through each template, row by row.
@@ -45,7 +64,7 @@ pub struct Documents<'a> {
 pub fn render(rows: &RecordBatch, documents: &Documents, cx: &Context) -> Result<Vec<Document>, StageError> {
     let templates: Vec<Template> =
         documents.templates.iter().map(|name| Template::load(name, &cx.root)).collect::<Result<_, _>>()?;
-    let settings = Settings { rationale: documents.rationale, trace: documents.trace, exemplars: Vec::new() };
+    let settings = documents.settings();
     let mut rendered = Vec::with_capacity(rows.num_rows() * templates.len());
     for (index, view) in views(rows, documents.trace)?.iter().enumerate() {
         for (number, template) in templates.iter().enumerate() {
@@ -60,32 +79,22 @@ pub fn render(rows: &RecordBatch, documents: &Documents, cx: &Context) -> Result
     Ok(rendered)
 }
 
-/// Repairs as documents: the prompt as `sample` would write it without exemplars, then the completion. Rows without
-/// a completion of their own (demonstrations) get one from their rationale and fix.
+/// Repairs as documents: the prompt as `sample` would write it without exemplars, then the completion up to the end of
+/// its fix. Rows without a completion of their own (demonstrations) get one from their rationale and fix.
 ///
 /// # Errors
 /// As [`render`].
 pub fn repairs(
     rows: &RecordBatch,
     prompt: &str,
-    format: FixFormat,
     documents: &Documents,
     cx: &Context,
 ) -> Result<Vec<Document>, StageError> {
     let template = Template::load(prompt, &cx.root)?;
-    let settings = Settings { rationale: documents.rationale, trace: documents.trace, exemplars: Vec::new() };
+    let settings = documents.settings();
     let views = views(rows, documents.trace)?;
-    views
-        .iter()
-        .map(|view| {
-            let target = if view.completion.is_empty() {
-                demonstration(&view.rationale, &view.fix, format, documents.rationale)
-            } else {
-                view.completion.clone()
-            };
-            Ok(Document::new(template.render(view, &settings, 0)?, target))
-        })
-        .collect()
+    let document = |view| Ok(Document::new(template.render(view, &settings, 0)?, documents.target(view)));
+    views.iter().map(document).collect()
 }
 
 /// Gives the documents of each row what the row's `column` says.
@@ -168,5 +177,46 @@ impl OptionalColumn<String> for Option<String> {
 impl OptionalColumn<Vec<String>> for Option<Vec<String>> {
     fn read(rows: &RecordBatch, name: &str) -> Result<Vec<Vec<String>>, StageError> {
         Ok(read_column::<Vec<String>>(rows, name)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompt::parse;
+
+    const BUGGY: &str = "def f(x):\n    return x + 1\n";
+    const FIXED: &str = "def f(x):\n    return x\n";
+    /// What a model that saw exemplars goes on with.
+    const NEXT_TASK: &str = "\n\n# the sum\n1 def g(a):\n2  return a\nwhy: because\nfix: 2 return a + 1\n\n### Task\nThe sum.\n\n\
+        ### Buggy program\n```python\ndef g(a):\n    return a\n```\n### Repair\nBecause.\n```python\ndef g(a):\n    ret";
+
+    #[test]
+    fn a_completion_is_learned_up_to_the_end_of_its_fix() {
+        let program = format!("It adds 1.\n```python\n{FIXED}```");
+        let diff = "It adds 1.\n```diff\n@@ -2 +2 @@\n-    return x + 1\n+    return x\n```";
+        for (fix_format, rationale, completion) in [
+            (FixFormat::Edit, true, " It adds 1.\nfix: 2 return x"),
+            (FixFormat::Edit, false, " 2 return x"),
+            (FixFormat::Program, true, program.as_str()),
+            (FixFormat::Diff, true, diff),
+        ] {
+            let documents = Documents { templates: &[], trace: true, rationale, fix_format, seed: 0 };
+            let row = View {
+                completion: completion.to_owned() + NEXT_TASK,
+                fix: parse(completion, BUGGY, fix_format, rationale).fix,
+                ..View::of_program(BUGGY, "")
+            };
+            assert_eq!((documents.target(&row).as_str(), row.fix.as_str()), (completion, FIXED), "{fix_format:?}");
+        }
+    }
+
+    #[test]
+    fn a_completion_without_a_fix_is_learned_as_it_is() {
+        let documents = |fix_format| Documents { templates: &[], trace: true, rationale: true, fix_format, seed: 0 };
+        for fix_format in [FixFormat::Edit, FixFormat::Program, FixFormat::Diff] {
+            let row = View { completion: "No idea\n```python\nx".to_owned(), ..View::of_program(BUGGY, "") };
+            assert_eq!(documents(fix_format).target(&row), row.completion, "{fix_format:?}");
+        }
     }
 }

@@ -59,6 +59,8 @@ record! {
 ///
 /// NExT (Ni et al. 2024, arXiv:2404.14662), Algorithm 1 line 8; AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101);
 /// LoRA (Hu et al. 2021, arXiv:2106.09685).
+/// A completion is learned up to the end of its fix and the end of the text: what a model went on to write after it, such
+/// as the next task of a prompt with exemplars, is not.
 /// The checkpoint's bytes depend on the rows, their order, the parameters and the starting model: not on the threads.
 ///
 /// # Errors
@@ -67,7 +69,7 @@ pub struct Train;
 
 impl TableStage for Train {
     const KIND: &'static str = "train";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "fine-tunes a model on rows: loss on the completion only";
     type Params = Params;
 
@@ -162,10 +164,15 @@ impl TableStage for Train {
 
 fn documents_of(params: &Params, inputs: &Inputs, port: &str, cx: &Context) -> Result<Vec<Document>, StageError> {
     let Some(rows) = inputs.table(port) else { return Ok(Vec::new()) };
-    let documents =
-        Documents { templates: &params.documents, trace: params.trace, rationale: params.rationale, seed: params.seed };
+    let documents = Documents {
+        templates: &params.documents,
+        trace: params.trace,
+        rationale: params.rationale,
+        fix_format: params.fix_format,
+        seed: params.seed,
+    };
     let mut documents = if params.documents.is_empty() {
-        documents::repairs(rows, &params.prompt, params.fix_format, &documents, cx)
+        documents::repairs(rows, &params.prompt, &documents, cx)
     } else {
         documents::render(rows, &documents, cx)
     }?;

@@ -66,9 +66,9 @@ pub struct Params {
     pub prompt: String,
     /// Whether the prompt shows the execution.
     pub trace: bool,
-    /// Whether the completion of a demonstration holds its rationale.
+    /// Whether completions hold a rationale.
     pub rationale: bool,
-    /// How the fix stands in the completion of a demonstration.
+    /// How the fix stands in a completion, which is learned up to there.
     pub fix_format: FixFormat,
     /// Document templates instead of repairs: each row gives a document a template. What stands before
     /// `<|completion|>` is context without loss.

@@ -342,6 +342,20 @@ fn a_wrong_parameter_is_shown_where_it_is_given() {
 }
 
 #[test]
+fn a_parameter_may_be_given_by_its_former_name() {
+    let params = |text: &str| node(&good(text, &[]), "last").stage_kind.params().clone();
+    let last = "model = \"rounds.train\"\nn = 1\n";
+    let with = |keys: &str| LOOP.replacen(last, &format!("{last}{keys}"), 1);
+    assert_eq!(params(&with("patience_s = 3\n")), params(&with("timeout_s = 3\n")));
+    let found = problems(&with("timeout_s = 3\npatience_s = 3\n"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let text = "`patience_s` is the former name of `timeout_s`, which is there too | leave out `patience_s`";
+    assert!(found[0].ends_with(text), "{found:?}");
+    let schema = super::schema(&toys::registry());
+    assert_eq!(schema["$defs"]["sample.stage"]["properties"]["patience_s"]["deprecated"], true);
+}
+
+#[test]
 fn references_that_mean_nothing_say_what_was_meant() {
     let with = |reference: &str| {
         problems(&LOOP.replace("model = \"rounds.train@2\"", &format!("model = \"{reference}\""))).join("; ")

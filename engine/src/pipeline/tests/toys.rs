@@ -37,6 +37,7 @@ pub(super) struct SampleParams {
     temperature: f32,
     /// How long a row may take.
     #[serde(default)]
+    #[schemars(extend("x-former-name" = "patience_s"))]
     timeout_s: u32,
     seed: u64,
     /// How the fix is written.
