@@ -13,6 +13,7 @@ pub fn app() -> App {
         registry: crate::registry(),
         doctor: vec![python, sandbox, cpu, gpu],
         columns: crate::columns::STANDARD.iter().map(|column| (column.name, column.about)).collect(),
+        watch: Some(crate::signatures::watch),
         paper: Some(crate::paper::NEXT),
         tools: crate::tools::all(),
         templates: vec![

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         registry,
         doctor: vec![arithmetic],
         columns,
+        watch: None,
         paper: None,
         tools: Vec::new(),
         templates: vec![("guess", TEMPLATE)],
