@@ -1,6 +1,6 @@
 //! What the binary brings to the command line: the kinds, what `doctor` looks at, and the pipelines for `init`.
 
-use tracetune_cli::{App, DoctorLine, Health};
+use tracetune_cli::{App, DoctorLine, Health, Template};
 use tracetune_kernels::cuda::{self, Probe};
 use tracetune_kernels::simd::Level;
 
@@ -17,8 +17,12 @@ pub fn app() -> App {
         paper: Some(crate::paper::NEXT),
         tools: crate::tools::all(),
         templates: vec![
-            ("quickstart", include_str!("../../pipelines/quickstart.toml")),
-            ("next", include_str!("../../pipelines/next.toml")),
+            Template { name: "quickstart", text: include_str!("../../pipelines/quickstart.toml"), files: &[] },
+            Template {
+                name: "next",
+                text: include_str!("../../pipelines/next.toml"),
+                files: &[("pipelines/exemplars.jsonl", include_str!("../../pipelines/exemplars.jsonl"))],
+            },
         ],
     }
 }

@@ -30,7 +30,7 @@ struct Watched<'a> {
 }
 
 /// What a run's metrics warn of.
-pub fn watch(readings: &[Reading]) -> Vec<Warning> {
+pub(crate) fn watch(readings: &[Reading]) -> Vec<Warning> {
     let places: BTreeSet<(&str, &str)> =
         readings.iter().map(|reading| (reading.variant.as_str(), reading.split.as_str())).collect();
     let watched = places.into_iter().map(|(variant, split)| {
@@ -92,7 +92,8 @@ impl Watched<'_> {
 
     fn facts_false(&self) -> Option<Warning> {
         let (round, accuracy, stating) = self.last("fact accuracy")?;
-        let (first, before) = self.metrics["fact accuracy"].first_key_value().map(|(round, value)| (*round, value.0))?;
+        let (first, before) =
+            self.metrics["fact accuracy"].first_key_value().map(|(round, value)| (*round, value.0))?;
         let trend = if first < round { format!("; round {first}: {}", percent(before)) } else { String::new() };
         (stating >= ENOUGH_SAMPLES && accuracy < ACCURATE).then(|| Warning {
             sign: "facts false",
@@ -207,7 +208,8 @@ mod tests {
 
     #[test]
     fn rationales_that_become_alike_are_warned_of() {
-        let readings = |last| [reading(1, "distinct rationales", 80.0, 100), reading(3, "distinct rationales", last, 100)];
+        let readings =
+            |last| [reading(1, "distinct rationales", 80.0, 100), reading(3, "distinct rationales", last, 100)];
         assert_eq!(signs(&readings(70.0)), []);
         assert_eq!(signs(&readings(55.0)), [("rationales alike", 3)]);
     }

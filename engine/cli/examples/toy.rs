@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracetune_cli::{App, DoctorLine, Health};
+use tracetune_cli::{App, DoctorLine, Health, Template};
 use tracetune_engine::Registry;
 use tracetune_engine::runs::{MetricRow, OutcomeRow};
 use tracetune_engine::stage::{
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         watch: None,
         paper: None,
         tools: Vec::new(),
-        templates: vec![("guess", TEMPLATE)],
+        templates: vec![Template { name: "guess", text: TEMPLATE, files: &[] }],
     })
 }
 

@@ -35,8 +35,19 @@ pub struct App {
     pub watch: Option<Watch>,
     /// Commands of its own.
     pub tools: Vec<Tool>,
-    /// Pipelines for `tracetune init`, by name; the first one is the default.
-    pub templates: Vec<(&'static str, &'static str)>,
+    /// Pipelines for `tracetune init`; the first one is the default.
+    pub templates: Vec<Template>,
+}
+
+/// A pipeline for `tracetune init`.
+#[derive(Clone, Copy, Debug)]
+pub struct Template {
+    /// What it is asked for by.
+    pub name: &'static str,
+    /// The pipeline.
+    pub text: &'static str,
+    /// Files that it reads, each with its path in the project.
+    pub files: &'static [(&'static str, &'static str)],
 }
 
 /// Finds what a run's metrics warn of.

@@ -353,6 +353,7 @@ fn ablations_share_what_is_the_same_and_are_compared() {
     [low, high]: 95 % interval; n: what it is over
     --- stderr
             Plan guess, seed 7, 23 stages: 23 to compute
+            Note seed 99 for guess
          Running numbers (numbers)
         Finished numbers in [time]: 40 rows
          Running start (learn)

@@ -1,16 +1,16 @@
 //! Does what the state machine decides: looks nodes up, starts threads, tells events.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::Arc;
 use std::thread::{self, Scope};
 use std::time::Duration;
 
 use super::attempt::{ChannelReporter, Message, attempts};
 use super::job::{Computed, Job, JobError, NoteKeeper};
 use super::state::{Decision, Description, Happening, RoundValues, Skip, State};
-use super::{Event, NodeSummary, empty, RunError, RunOptions, RunSummary};
+use super::{Event, NodeSummary, RunError, RunOptions, RunSummary, empty};
 use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, OutputRecord, Signature, Store};
 use crate::pipeline::{NodeIndex, Pipeline};
 use crate::plan::{NoKey, Recipe, node_key, recipes};
@@ -150,8 +150,10 @@ impl<'a> Executor<'a> {
             };
             inputs.insert(binding.port.clone(), (from, output.clone()));
         }
-        self.rows_in[node] =
-            empty::rows_in(&self.pipeline.nodes[node], inputs.iter().map(|(port, (_, output))| (port.as_str(), output)));
+        self.rows_in[node] = empty::rows_in(
+            &self.pipeline.nodes[node],
+            inputs.iter().map(|(port, (_, output))| (port.as_str(), output)),
+        );
         let digests: BTreeMap<String, Digest> =
             inputs.iter().map(|(port, (_, output))| (port.clone(), output.digest)).collect();
         let (key, parts) = recipe.action(&digests);

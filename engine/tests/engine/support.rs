@@ -15,8 +15,8 @@ use tracetune_engine::pipeline::{Overrides, Pipeline};
 use tracetune_engine::runs::MetricRow;
 use tracetune_engine::schedule::{Event, NodeSummary, RunError, RunOptions, RunSummary, run};
 use tracetune_engine::stage::{
-    Artifact, Context, Dropped, Environment, Inputs, Item, Output, Outputs, Params, Port, PortType, RowStage, Setup, StageError,
-    TableStage,
+    Artifact, Context, Dropped, Environment, Inputs, Item, Output, Outputs, Params, Port, PortType, RowStage, Setup,
+    StageError, TableStage,
 };
 use tracetune_engine::table::Record;
 

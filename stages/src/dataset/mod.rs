@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use tracetune_engine::diagnostic::list;
 use tracetune_engine::record;
 use tracetune_engine::stage::{
-    self, Artifact, Context, Dropped, Environment, Inputs, Output, Outputs, ParamError, PortType, Setup, StageError, TableStage,
+    self, Artifact, Context, Dropped, Environment, Inputs, Output, Outputs, ParamError, PortType, Setup, StageError,
+    TableStage,
 };
 use tracetune_engine::table::{Record, RecordError};
 

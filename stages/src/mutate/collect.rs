@@ -170,6 +170,7 @@ fn bare(program: &str) -> String {
     lines.join("\n")
 }
 
+/// Why rows are not collected, with what can be done about it.
 fn why_dropped(rows: &[FailingRow], fates: &[&str]) -> Vec<Dropped> {
     let mut counts: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
     for (row, fate) in rows.iter().zip(fates).filter(|(_, fate)| **fate != "collected") {

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
-use tracetune_engine::stage::{self, Context, Dropped, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
+use tracetune_engine::stage::{
+    self, Context, Dropped, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError,
+};
 
 use crate::python::Python;
 use crate::sandbox::{CpuSeconds, Frame, Limits, Sandbox, SandboxError, Worker};
@@ -151,7 +153,8 @@ impl RowStage for Mutate {
         let tests = Tests::prepare(sandbox, items.iter().flat_map(|item| &item.row.tests), &cancelled)?;
         let done = |done: usize| cx.progress(done as u64, items.len() as u64, "");
         let broken = sandbox.map(items, &cancelled, &done, |worker, item| bugs(worker, params, &item.row, &tests))?;
-        let whole: Vec<_> = items.iter().zip(&broken).filter(|(_, bugs)| bugs.is_empty()).map(|(item, _)| item).collect();
+        let whole: Vec<_> =
+            items.iter().zip(&broken).filter(|(_, bugs)| bugs.is_empty()).map(|(item, _)| item).collect();
         let reasons =
             sandbox.map(&whole, &cancelled, &|_| {}, |worker, item| why_whole(worker, params, &item.row, &tests))?;
         reasons.iter().for_each(|reason| cx.dropped(reason));
@@ -195,11 +198,12 @@ fn why_whole(worker: &mut Worker, params: &Params, row: &CorrectRow, tests: &Tes
             .example(example.trim_end_matches(": "))
             .help("look at its `setup` and its tests, or raise `cpu_limit_s` or `memory_bytes`"));
     }
-    let (reason, help) =
-        match mutants(worker, &reference, &row.problem_id, &params.weights(), params.seed, 1)?.is_empty() {
-            true => ("no edit of these kinds applies", "add kinds of bug (`kinds`, `frequencies`)"),
-            false => ("no mutant fails a test", "add tests with the kind `differential`, or kinds of bug (`frequencies`)"),
-        };
+    let (reason, help) = match mutants(worker, &reference, &row.problem_id, &params.weights(), params.seed, 1)?
+        .is_empty()
+    {
+        true => ("no edit of these kinds applies", "add kinds of bug (`kinds`, `frequencies`)"),
+        false => ("no mutant fails a test", "add tests with the kind `differential`, or kinds of bug (`frequencies`)"),
+    };
     Ok(Dropped::new(1, reason).example(format!("`{}`", row.problem_id)).help(help))
 }
 

@@ -73,10 +73,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let ui = &session.ui;
     if !ui.quiet {
         let plan = plan::plan(&pipeline, &store)?;
-        ui.verb(
-            Verb::Plan,
-            format_args!("{}, seed {}, {}", pipeline.name, pipeline.seed, Summary::of(&plan).words()),
-        );
+        ui.verb(Verb::Plan, format_args!("{}, seed {}, {}", pipeline.name, pipeline.seed, Summary::of(&plan).words()));
         let nodes = pipeline.nodes.iter().map(|node| (node.stage.as_str(), node.stage_kind.params()));
         if let Some(seeds) = seeds::of_their_own(pipeline.seed, nodes) {
             ui.verb(Verb::Note, seeds);

@@ -29,7 +29,8 @@ mod tests {
 
     #[test]
     fn stages_with_another_seed_are_named_once_by_seed() {
-        let params = [("a", json!({"seed": 1})), ("b", json!({"seed": 2})), ("c", json!({})), ("b", json!({"seed": 2}))];
+        let params =
+            [("a", json!({"seed": 1})), ("b", json!({"seed": 2})), ("c", json!({})), ("b", json!({"seed": 2}))];
         let own = |seed| of_their_own(seed, params.iter().map(|(stage, params)| (*stage, params)));
         assert_eq!(own(1).as_deref(), Some("seed 2 for b"));
         assert_eq!(own(3).as_deref(), Some("seed 1 for a; seed 2 for b"));
