@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
-use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
+use tracetune_engine::stage::{
+    self, Context, Dropped, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError,
+};
 
-use crate::judge::{Job, Outcome, Suites, check};
+use crate::judge::{Job, Outcome, Suites, Verdict, check};
 use crate::packages;
 use crate::sandbox::{CpuSeconds, Frame, Limits, Sandbox, SandboxError, Worker};
 use crate::verify::check_limits;
@@ -169,9 +171,16 @@ impl RowStage for Mutate {
         let suites = Suites::prepare(sandbox, &jobs, &cancelled)?;
         let done = |done: usize| cx.progress(done as u64, items.len() as u64, "");
         let broken = sandbox.map(items, &cancelled, &done, |worker, item| bugs(worker, params, &item.row, &suites))?;
-        let whole = broken.iter().filter(|bugs| bugs.is_empty()).count();
-        if whole > 0 {
-            cx.note(&format!("{whole} of {} problems could not be broken, or fail their own tests", items.len()));
+        let whole: Vec<_> =
+            items.iter().zip(&broken).filter(|(_, bugs)| bugs.is_empty()).map(|(item, _)| item).collect();
+        let reasons =
+            sandbox.map(&whole, &cancelled, &|_| {}, |worker, item| why_whole(worker, params, &item.row, &suites))?;
+        reasons.iter().for_each(|reason| cx.dropped(reason));
+        if !whole.is_empty() {
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            reasons.iter().for_each(|reason| *counts.entry(&reason.reason).or_default() += 1);
+            let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{reason} ({count})")).collect();
+            cx.note(&format!("{} of {} problems gave no bug: {}", whole.len(), items.len(), counts.join(", ")));
         }
         Ok(broken)
     }
@@ -195,6 +204,25 @@ fn bugs(worker: &mut Worker, params: &Params, row: &CorrectRow, suites: &Suites)
         }
     }
     Ok(bugs)
+}
+
+/// Why a problem gives no bug.
+fn why_whole(worker: &mut Worker, params: &Params, row: &CorrectRow, suites: &Suites) -> Result<Dropped, SandboxError> {
+    let reference = normal(&row.reference);
+    let verdict = row.checked(worker, &reference, suites)?;
+    if verdict.outcome != Outcome::Pass {
+        let example = format!("`{}`: {}: {}", row.problem_id, verdict.outcome, verdict.detail);
+        return Ok(Dropped::new(1, "the reference fails its own tests")
+            .example(example.trim_end_matches(": "))
+            .help("look at its `setup` and its tests, or raise `cpu_limit_s` or `memory_bytes`"));
+    }
+    let (reason, help) = match mutants(worker, &reference, &row.problem_id, &params.weights(), params.seed, 1)?
+        .is_empty()
+    {
+        true => ("no edit of these kinds applies", "add kinds of bug (`kinds`, `frequencies`)"),
+        false => ("no mutant fails a test", "add tests with the kind `differential`, or kinds of bug (`frequencies`)"),
+    };
+    Ok(Dropped::new(1, reason).example(format!("`{}`", row.problem_id)).help(help))
 }
 
 /// The interpreter reads these line ends alike; edits count lines by `\n` alone.
@@ -241,7 +269,11 @@ impl CorrectRow {
         source: &str,
         suites: &Suites,
     ) -> Result<Outcome, SandboxError> {
-        Ok(check(worker, &self.job(source), suites)?.outcome)
+        Ok(self.checked(worker, source, suites)?.outcome)
+    }
+
+    fn checked(&self, worker: &mut Worker, source: &str, suites: &Suites) -> Result<Verdict, SandboxError> {
+        check(worker, &self.job(source), suites)
     }
 }
 
