@@ -12,8 +12,8 @@ use crate::metrics::{MetricRow, clustered_bootstrap, plain};
 /// Bootstrap draws behind the interval of `fact accuracy`.
 const RESAMPLES: usize = 2000;
 
-/// Rows and problems, verified and kept, and why rows were dropped.
-pub(super) fn counts(rows: &[JudgedRow], reasons: &[Option<String>]) -> Vec<MetricRow> {
+/// Rows and problems, verified and kept, and why rows were dropped; where it is known, how many were judged outside.
+pub(super) fn counts(rows: &[JudgedRow], reasons: &[Option<String>], outside: Option<&[bool]>) -> Vec<MetricRow> {
     let splits: BTreeSet<&str> = rows.iter().map(|row| row.split.as_str()).collect();
     let mut metrics = Vec::new();
     for split in splits {
@@ -28,6 +28,9 @@ pub(super) fn counts(rows: &[JudgedRow], reasons: &[Option<String>]) -> Vec<Metr
         count("samples", here.len());
         count("verified", here.iter().filter(|&&row| rows[row].verdict == "pass").count());
         count("solved", problems(&|row| rows[row].verdict == "pass"));
+        if let Some(outside) = outside {
+            count("judged outside", here.iter().filter(|&&row| outside[row]).count());
+        }
         count("kept", here.iter().filter(|&&row| reasons[row].is_none()).count());
         count("kept problems", problems(&|row| reasons[row].is_none()));
         let dropped: BTreeSet<&String> = here.iter().filter_map(|&row| reasons[row].as_ref()).collect();

@@ -21,6 +21,7 @@ use tracetune_engine::table::Record;
 pub use hard::HardTasks;
 
 use crate::evaluate::{Task, VerifiedRow, tasks};
+use crate::judge::{self, Demand};
 use crate::metrics::MetricRow;
 
 record! {
@@ -70,6 +71,8 @@ pub struct Params {
     /// Share of lines that they must run.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_covered: f64,
+    /// Where verdicts must have been judged: `any`, or `outside` the program's process, where no program can forge them.
+    pub judged: Demand,
     /// Samples kept a task at the most, chosen by the seed; 0 keeps all.
     pub cap: usize,
     /// What counts as the same sample of a task, of which one is kept.
@@ -96,6 +99,7 @@ impl Default for Params {
             max_base_pass_rate: 1.0,
             min_killed: 0.0,
             min_covered: 0.0,
+            judged: Demand::Any,
             cap: 4,
             distinct: Distinct::Completion,
             seed: 0,
@@ -127,7 +131,7 @@ fn is_share(param: &'static str, share: f64, help: &str) -> Result<(), ParamErro
 ///
 /// NExT (Ni et al. 2024, arXiv:2404.14662), Algorithm 1 line 7; the cap is ReST-EM's (Singh et al. 2023,
 /// arXiv:2312.06585). Reasons, in the order in which they are looked for: `weak tests`, `easy`, the verdict,
-/// `duplicate`, `cap`. Tests that `adequacy` says nothing of count as weak where a minimum is asked for.
+/// `judged inside`, `duplicate`, `cap`. Tests that `adequacy` says nothing of count as weak where a minimum is asked for.
 pub struct Filter;
 
 impl TableStage for Filter {
@@ -185,9 +189,10 @@ impl TableStage for Filter {
             ));
         }
         let strong = measured.map(|problems| strong(params, problems));
-        let reasons = reasons(params, &rows, strong.as_ref(), base.as_deref());
+        let demand = params.judged.met(table)?;
+        let reasons = reasons(params, &rows, &demand, strong.as_ref(), base.as_deref());
         why_dropped(&rows, &reasons).iter().for_each(|dropped| cx.dropped(dropped));
-        let mut metrics = metrics::counts(&rows, &reasons);
+        let mut metrics = metrics::counts(&rows, &reasons, judge::outside(table)?.as_deref());
         metrics.extend(metrics::rationales(table, &rows)?);
         let pick = |keep: bool| -> Vec<u32> {
             (0..rows.len()).filter(|&row| reasons[row].is_none() == keep).map(|row| row as u32).collect()
@@ -227,6 +232,7 @@ fn strong(params: &Params, problems: Vec<MeasuredRow>) -> BTreeSet<String> {
 fn reasons(
     params: &Params,
     rows: &[JudgedRow],
+    demand: &[bool],
     strong: Option<&BTreeSet<String>>,
     base: Option<&[Task]>,
 ) -> Vec<Option<String>> {
@@ -237,7 +243,8 @@ fn reasons(
     let mut seen = BTreeSet::new();
     let mut reasons: Vec<Option<String>> = rows
         .iter()
-        .map(|row| {
+        .zip(demand)
+        .map(|(row, &meets_demand)| {
             let text = match params.distinct {
                 Distinct::Completion => &row.completion,
                 Distinct::Fix => &row.fix,
@@ -248,6 +255,8 @@ fn reasons(
                 Some("easy".to_owned())
             } else if row.verdict != params.verdict {
                 Some(row.verdict.clone())
+            } else if !meets_demand {
+                Some("judged inside".to_owned())
             } else if !seen.insert((&row.problem_id, &row.buggy, text)) {
                 Some("duplicate".to_owned())
             } else {
@@ -292,7 +301,11 @@ fn why_dropped(rows: &[JudgedRow], reasons: &[Option<String>]) -> Vec<Dropped> {
                 "the problem's tests are weak".to_owned(),
                 "lower `min_killed` or `min_covered`, or add tests with the kind `differential`",
             ),
-            "easy" => ("the base model solves the task".to_owned(), "raise `hard_below`, or make harder tasks"),
+            "easy" => ("the base model solves the task".to_owned(), "raise `max_base_pass_rate`, or make harder tasks"),
+            "judged inside" => (
+                "the verdict was judged inside the program's process".to_owned(),
+                "write `judged = \"any\"`, or tests that compare values of built-in types",
+            ),
             "duplicate" | "cap" => (reason.to_owned(), ""),
             verdict => (
                 format!("verdict `{verdict}`"),
@@ -326,11 +339,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_program_could_forge_is_dropped_on_demand() {
+        let rows = [row("a", "x", "pass"), row("a", "y", "pass"), row("a", "z", "fail")];
+        let found = reasons(&Params::default(), &rows, &[true, false, false], None, None);
+        assert_eq!(found, [None, Some("judged inside".to_owned()), Some("fail".to_owned())]);
+    }
+
+    #[test]
     fn each_dropped_row_has_its_reason() {
         let rows = [row("a", "x", "pass"), row("a", "x", "pass"), row("a", "y", "fail"), row("b", "z", "pass")];
         let params = Params { max_base_pass_rate: 0.1, ..Params::default() };
         let base = [outcome("a", 1), outcome("b", 2)];
-        let reasons = reasons(&params, &rows, None, Some(&base));
+        let reasons = reasons(&params, &rows, &[true; 99], None, Some(&base));
         let texts: Vec<&str> = reasons.iter().map(|reason| reason.as_deref().unwrap_or("kept")).collect();
         assert_eq!(texts, ["kept", "duplicate", "fail", "easy"]);
     }
@@ -347,7 +367,7 @@ mod tests {
         let params = Params { min_killed: 0.8, min_covered: 1.0, ..Params::default() };
         let strong = strong(&params, vec![problem("a", 8, 4), problem("b", 7, 4), problem("c", 9, 3)]);
         let rows = ["a", "b", "c", "d"].map(|name| row(name, "x", "pass"));
-        let reasons = reasons(&params, &rows, Some(&strong), None);
+        let reasons = reasons(&params, &rows, &[true; 99], Some(&strong), None);
         let weak: Vec<bool> = reasons.iter().map(|reason| reason.as_deref() == Some("weak tests")).collect();
         assert_eq!(weak, [false, true, true, true]);
     }
@@ -357,7 +377,7 @@ mod tests {
         let rows: Vec<JudgedRow> = (0..20).map(|i| row("a", &format!("c{i}"), "pass")).collect();
         let params = Params { cap: 3, seed: 4, ..Params::default() };
         let kept = |rows: &[JudgedRow], params: &Params| -> Vec<String> {
-            let reasons = reasons(params, rows, None, None);
+            let reasons = reasons(params, rows, &[true; 99], None, None);
             (0..rows.len()).filter(|&i| reasons[i].is_none()).map(|i| rows[i].completion.clone()).collect()
         };
         let mut more = rows.clone();

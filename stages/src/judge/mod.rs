@@ -10,6 +10,7 @@
 //! A pass takes that every comparison that must be made was made, that none is false, and that each test came to its end.
 
 mod decide;
+mod demand;
 mod report;
 mod script;
 mod suite;
@@ -21,6 +22,7 @@ use tracetune_engine::stage::StageError;
 
 use crate::sandbox::{Bounds, Call, CpuSeconds, Ending, Reply, Sandbox, SandboxError, ValueBounds, Worker};
 use decide::{Decision, Undecided};
+pub use demand::{Demand, outside};
 use report::Record;
 pub use suite::{BadTest, Judged, Suites};
 pub(crate) use suite::{Suite, Test, Unit};

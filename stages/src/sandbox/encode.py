@@ -64,7 +64,7 @@ ATOMS = {
     type(...): lambda value: b"E",
     type(NotImplemented): lambda value: b"J",
 }
-FLAT = frozenset((int, float, bool, type(None), str, bytes))
+FLAT = frozenset(map(id, (int, float, bool, type(None), str, bytes)))
 CONTAINERS = {
     list: (b"[", list.__iter__, b"]"),
     tuple: (b"(", tuple.__iter__, b")"),
@@ -137,6 +137,12 @@ PLAIN = {
     str: lambda value: str.__getitem__(value, slice(None)),
     bytes: lambda value: bytes(memoryview(value)),
 }
+# Types are looked up by identity: a class may have a `==` and a hash of its own.
+ATOM = {id(kind): atom for kind, atom in ATOMS.items()}
+CONTAINER = {id(kind): container for kind, container in CONTAINERS.items()}
+MAKER = {id(kind): maker for kind, maker in KNOWN.items()}
+PLAIN_OF = {id(kind): plain for kind, plain in PLAIN.items()}
+EXTENDED = PLAIN_OF.keys() | CONTAINER.keys() | MAKER.keys()
 CLASSES = {
     kind: kind.__name__
     for kind in (
@@ -150,7 +156,7 @@ def base_of(kind):
     """The known type that a class extends without a `==` of its own, and whether it changes how that type behaves."""
     changes = False
     for ancestor in mro_of(kind):
-        if ancestor in PLAIN or ancestor in CONTAINERS or ancestor in KNOWN:
+        if id(ancestor) in EXTENDED:
             return ancestor, changes
         names = names_of(ancestor)
         if any(name in names for name in EQUALITY):
@@ -170,7 +176,7 @@ def encode(value, most_bytes=BYTES, most_items=ITEMS, most_depth=DEPTH):
     TooLarge if there are more than `most_bytes`, the value holds more than `most_items` objects, or it is nested deeper
     than `most_depth`.
     """
-    atom = ATOMS.get(type(value))
+    atom = ATOM.get(id(type(value)))
     if atom:
         data = atom(value)
         if len(data) > most_bytes:
@@ -183,8 +189,9 @@ def encode(value, most_bytes=BYTES, most_items=ITEMS, most_depth=DEPTH):
         for value in pending:
             items += 1
             kind = base = type(value)
-            if kind in ATOMS:
-                parts.append(ATOMS[kind](value))
+            atom = ATOM.get(id(kind))
+            if atom:
+                parts.append(atom(value))
                 size += len(parts[-1])
                 if size > most_bytes:
                     raise TooLarge("bytes")
@@ -198,22 +205,22 @@ def encode(value, most_bytes=BYTES, most_items=ITEMS, most_depth=DEPTH):
             if kind is type and value in CLASSES:
                 parts.append(b"x5:class" + counted(b"s", text_of(CLASSES[value])))
                 continue
-            if kind not in CONTAINERS and kind not in KNOWN:
+            if id(kind) not in CONTAINER and id(kind) not in MAKER:
                 base, changes = base_of(kind)
                 begin = counted(b"U" if changes else b"u", text_of(name_of(kind)))
-                if base in PLAIN:
-                    parts.append(begin + ATOMS[base](PLAIN[base](value)))
+                if id(base) in PLAIN_OF:
+                    parts.append(begin + ATOM[id(base)](PLAIN_OF[id(base)](value)))
                     size += len(parts[-1])
                     continue
                 kept.append(None)
-            if base in CONTAINERS:
-                start, children, close = CONTAINERS[base]
-                if kind is not dict and base is kind and FLAT.issuperset(map(type, value)):
-                    parts.append(start + b"".join([ATOMS[type(item)](item) for item in value]) + close)
+            if id(base) in CONTAINER:
+                start, children, close = CONTAINER[id(base)]
+                if kind is not dict and base is kind and FLAT.issuperset(map(id, map(type, value))):
+                    parts.append(start + b"".join([ATOM[id(type(item))](item) for item in value]) + close)
                     size, items = size + len(parts[-1]), items + len(value)
                     continue
                 inside = children(value)
-            elif base in KNOWN and (made_of := KNOWN[base](value)) is not None:
+            elif id(base) in MAKER and (made_of := MAKER[id(base)](value)) is not None:
                 start, inside, close = counted(b"x", text_of(name_of(base))), iter((made_of,)), b""
             else:
                 if base is not kind:
