@@ -55,7 +55,7 @@ pub fn steps(trace: &str) -> Steps<'_> {
             }
             let change = until_semicolon(rest);
             if let (Some(step), Some((name, value))) = (step, change.split_once('=')) {
-                steps.entry(step).or_insert_with(Vec::new).push((name.trim(), value));
+                steps.entry(step).or_default().push((name.trim(), value));
             }
             rest = rest[change.len()..].trim_start_matches(';').trim_start();
         }
