@@ -73,7 +73,7 @@ impl Watched<'_> {
             sign: "nothing kept",
             seen: format!("none of {samples} samples was kept"),
             why: "there is nothing to train on, and the next round samples from the same model again",
-            advice: "look at the metrics `dropped: …`; draw more samples (`n`), or raise `hard_below`",
+            advice: "look at the metrics `dropped: …`; draw more samples (`n`), or raise `max_base_pass_rate`",
             ..self.warning(round)
         })
     }

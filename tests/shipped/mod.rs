@@ -47,7 +47,7 @@ const NEXT: &[&str] = &[
     "prompt=builtin:repair",
     "fix_format=edit",
     "k=[1]",
-    "rounds.kept.hard_below=1.0",
+    "rounds.kept.max_base_pass_rate=1.0",
 ];
 
 /// Those that have a test of their own below.

@@ -10,20 +10,17 @@ Frames that come back: (tests, setup, ...), then (skipped, reason) for each test
 """
 
 import ast
-import itertools
 import math
 import sys
 
+Skip, dotted, hook_call, argument_sets, HOOKS, MARKS = map(
+    shared[b"pytest_calls"].get, ("Skip", "dotted", "hook_call", "argument_sets", "HOOKS", "MARKS")
+)
+
 PROGRAM = {"solution", "main", "candidate", "program"}  # modules that tests import everything from, as the one they are about
-MARKS = ("skip", "skipif", "xfail", "usefixtures")  # of pytest, on what does not just run
 FIXTURES = {"setup_module", "setup_function", "teardown_module", "teardown_function", "setUpModule", "tearDownModule"}
-HOOKS = (("setup_class", "setup_method"), ("teardown_method", "teardown_class"))
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
-
-
-class Skip(Exception):
-    """A test that can't be taken over, and why."""
 
 
 def bound(statement):
@@ -47,14 +44,6 @@ def bound(statement):
 
 def mentioned(*nodes):
     return {child.id for node in nodes for child in ast.walk(node) if isinstance(child, ast.Name)}
-
-
-def dotted(node):
-    """`a.b.c` as a text; of a call, what is called."""
-    node = node.func if isinstance(node, ast.Call) else node
-    if isinstance(node, ast.Attribute):
-        return f"{dotted(node.value)}.{node.attr}"
-    return node.id if isinstance(node, ast.Name) else "?"
 
 
 def is_import_of_program(node, names):
@@ -208,7 +197,7 @@ class Module:
                 elif isinstance(node, ast.ClassDef):
                     yield from self.methods(node)
                 else:
-                    yield from (self.piece(node, f"{node.name}({given})") for given in self.arguments(node))
+                    yield from (self.piece(node, f"{node.name}({given})") for given in argument_sets(node, self.marks[node]))
             except Skip as skip:
                 yield skip
         if not self.tests:
@@ -231,13 +220,13 @@ class Module:
                 raise Skip(f"`{node.name}` is marked `{dotted(mark)}`")
         if "__init__" in own:
             raise Skip(f"`{node.name}` has an `__init__`, so that pytest leaves it out")
-        starts, ends = ([self.hook(node, own[name]) if name in own else "" for name in names] for names in HOOKS)
+        starts, ends = ([hook_call(node, own[name]) if name in own else "" for name in names] for names in HOOKS)
         ends = list(filter(None, ends))
         for method in own.values():
             if not method.name.startswith("test"):
                 continue
             try:
-                for given in self.arguments(method, 1):
+                for given in argument_sets(method, self.marks[method], 1):
                     call = f"case.{method.name}({given})"
                     lines = [*starts[:1], f"case = {node.name}()", *starts[1:], call]
                     if ends:
@@ -245,61 +234,6 @@ class Module:
                     yield self.piece(node, "\n".join(filter(None, lines)))
             except Skip as skip:
                 yield skip
-
-    @staticmethod
-    def hook(node, method):
-        """The call of what runs before or after each test of a class."""
-        owner = node.name if method.name.endswith("_class") else "case"
-        required = len(method.args.args) - len(method.args.defaults)
-        return f"{owner}.{method.name}({'None' if required > 1 else ''})"
-
-    def arguments(self, node, own=0):
-        """The arguments of each call that a test stands for: one without any, or those of its parametrizations."""
-        if isinstance(node, ast.AsyncFunctionDef):
-            raise Skip(f"`{node.name}` is a coroutine, for a plugin of pytest")
-        sets, given = [], set()
-        for mark in self.marks[node]:
-            name = dotted(mark)
-            if name == "pytest.mark.parametrize":
-                names, values = self.parametrized(node, mark)
-                given.update(names)
-                sets.append([", ".join(f"{name}={value}" for name, value in zip(names, row)) for row in values])
-            elif name.split(".")[-1] in MARKS:
-                raise Skip(f"`{node.name}` is marked `{name}`")
-        if node.decorator_list:
-            return [""]  # another decorator, e.g. of unittest.mock, gives the arguments
-        arguments = node.args.args[own : len(node.args.args) - len(node.args.defaults)]
-        lacking = [argument.arg for argument in arguments if argument.arg not in given]
-        if lacking:
-            raise Skip(f"`{node.name}` takes the fixture `{lacking[0]}`")
-        return [", ".join(part for part in reversed(row) if part) for row in itertools.product(*sets)]
-
-    @staticmethod
-    def parametrized(test, decorator):
-        """The names and the rows of values of a parametrization."""
-        refused = Skip(f"`{test.name}` is parametrized by more than a list of values")
-        try:
-            names, values = decorator.args
-            names = ast.literal_eval(names)
-        except ValueError:
-            raise refused from None
-        names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-        if not isinstance(values, (ast.List, ast.Tuple)):
-            raise refused
-        rows = []
-        for value in values.elts:
-            if dotted(value) == "pytest.param":
-                if any(keyword.arg == "marks" for keyword in value.keywords):
-                    raise Skip(f"`{test.name}` has parameters with marks")
-                row = value.args
-            elif len(names) == 1:
-                row = [value]
-            else:
-                row = getattr(value, "elts", ())
-            if len(row) != len(names):
-                raise refused
-            rows.append([ast.unparse(part) for part in row])
-        return names, rows
 
 
 def take_apart(text, reference="", only=()):

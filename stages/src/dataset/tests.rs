@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use tracetune_engine::stage::{Params as _, Reporter};
 
+use super::params::BUILTIN;
 use super::*;
 
 mod contests;

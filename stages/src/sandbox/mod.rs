@@ -99,6 +99,7 @@ const RUNNERS: &[(&str, &str)] = &[
     ("cover", include_str!("../suite/cover.py")),
     ("differential", include_str!("../suite/differential.py")),
     ("evalplus", include_str!("../dataset/evalplus.py")),
+    ("pytest_calls", include_str!("../dataset/pytest_calls.py")),
     ("test_module", include_str!("../dataset/test_module.py")),
     ("contest", include_str!("../dataset/contest.py")),
     ("quixbugs", include_str!("../dataset/quixbugs.py")),

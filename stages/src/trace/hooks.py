@@ -20,6 +20,31 @@ ITERATIONS = {code for name, code in dis.opmap.items() if name in ("FOR_ITER", "
 RESUME, GET_ANEXT = map(dis.opmap.get, ("RESUME", "GET_ANEXT"))
 
 
+def wrapper_of_yields():
+    """The type in which an async generator hands on what it yields; what it awaits comes out bare."""
+
+    async def one():
+        yield
+
+    kinds = []
+
+    def see(frame, event, value):
+        if event == "return" and frame.f_code is one.__code__:
+            kinds.append(type(value))
+        return see
+
+    sys.settrace(see)
+    try:
+        one().__anext__().send(None)
+    except StopIteration:
+        return kinds[0]
+    finally:
+        sys.settrace(None)
+
+
+YIELD_WRAPPER = wrapper_of_yields()
+
+
 class Operations:
     """The instruction that a frame stands at."""
 

@@ -63,7 +63,7 @@ fn not_shown(depth: &str, calls: Option<usize>) -> String {
 /// A number with a comma between its thousands.
 fn with_commas(number: usize) -> String {
     let digits = number.to_string();
-    let comma = |at: usize| if at > 0 && (digits.len() - at) % 3 == 0 { "," } else { "" };
+    let comma = |at: usize| if at > 0 && (digits.len() - at).is_multiple_of(3) { "," } else { "" };
     digits.char_indices().map(|(at, digit)| format!("{}{digit}", comma(at))).collect()
 }
 

@@ -20,6 +20,7 @@ inside, script = shared[b"inside"], shared[b"script"]
 renderer = shared[b"render"]["renderer"]
 Program = shared[b"syntax"]["Program"]
 start, start_settrace, FILE = map(shared[b"hooks"].get, ("start", "start_settrace", "FILE"))
+YIELD_WRAPPER = shared[b"hooks"]["YIELD_WRAPPER"]
 GENERATOR, COROUTINE, ASYNC_GENERATOR = 0x20 | 0x200, 0x80 | 0x100, 0x200
 RETURNED, YIELDED, UNWOUND = range(3)
 HIDDEN = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)
@@ -28,31 +29,6 @@ ATOMS = frozenset((int, str, float, bool, type(None), bytes, complex, range))
 MAX_DEPTH = 200  # frames, one in the other, that are shown
 DEEP_EVENTS = 100  # calls and lines beyond that depth which cost as much as one shown statement
 MISSING = object()
-
-
-def wrapper_of_yields():
-    """The type in which an async generator hands on what it yields; what it awaits comes out bare."""
-
-    async def one():
-        yield
-
-    kinds = []
-
-    def see(frame, event, value):
-        if event == "return" and frame.f_code is one.__code__:
-            kinds.append(type(value))
-        return see
-
-    sys.settrace(see)
-    try:
-        one().__anext__().send(None)
-    except StopIteration:
-        return kinds[0]
-    finally:
-        sys.settrace(None)
-
-
-YIELD_WRAPPER = wrapper_of_yields()
 
 
 class Steps:
