@@ -12,9 +12,11 @@ use super::job::{Computed, Job, JobError, NoteKeeper};
 use super::state::{Decision, Description, Happening, RoundValues, Skip, State};
 use super::{Event, NodeSummary, RunError, RunOptions, RunSummary};
 use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, OutputRecord, Signature, Store};
-use crate::pipeline::{NodeIndex, Pipeline};
+use crate::pipeline::{Loop, NodeIndex, Pipeline};
 use crate::plan::{NoKey, Recipe, node_key, recipes};
-use crate::runs::{NodeLog, RunLog, RunStatus, StageStatus, first_output, metrics_of, outcomes_of};
+use crate::runs::{
+    NodeLog, RunLog, RunStatus, SelectedRound, StageStatus, first_output, metrics_of, outcomes_of, shared_name,
+};
 
 /// How often a node's lost outputs are computed again before the run gives up on them.
 const MOST_RECOVERIES: u32 = 3;
@@ -90,7 +92,7 @@ pub(super) fn run(
             }
         }
     });
-    executor.finish()
+    executor.finish(&state)
 }
 
 struct Executor<'a> {
@@ -147,6 +149,7 @@ impl<'a> Executor<'a> {
             };
             inputs.insert(binding.port.clone(), (from, output.clone()));
         }
+        self.nodes[node].round = Some(self.round_of(node, inputs.values().map(|(from, _)| *from)));
         let digests: BTreeMap<String, Digest> =
             inputs.iter().map(|(port, (_, output))| (port.clone(), output.digest)).collect();
         let (key, parts) = recipe.action(&digests);
@@ -165,6 +168,17 @@ impl<'a> Executor<'a> {
                 }
             }
             Err(error) => self.failed(node, error.to_string(), None),
+        }
+    }
+
+    /// The round that a node is about: its own in a loop, else the latest among what it reads. That may be an earlier one
+    /// than the file's last, where a loop stopped early or selected a round.
+    fn round_of(&self, node: NodeIndex, inputs: impl Iterator<Item = NodeIndex>) -> i32 {
+        let described = &self.pipeline.nodes[node];
+        let round = |from: NodeIndex| self.nodes[from].round.unwrap_or(self.pipeline.nodes[from].round);
+        match described.in_loop {
+            Some(_) => described.round,
+            None => inputs.map(round).max().unwrap_or_default(),
         }
     }
 
@@ -248,6 +262,11 @@ impl<'a> Executor<'a> {
         let described = &self.pipeline.nodes[node];
         let metrics = metrics_of(self.store, &record.outputs)?.unwrap_or_default();
         let outcomes = outcomes_of(self.store, &record.outputs)?.unwrap_or_default();
+        if let Some((split, metric)) = shared_name(&metrics) {
+            let error = format!("its output `metrics` has several rows of split `{split}` and metric `{metric}`");
+            let help = "give each figure a name of its own, e.g. with the `k` in it: `pass@5`".to_owned();
+            return Ok(self.failed(node, error, Some(help)));
+        }
         let values = self.round_values(node, &metrics);
         let first = first_output(described).and_then(|first| record.outputs.get(&first));
         let rows = first.map_or(0, |output| output.rows);
@@ -287,7 +306,7 @@ impl<'a> Executor<'a> {
             for variant in &described.variant {
                 self.tell(Event::Metrics {
                     node: id.clone(),
-                    round: described.round,
+                    round: self.nodes[node].round.unwrap_or(described.round),
                     variant: variant.clone(),
                     rows: metrics.clone(),
                 });
@@ -336,7 +355,24 @@ impl<'a> Executor<'a> {
         self.nodes[node].message = Some(message.to_owned());
     }
 
-    fn finish(mut self) -> Result<RunSummary, RunError> {
+    /// The rounds that loops chose among several.
+    fn selected(&self, state: &State) -> Vec<SelectedRound> {
+        let chosen = |(in_loop, described): (usize, &Loop)| {
+            let select = described.select.as_ref()?;
+            let best = state.best(in_loop).filter(|best| best.rounds > 1)?;
+            Some(SelectedRound {
+                in_loop: described.name.clone(),
+                variants: self.pipeline.nodes[best.decided_by].variant.clone(),
+                split: select.split.clone(),
+                metric: select.metric.clone(),
+                round: best.round as i32 + 1,
+                of: best.rounds,
+            })
+        };
+        self.pipeline.loops.iter().enumerate().filter_map(chosen).collect()
+    }
+
+    fn finish(mut self, state: &State) -> Result<RunSummary, RunError> {
         let count = |status| self.nodes.iter().filter(|node| node.status == Some(status)).count();
         let (failed, interrupted) = (count(StageStatus::Failed), count(StageStatus::Interrupted));
         let status = match (failed, interrupted) {
@@ -367,7 +403,8 @@ impl<'a> Executor<'a> {
             wall_s: summary.wall_s,
         };
         self.log.event(&last);
-        self.log.finish(status, &self.nodes)?;
+        let selected = self.selected(state);
+        self.log.finish(status, &self.nodes, selected)?;
         // The run's folder is whole when the last event is told.
         (self.observer)(last);
         Ok(summary)
