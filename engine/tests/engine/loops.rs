@@ -1,7 +1,7 @@
 //! Loops that stop early, and references to their rounds.
 
 use crate::support::{Project, int64s};
-use tracetune_engine::runs::RunStatus;
+use tracetune_engine::runs::{self, RunStatus};
 
 fn text(scores: &str, outer: &str) -> String {
     format!(
@@ -56,4 +56,29 @@ fn a_longer_loop_computes_only_the_new_rounds() {
     let ran = project.run(&text.replace("times = 5", "times = 6"));
     // The new round, and the stage after the loop.
     assert_eq!(ran.computed, 2);
+}
+
+#[test]
+fn figures_of_the_selected_round_say_so_and_stand_under_that_round() {
+    let project = Project::new();
+    project.run(&text("[0.1, 0.3, 0.2, 0.3, 0.9]", STOP).replace("REF", "best.step"));
+    let run = runs::load(&project.store(), "latest").unwrap();
+    let lines = run.metric_lines().unwrap();
+    let found: Vec<_> = lines.iter().map(|line| (line.stage.as_str(), line.round, line.value, line.selected)).collect();
+    let step = |round, value, selected| ("step", round, value, selected);
+    // The stage after the loop is about the second round's total, whichever the last one was.
+    let steps = [step(1, 0.1, false), step(2, 0.3, true), step(3, 0.2, false), step(4, 0.3, false)];
+    assert_eq!(found, [steps.as_slice(), &[("after", 2, 2.0, true)]].concat());
+    let selected = &run.record.selected[0];
+    assert_eq!((selected.round, selected.of, selected.metric.as_str()), (2, 4, "score"));
+}
+
+#[test]
+fn figures_of_the_last_round_stand_under_the_round_at_which_the_loop_stopped() {
+    let project = Project::new();
+    project.run(&text("[0.1, 0.3, 0.2, 0.3, 0.9]", STOP).replace("REF", "step"));
+    let run = runs::load(&project.store(), "latest").unwrap();
+    let after = run.metric_lines().unwrap().into_iter().find(|line| line.stage == "after").unwrap();
+    assert_eq!((after.round, after.value), (4, 4.0));
+    assert_eq!(run.node("after").unwrap().round, 4);
 }
