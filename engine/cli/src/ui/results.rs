@@ -326,11 +326,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "  variant  round  stage      loss",
-                "  main         3  train    0.1781",
+                "  variant  round  stage        loss",
+                "  main         3  train      0.1781",
                 "  main         3  control  0.006600"
             ]
-            .map(|line| line)
         );
     }
 
@@ -340,8 +339,7 @@ mod tests {
             (1..=3).map(|round| figure("main", round, "pass@1", 0.5, Some(0.02), 512)).collect();
         figures[1].selected = true;
         let text = anstream::adapter::strip_str(&text(&figures, 100)).to_string();
-        let rounds: Vec<&str> =
-            text.lines().skip(2).take(3).map(|line| line[..18].trim_start_matches("  main").trim()).collect();
+        let rounds: Vec<&str> = text.lines().skip(2).take(3).map(|line| line[6..21].trim()).collect();
         assert_eq!(rounds, ["1", "selected 2", "3"], "{text}");
         assert!(text.contains("biased upwards"), "{text}");
     }

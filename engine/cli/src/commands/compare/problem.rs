@@ -142,8 +142,8 @@ fn print(before: &Draws, after: &Draws, (ours, theirs, flips): (usize, usize, bo
         answer(format!("\n{}", difference(column, before.value(column, ours), after.value(column, theirs))));
     }
     let numbers = (before.number(ours), after.number(theirs));
-    let words = if flips { "What flips" } else { "No draw flips; the first of each" };
-    answer(format!("\n{}", style::heading(&format!("{words}: draw {} of -, draw {} of +", numbers.0, numbers.1))));
+    let words = if flips { "The flip" } else { "No flip; the first draws" };
+    answer(format!("\n{}", style::heading(&format!("{words}: - draw {}, + draw {}", numbers.0, numbers.1))));
     for column in &own {
         answer(format!("\n{}", difference(column, before.value(column, ours), after.value(column, theirs))));
     }
