@@ -102,6 +102,7 @@ impl fmt::Display for Caveat {
             ),
             Self::Draws { baseline, side } => {
                 let words = |draws: &[Draws]| match draws {
+                    [] => "no draws".to_owned(),
                     [one] => format!("{} draws only", one.name()),
                     _ => draws.iter().map(|draws| draws.name()).collect::<Vec<_>>().join(" and ") + " draws",
                 };
@@ -112,10 +113,8 @@ impl fmt::Display for Caveat {
                 if *shared == 0 {
                     write!(f, "not compared: the two have no task in common")?;
                 } else {
-                    write!(
-                        f,
-                        "{shared} tasks are compared; left out: {baseline_only} of the baseline, {side_only} of this side"
-                    )?;
+                    let tasks = if *shared == 1 { "1 task is" } else { &format!("{shared} tasks are") };
+                    write!(f, "{tasks} compared; left out: {baseline_only} of the baseline, {side_only} of this side")?;
                 }
                 let causes = [
                     (other_problem, "have the id of another problem"),

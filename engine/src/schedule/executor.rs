@@ -12,10 +12,11 @@ use super::job::{Computed, Job, JobError, NoteKeeper};
 use super::state::{Decision, Description, Happening, RoundValues, Skip, State};
 use super::{Event, NodeSummary, RunError, RunOptions, RunSummary};
 use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, OutputRecord, Signature, Store};
-use crate::pipeline::{Loop, NodeIndex, Pipeline};
+use crate::pipeline::{Loop, MetricName, NodeIndex, Pipeline};
 use crate::plan::{NoKey, Recipe, node_key, recipes};
 use crate::runs::{
-    NodeLog, RunLog, RunStatus, SelectedRound, StageStatus, first_output, metrics_of, outcomes_of, shared_name,
+    MetricRow, NodeLog, RunLog, RunStatus, SelectedRound, StageStatus, first_output, metrics_of, outcomes_of,
+    shared_name,
 };
 
 /// How often a node's lost outputs are computed again before the run gives up on them.
@@ -268,6 +269,9 @@ impl<'a> Executor<'a> {
             return Ok(self.failed(node, error, Some(help)));
         }
         let values = self.round_values(node, &metrics);
+        if let Some(text) = self.decided_twice(node, &metrics) {
+            self.tell(Event::StageNote { node: self.id(node), text });
+        }
         let first = first_output(described).and_then(|first| record.outputs.get(&first));
         let rows = first.map_or(0, |output| output.rows);
         if let Ok(recipe) = &self.recipes[node] {
@@ -320,16 +324,39 @@ impl<'a> Executor<'a> {
         Ok(Happening::Done(node, values))
     }
 
-    fn round_values(&self, node: NodeIndex, metrics: &[crate::runs::MetricRow]) -> RoundValues {
-        let described = &self.pipeline.nodes[node];
-        let place = self.pipeline.loops.iter().find(|in_loop| in_loop.rounds.iter().flatten().any(|&n| n == node));
-        match place {
-            Some(in_loop) if described.variant.contains(&in_loop.label) => RoundValues {
-                stop: in_loop.stop.as_ref().and_then(|stop| stop.metric.value_in(metrics)),
-                select: in_loop.select.as_ref().and_then(|select| select.value_in(metrics)),
-            },
-            _ => RoundValues::default(),
+    /// The loop that a node's metrics may decide for, and its round.
+    fn decides_for(&self, node: NodeIndex) -> Option<(&'a Loop, &'a [NodeIndex])> {
+        let (pipeline, label) = (self.pipeline, &self.pipeline.nodes[node].variant);
+        let mut loops = pipeline.loops.iter().filter(|in_loop| label.contains(&in_loop.label));
+        loops.find_map(|in_loop| Some((in_loop, in_loop.rounds.iter().find(|round| round.contains(&node))?.as_slice())))
+    }
+
+    fn round_values(&self, node: NodeIndex, metrics: &[MetricRow]) -> RoundValues {
+        let Some((in_loop, _)) = self.decides_for(node) else { return RoundValues::default() };
+        RoundValues {
+            stop: in_loop.stop.as_ref().and_then(|stop| stop.metric.value_in(metrics)),
+            select: in_loop.select.as_ref().and_then(|select| select.value_in(metrics)),
         }
+    }
+
+    /// Two stages of a round with the metric that decides: which of the two counts.
+    fn decided_twice(&self, node: NodeIndex, metrics: &[MetricRow]) -> Option<String> {
+        let (in_loop, round) = self.decides_for(node)?;
+        let watched = in_loop.stop.as_ref().map(|stop| &stop.metric).into_iter().chain(&in_loop.select);
+        watched.filter(|name| name.value_in(metrics).is_some()).find_map(|name| {
+            let has = |other: &&NodeIndex| {
+                **other == node
+                    || (self.pipeline.nodes[**other].variant.contains(&in_loop.label)
+                        && name.value_in(&self.nodes[**other].metrics).is_some())
+            };
+            let mut having = round.iter().filter(has).map(|&other| self.id(other));
+            let (first, second) = (having.next()?, having.next()?);
+            let MetricName { split, metric } = name;
+            Some(format!(
+                "`{first}` and `{second}` both have `{split}.{metric}`: loop `{}` goes by `{first}`",
+                in_loop.name
+            ))
+        })
     }
 
     fn failed(&mut self, node: NodeIndex, error: String, help: Option<String>) -> Happening {

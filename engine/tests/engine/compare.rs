@@ -62,7 +62,7 @@ fn another_bug_of_a_problem_is_another_task() {
     let flips = &comparison.flips[0];
     assert_eq!((flips.tasks, flips.problems, flips.difference.value), (1, 1, 0.75));
     let text =
-        "1 tasks are compared; left out: 1 of the baseline, 1 of this side (2 are the same problem with another bug)";
+        "1 task is compared; left out: 1 of the baseline, 1 of this side (2 are the same problem with another bug)";
     assert_eq!(notes(&comparison), [text]);
 }
 
