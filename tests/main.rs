@@ -3,6 +3,7 @@
 mod cli;
 mod diagnostics;
 mod endpoint;
+mod figures;
 mod golden;
 mod hub;
 mod purity;

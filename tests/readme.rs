@@ -8,7 +8,7 @@ use crate::workspace;
 const README: &str = include_str!("../README.md");
 
 /// The code block whose first line is this comment, without it.
-fn block(comment: &str) -> &'static str {
+pub(crate) fn block(comment: &str) -> &'static str {
     let start = README.find(&format!("{comment}\n")).unwrap_or_else(|| panic!("no `{comment}` in README.md"));
     let text = &README[start + comment.len()..];
     text[..text.find("```").expect("the block ends")].trim()

@@ -18,6 +18,11 @@ pub fn plain(split: &str, metric: &str, value: f64, n: usize) -> MetricRow {
     }
 }
 
+/// What stands in a list a second time: two figures would have one name.
+pub fn twice<T: PartialEq>(values: &[T]) -> Option<&T> {
+    values.iter().enumerate().find(|(place, value)| values[..*place].contains(value)).map(|(_, value)| value)
+}
+
 /// The unbiased estimate of pass@k from `passes` of `samples` draws: 1 − C(n−c, k) / C(n, k).
 ///
 /// Chen et al. 2021 (arXiv:2107.03374), Eq. 1. `None` if there are fewer than k draws.

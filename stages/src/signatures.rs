@@ -31,11 +31,11 @@ struct Watched<'a> {
 
 /// What a run's metrics warn of.
 pub(crate) fn watch(readings: &[Reading]) -> Vec<Warning> {
-    let places: BTreeSet<(&str, &str)> =
-        readings.iter().map(|reading| (reading.variant.as_str(), reading.split.as_str())).collect();
-    let watched = places.into_iter().map(|(variant, split)| {
-        let mut metrics: BTreeMap<&str, Rounds> = BTreeMap::new();
-        for reading in readings.iter().filter(|reading| reading.variant == variant && reading.split == split) {
+    let place = |reading: &Reading| (reading.variant.clone(), reading.split.clone(), reading.stage.clone());
+    let places: BTreeSet<(String, String, String)> = readings.iter().map(place).collect();
+    let watched = places.iter().map(|here| {
+        let (variant, mut metrics) = (here.0.as_str(), BTreeMap::<&str, Rounds>::new());
+        for reading in readings.iter().filter(|reading| place(reading) == *here) {
             metrics.entry(&reading.metric).or_default().insert(reading.round, (reading.value, reading.n));
         }
         Watched { variant, metrics }
@@ -169,7 +169,7 @@ mod tests {
 
     fn reading(round: i32, metric: &str, value: f64, n: i64) -> Reading {
         let [variant, split, metric] = ["main", "train", metric].map(str::to_owned);
-        Reading { variant, round, split, metric, value, n }
+        Reading { stage: "kept".to_owned(), variant, round, split, metric, value, n }
     }
 
     fn signs(readings: &[Reading]) -> Vec<(&'static str, i32)> {

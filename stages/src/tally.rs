@@ -11,7 +11,7 @@ use tracetune_engine::stage::{
 };
 use tracetune_engine::table::Record;
 
-use crate::metrics::{MetricRow, clustered_bootstrap, plain};
+use crate::metrics::{MetricRow, clustered_bootstrap, plain, twice};
 use crate::values::{numbers, texts};
 
 /// Bootstrap draws behind each interval.
@@ -45,7 +45,9 @@ impl Default for Params {
 
 impl stage::Params for Params {
     fn validate(&self) -> Result<(), ParamError> {
-        Ok(())
+        let Some(name) = twice(&self.means) else { return Ok(()) };
+        let message = format!("`{name}` is there twice");
+        Err(ParamError { param: "means", message, help: Some("leave it out".to_owned()) })
     }
 }
 

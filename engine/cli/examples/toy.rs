@@ -81,7 +81,7 @@ tracetune_engine::record! {
     struct Draw { guess: i32 }
     struct Guessed { number: i32, guess: i32 }
     struct Verdict { verdict: String }
-    struct Judged { problem_id: String, split: String, verdict: String }
+    struct Judged { problem_id: String, split: String, number: i32, verdict: String }
     struct Loss { step: i32, loss: f64 }
 }
 
@@ -253,14 +253,23 @@ impl TableStage for Score {
             n: n as i64,
         };
         let rows = [row("pass@1", rate, Some(half)), row("guesses", n, None)];
-        let mut problems: BTreeMap<String, (i32, i32)> = BTreeMap::new();
-        for (problem, verdict) in read_column::<String>(table, "problem_id")?.into_iter().zip(&verdicts) {
+        let mut problems: BTreeMap<(String, i32), (i32, i32)> = BTreeMap::new();
+        let numbers = read_column::<i32>(table, "number")?;
+        for (problem, verdict) in read_column::<String>(table, "problem_id")?.into_iter().zip(numbers).zip(&verdicts) {
             let (samples, passes) = problems.entry(problem).or_default();
             *samples += 1;
             *passes += i32::from(verdict == "pass");
         }
-        let outcome =
-            |(problem_id, (samples, passes))| OutcomeRow { split: "test".into(), problem_id, samples, passes };
+        let outcome = |((problem_id, number), (samples, passes)): ((String, i32), (i32, i32))| OutcomeRow {
+            split: "test".into(),
+            problem_id,
+            problem_digest: Some(number.to_string()),
+            bug_digest: None,
+            tests_digest: None,
+            samples,
+            passes,
+            greedy: None,
+        };
         let outcomes: Vec<OutcomeRow> = problems.into_iter().map(outcome).collect();
         Ok(Outputs::from([
             ("metrics", Artifact::Table(MetricRow::write(&rows)?)),

@@ -56,6 +56,8 @@ pub type Watch = fn(&[Reading]) -> Vec<Warning>;
 /// A metric of a run, for [`App::watch`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
+    /// The stage it is from, as the pipeline names it.
+    pub stage: String,
     /// The label of the stage it is from.
     pub variant: String,
     /// Its loop round; 0 is before the loop.

@@ -1,12 +1,14 @@
 //! What a run's metrics warn of: `App::watch` judges, this asks and words it.
 
-use crate::ui::results::Figure;
+use tracetune_engine::runs::MetricLine;
+
 use crate::ui::style::{self, Verb};
 use crate::{Reading, Warning, Watch};
 
 /// What these figures warn of.
-pub(crate) fn of(watch: Option<Watch>, figures: &[Figure]) -> Vec<Warning> {
-    let reading = |figure: &Figure| Reading {
+pub(crate) fn of(watch: Option<Watch>, figures: &[MetricLine]) -> Vec<Warning> {
+    let reading = |figure: &MetricLine| Reading {
+        stage: figure.stage.clone(),
         variant: figure.variant.clone(),
         round: figure.round,
         split: figure.split.clone(),
@@ -14,8 +16,12 @@ pub(crate) fn of(watch: Option<Watch>, figures: &[Figure]) -> Vec<Warning> {
         value: figure.value,
         n: figure.n,
     };
-    let readings: Vec<Reading> = figures.iter().map(reading).collect();
-    watch.map(|watch| watch(&readings)).unwrap_or_default()
+    of_readings(watch, &figures.iter().map(reading).collect::<Vec<_>>())
+}
+
+/// As [`of`], while a run goes on.
+pub(crate) fn of_readings(watch: Option<Watch>, readings: &[Reading]) -> Vec<Warning> {
+    watch.map(|watch| watch(readings)).unwrap_or_default()
 }
 
 /// What was seen, in a line.

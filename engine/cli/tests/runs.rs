@@ -459,8 +459,8 @@ fn ablations_share_what_is_the_same_and_are_compared() {
     assert_snapshot!(workspace.run(["compare", "latest:main@1", "latest:main@3", "--problem", "n3"]), @r"
     exit code: 0
     --- stdout
-    - [run]:main@1, check@1 (8 samples)
-    + [run]:main@3, check@3 (8 samples)
+    - [run]:main@1, check@1: 0 of 8 draws pass
+    + [run]:main@3, check@3: 3 of 8 draws pass
 
     problem_id
       n3
@@ -471,6 +471,8 @@ fn ablations_share_what_is_the_same_and_are_compared() {
     number
       11
 
+    The flip: - draw 0, + draw 2
+
     guess
     - 9
     + 11
@@ -478,6 +480,48 @@ fn ablations_share_what_is_the_same_and_are_compared() {
     verdict
     - fail
     + pass
+
+    - draw 1: fail
+    guess  14
+
+    - draw 2: fail
+    guess  17
+
+    - draw 3: fail
+    guess  15
+
+    - draw 4: fail
+    guess  10
+
+    - draw 5: fail
+    guess  5
+
+    - draw 6: fail
+    guess  8
+
+    - draw 7: fail
+    guess  13
+
+    + draw 0: fail
+    guess  10
+
+    + draw 1: fail
+    guess  12
+
+    + draw 3: fail
+    guess  10
+
+    + draw 4: pass
+    guess  11
+
+    + draw 5: pass
+    guess  11
+
+    + draw 6: fail
+    guess  12
+
+    + draw 7: fail
+    guess  12
     ");
     // The pipeline alone has nothing to do then.
     let alone = workspace.run(["run", "--json"]).json();
@@ -553,7 +597,7 @@ fn a_comparison_that_can_not_be_made_says_why() {
     assert_snapshot!(workspace.run(["compare", "latest", "--problem", "n99"]), @r"
     exit code: 2
     --- stderr
-    error: [run]:main@1 has no rows of problem `n99`
+    error: [run]:main@1 has no draws of problem `n99` to compare
     help: one that flipped is `n1`
     ");
 }

@@ -2,21 +2,27 @@
 //! flipped.
 
 mod difference;
+mod draws;
 mod lines;
+mod note;
 mod side;
 mod statistics;
+mod tasks;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use difference::{flips, metric_lines, param_differences};
+pub use draws::ProblemDraws;
 pub use lines::ComparisonLine;
+pub use note::{Caveat, Note};
 pub use side::Side;
 use side::named;
 pub use statistics::Tally;
+pub use tasks::Draws;
 
 use crate::cache::{CacheError, Store};
-use crate::runs::{MetricRow, RunsError};
+use crate::runs::{MetricLine, RunsError};
 use crate::statistics::Estimate;
 use crate::table::TableError;
 
@@ -31,6 +37,8 @@ pub struct Comparison {
     pub metrics: Vec<ComparedMetric>,
     /// The baseline's problems against each other side's, by split.
     pub flips: Vec<Flips>,
+    /// What is not compared, or does not mean what it seems to.
+    pub notes: Vec<Note>,
 }
 
 /// A parameter that is not the same on all sides.
@@ -49,8 +57,10 @@ pub struct ComparedMetric {
     pub split: String,
     /// E.g. `pass@1`.
     pub metric: String,
+    /// The stage that the figures are from, where some side has the metric from several.
+    pub stage: Option<String>,
     /// Each side's figure.
-    pub figures: Vec<Option<MetricRow>>,
+    pub figures: Vec<Option<MetricLine>>,
 }
 
 /// How the problems of a split fare on two sides.
@@ -58,13 +68,21 @@ pub struct ComparedMetric {
 pub struct Flips {
     /// Place of the other side in [`Comparison::sides`]; the first one is the baseline.
     pub side: usize,
-    /// The split.
+    /// The split, with the condition that the samples were drawn under: `test (no trace)`.
     pub split: String,
+    /// What is compared: `pass@1`, or `greedy pass@1` where a side has greedy draws only.
+    pub metric: String,
+    /// The baseline's stage.
+    pub baseline_stage: String,
+    /// The other side's stage.
+    pub stage: String,
     /// Problems that both sides have.
     pub problems: usize,
-    /// Paired difference of pass@1, the other side less the baseline.
+    /// Tasks that both sides have: a task is a problem with one bug.
+    pub tasks: usize,
+    /// Paired difference of the metric over these tasks, the other side less the baseline.
     pub difference: Estimate,
-    /// Problems that only the other side solves: at least half of its samples pass.
+    /// Problems that only the other side solves: at least half of its draws pass.
     pub won: Vec<String>,
     /// Problems that only the baseline solves.
     pub lost: Vec<String>,
@@ -102,6 +120,40 @@ pub enum CompareError {
         /// The rounds there are.
         known: Vec<i32>,
     },
+    /// A side has no results of such a stage.
+    #[error("`{side}` has no results of stage `{stage}`")]
+    NoStage {
+        /// The side.
+        side: String,
+        /// What was asked for.
+        stage: String,
+        /// The stages there are.
+        known: Vec<String>,
+    },
+    /// No loop chose among the rounds of a variant.
+    #[error("run `{run}` selected no round of variant `{variant}`")]
+    NoneSelected {
+        /// The run.
+        run: String,
+        /// The variant.
+        variant: String,
+    },
+    /// A side has no such problem, or not where the other one has it.
+    #[error("{side} has no draws of problem `{problem}` to compare")]
+    NoProblem {
+        /// The side.
+        side: String,
+        /// The problem.
+        problem: String,
+    },
+    /// The rows that a stage read can't be found.
+    #[error("the rows behind `{stage}` of {side} are gone from the store")]
+    NoRows {
+        /// The side.
+        side: String,
+        /// Its stage.
+        stage: String,
+    },
     /// A run has no results to compare.
     #[error("run `{run}` has no results to compare: no stage of it evaluates, or it did not end yet")]
     NoResults {
@@ -122,8 +174,9 @@ pub enum CompareError {
     Table(#[from] TableError),
 }
 
-/// Compares what the words name: `RUN`, `RUN:VARIANT` or `RUN:VARIANT@ROUND`. A bare run stands for its variant `main` in
-/// the last round; a single bare run for its first results and all of its variants.
+/// Compares what the words name: `RUN`, `RUN:VARIANT`, `RUN:VARIANT@ROUND` or `RUN:VARIANT@selected`, the last three with
+/// `:STAGE` or without. A bare run stands for its variant `main`; without a round, the one that the loop selected is meant,
+/// else the last. A single bare run stands for its first results and all of its variants.
 ///
 /// # Errors
 /// [`CompareError`].
@@ -136,6 +189,7 @@ pub fn compare(store: &Store, words: &[String]) -> Result<Comparison, CompareErr
         return Err(CompareError::OneSide { side: side.name() });
     }
     let params = param_differences(store, &sides)?;
-    let (metrics, flips) = (metric_lines(&sides), flips(&sides));
-    Ok(Comparison { sides, params, metrics, flips })
+    let metrics = metric_lines(&sides);
+    let (flips, notes) = flips(&sides);
+    Ok(Comparison { sides, params, metrics, flips, notes })
 }

@@ -1,18 +1,14 @@
 //! One side of a comparison: a run's variant at a round, found by its name, with what it measured.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
 use serde_json::Value;
 
 use super::CompareError;
-use super::statistics::Tally;
-use crate::cache::{ActionRecord, CacheError, OutputType, Store};
+use super::tasks::{self, Tasks};
+use crate::cache::{ActionRecord, CacheError, Store};
 use crate::pipeline::MAIN;
-use crate::runs::{self, MetricLine, MetricRow, OutcomeLine, Run, RunNode};
-use crate::table::{Record, TableError, read_column};
+use crate::runs::{self, MetricLine, Run, RunNode, SelectedRound};
 
 /// A run's variant at a round.
 #[derive(Clone, Debug)]
@@ -23,9 +19,11 @@ pub struct Side {
     pub variant: String,
     /// The round.
     pub round: i32,
-    pub(super) metrics: Vec<MetricRow>,
-    /// Problems by split.
-    pub(super) outcomes: BTreeMap<String, BTreeMap<String, Tally>>,
+    /// The only stage whose figures count, if the side was given one.
+    pub stage: Option<String>,
+    pub(super) metrics: Vec<MetricLine>,
+    /// Tasks by split and stage.
+    pub(super) outcomes: BTreeMap<String, BTreeMap<String, Tasks>>,
 }
 
 /// The sides that a word names; `alone` if it is the only one.
@@ -36,32 +34,27 @@ pub(super) fn named(store: &Store, word: &str, alone: bool) -> Result<Vec<Side>,
         _ => (word, None),
     };
     let run = if rest.is_some() { runs::load(store, id)? } else { whole? };
-    let results = Results::of(&run)?;
+    let results = Results::of(run)?;
     let variants = results.variants();
-    let Some(first) = variants.first() else { return Err(CompareError::NoResults { run: run.record.id }) };
+    let Some(first) = variants.first() else {
+        return Err(CompareError::NoResults { run: results.run.record.id });
+    };
     match rest {
-        Some(rest) => {
-            let (variant, round) = match rest.rsplit_once('@') {
-                Some((variant, round)) => (variant, round.parse::<i32>().ok()),
-                None => (rest, None),
-            };
-            let variant = if variant.is_empty() { MAIN } else { variant };
-            Ok(vec![results.side(&run, variant, round)?])
-        }
+        Some(rest) => Ok(vec![results.place(rest)?]),
         None if alone => {
             let main = if variants.contains(&MAIN) { MAIN } else { first };
             let start = results.rounds(main).first().copied();
-            let mut sides = vec![results.side(&run, main, start)?];
+            let mut sides = vec![results.side(main, start, None)?];
             for variant in &variants {
-                let side = results.side(&run, variant, None)?;
+                let side = results.side(variant, None, None)?;
                 if (side.variant.as_str(), Some(side.round)) != (main, start) {
                     sides.push(side);
                 }
             }
             Ok(sides)
         }
-        None if variants.contains(&MAIN) => Ok(vec![results.side(&run, MAIN, None)?]),
-        None => variants.iter().map(|variant| results.side(&run, variant, None)).collect(),
+        None if variants.contains(&MAIN) => Ok(vec![results.side(MAIN, None, None)?]),
+        None => variants.iter().map(|variant| results.side(variant, None, None)).collect(),
     }
 }
 
@@ -70,29 +63,27 @@ type Place = (String, i32);
 
 /// A run's telemetry.
 struct Results {
-    run: String,
-    metrics: BTreeMap<Place, Vec<MetricRow>>,
-    /// Problems by split.
-    outcomes: BTreeMap<Place, BTreeMap<String, BTreeMap<String, Tally>>>,
+    run: Run,
+    metrics: BTreeMap<Place, Vec<MetricLine>>,
+    /// Tasks by split and stage.
+    outcomes: BTreeMap<Place, BTreeMap<String, BTreeMap<String, Tasks>>>,
 }
 
 impl Results {
-    fn of(run: &Run) -> Result<Self, CompareError> {
+    fn of(run: Run) -> Result<Self, CompareError> {
         // They are written when a run ends.
         if !run.folder.join("metrics.parquet").exists() {
-            return Err(CompareError::NoResults { run: run.record.id.clone() });
+            return Err(CompareError::NoResults { run: run.record.id });
         }
-        let mut results = Self { run: run.record.id.clone(), metrics: BTreeMap::new(), outcomes: BTreeMap::new() };
-        for line in MetricLine::read(&run.metrics()?).map_err(TableError::from)? {
-            let MetricLine { variant, round, split, metric, k, value, ci_low, ci_high, n, .. } = line;
-            let row = MetricRow { split, metric, k, value, ci_low, ci_high, n };
-            results.metrics.entry((variant, round)).or_default().push(row);
+        let (metrics, outcomes) = (run.metric_lines()?, run.outcome_lines()?);
+        let mut results = Self { run, metrics: BTreeMap::new(), outcomes: BTreeMap::new() };
+        for line in metrics {
+            results.metrics.entry((line.variant.clone(), line.round)).or_default().push(line);
         }
-        for line in OutcomeLine::read(&run.outcomes()?).map_err(TableError::from)? {
-            let splits = results.outcomes.entry((line.variant, line.round)).or_default();
-            let tally = splits.entry(line.split).or_default().entry(line.problem_id).or_default();
-            tally.samples += line.samples.unsigned_abs() as u64;
-            tally.passes += line.passes.unsigned_abs() as u64;
+        for line in outcomes {
+            let splits = results.outcomes.entry((line.variant.clone(), line.round)).or_default();
+            let stages = splits.entry(line.split.clone()).or_default();
+            tasks::add(stages.entry(line.stage.clone()).or_default(), line);
         }
         Ok(results)
     }
@@ -109,27 +100,92 @@ impl Results {
         self.outcomes.keys().filter(|(label, _)| label == variant).map(|(_, round)| *round).collect()
     }
 
-    fn side(&self, run: &Run, variant: &str, round: Option<i32>) -> Result<Side, CompareError> {
-        let rounds = self.rounds(variant);
-        let Some(&last) = rounds.last() else {
-            let known = self.variants().into_iter().map(str::to_owned).collect();
-            return Err(CompareError::NoVariant { run: self.run.clone(), variant: variant.to_owned(), known });
+    /// The side called `VARIANT`, `VARIANT@ROUND`, `VARIANT@selected`, each with `:STAGE` or without.
+    fn place(&self, text: &str) -> Result<Side, CompareError> {
+        let is_stage = |name: &str| self.run.record.nodes.iter().any(|node| node.stage == name);
+        let (place, stage) = match text.rsplit_once(':') {
+            Some((place, stage)) if is_stage(stage) => (place, Some(stage)),
+            _ => (text, None),
         };
-        let round = round.unwrap_or(last);
+        let named = |variant: &str| if variant.is_empty() { MAIN.to_owned() } else { variant.to_owned() };
+        let (variant, round) = match place.rsplit_once('@') {
+            _ if self.variants().contains(&place) => (place.to_owned(), None),
+            Some((variant, "selected")) => {
+                let variant = named(variant);
+                let Some(selected) = self.selected(&variant) else {
+                    return Err(CompareError::NoneSelected { run: self.run.record.id.clone(), variant });
+                };
+                (variant, Some(selected.round))
+            }
+            Some((variant, round)) => match round.parse::<i32>() {
+                Ok(round) => (named(variant), Some(round)),
+                Err(_) => (place.to_owned(), None),
+            },
+            None => (named(place), None),
+        };
+        self.side(&variant, round, stage)
+    }
+
+    /// What its loop chose, of the rounds of a variant.
+    fn selected(&self, variant: &str) -> Option<&SelectedRound> {
+        self.run.record.selected.iter().find(|selected| selected.variants.iter().any(|label| label == variant))
+    }
+
+    /// The side of a variant at a round: by default the one that its loop selected, else the last.
+    fn side(&self, variant: &str, round: Option<i32>, stage: Option<&str>) -> Result<Side, CompareError> {
+        let (run, known) = (self.run.record.id.clone(), self.rounds(variant));
+        let Some(&last) = known.last() else {
+            let known = self.variants().into_iter().map(str::to_owned).collect();
+            return Err(CompareError::NoVariant { run, variant: variant.to_owned(), known });
+        };
+        let selected = self.selected(variant).map(|selected| selected.round).filter(|round| known.contains(round));
+        let round = round.or(selected).unwrap_or(last);
         let place = (variant.to_owned(), round);
         let Some(outcomes) = self.outcomes.get(&place).cloned() else {
-            let (run, variant) = (self.run.clone(), variant.to_owned());
-            return Err(CompareError::NoRound { run, variant, round, known: rounds });
+            return Err(CompareError::NoRound { run, variant: variant.to_owned(), round, known });
         };
         let metrics = self.metrics.get(&place).cloned().unwrap_or_default();
-        Ok(Side { run: run.clone(), variant: variant.to_owned(), round, metrics, outcomes })
+        let mut side =
+            Side { run: self.run.clone(), variant: variant.to_owned(), round, stage: None, metrics, outcomes };
+        if let Some(stage) = stage {
+            let known = side.stages();
+            if !known.contains(stage) {
+                let known = known.into_iter().map(str::to_owned).collect();
+                return Err(CompareError::NoStage { side: side.name(), stage: stage.to_owned(), known });
+            }
+            side.metrics.retain(|line| line.stage == stage);
+            side.outcomes.values_mut().for_each(|stages| stages.retain(|name, _| name == stage));
+            side.outcomes.retain(|_, stages| !stages.is_empty());
+            side.stage = Some(stage.to_owned());
+        }
+        Ok(side)
     }
 }
 
 impl Side {
-    /// `RUN:VARIANT@ROUND`.
+    /// `RUN:VARIANT@ROUND`, with `:STAGE` if it was given one.
     pub fn name(&self) -> String {
-        format!("{}:{}@{}", self.run.record.id, self.variant, self.round)
+        let stage = self.stage.as_ref().map(|stage| format!(":{stage}")).unwrap_or_default();
+        format!("{}:{}@{}{stage}", self.run.record.id, self.variant, self.round)
+    }
+
+    /// The stages that its problems are from.
+    fn stages(&self) -> BTreeSet<&str> {
+        self.outcomes.values().flat_map(BTreeMap::keys).map(String::as_str).collect()
+    }
+
+    /// The splits on which its round was selected, with what selected it.
+    pub(super) fn selected(&self) -> impl Iterator<Item = &SelectedRound> {
+        let is_it = |selected: &&SelectedRound| selected.has(&self.variant, self.round, &selected.split);
+        self.run.record.selected.iter().filter(is_it)
+    }
+
+    /// The node of one of its stages.
+    pub(super) fn node(&self, stage: &str) -> Option<&RunNode> {
+        let is_it = |node: &&RunNode| {
+            node.stage == stage && node.round == self.round && node.variant.iter().any(|label| *label == self.variant)
+        };
+        self.run.record.nodes.iter().find(is_it)
     }
 
     /// The nodes of its variant. Labels that the file itself gives are parts of one pipeline.
@@ -154,16 +210,16 @@ impl Side {
         found.filter_map(Result::transpose).collect()
     }
 
-    /// The figure of a metric in a split.
-    pub fn figure(&self, split: &str, metric: &str) -> Option<&MetricRow> {
-        self.metrics.iter().find(|figure| figure.split == split && figure.metric == metric)
+    /// The figure of a metric that one of its stages has in a split.
+    pub fn figure(&self, split: &str, stage: &str, metric: &str) -> Option<&MetricLine> {
+        self.metrics.iter().find(|figure| figure.split == split && figure.stage == stage && figure.metric == metric)
     }
 
-    /// The splits that it has figures of pass@k of.
-    pub fn splits(&self) -> Vec<&str> {
+    /// The splits that it has figures of pass@k of, and the stages that these are from.
+    pub fn scored(&self) -> Vec<(&str, &str)> {
         let scored = self.metrics.iter().filter(|figure| figure.k.is_some());
-        let splits: BTreeSet<&str> = scored.map(|figure| figure.split.as_str()).collect();
-        splits.into_iter().collect()
+        let places: BTreeSet<_> = scored.map(|figure| (figure.split.as_str(), figure.stage.as_str())).collect();
+        places.into_iter().collect()
     }
 
     /// What a parameter was set to in the stages of a kind, each value once.
@@ -178,46 +234,4 @@ impl Side {
         }
         Ok(values)
     }
-
-    /// The rows of a problem, and the node that gave them: of the tables of the latest round the widest, which has verified
-    /// samples with all that led to them.
-    ///
-    /// # Errors
-    /// The store can't be read. Tables that are gone are left out.
-    pub fn rows_of(&self, store: &Store, problem: &str) -> Result<Option<(String, RecordBatch)>, CompareError> {
-        let mut tables = Vec::new();
-        for node in self.nodes().filter(|node| node.round <= self.round) {
-            let Some(output) = node.first_output.as_ref().and_then(|name| node.outputs.get(name)) else { continue };
-            if output.output_type != OutputType::Table || output.rows == 0 {
-                continue;
-            }
-            match store.table_file(&output.digest) {
-                Ok(table) if table.schema().index_of("problem_id").is_ok() => {
-                    let width = table.schema().fields().len();
-                    tables.push(((node.round, node.variant.contains(&self.variant), width), node, table));
-                }
-                Ok(_) | Err(CacheError::Lost { .. } | CacheError::Table(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        tables.sort_by_key(|(rank, ..)| Reverse(*rank));
-        for (_, node, table) in tables {
-            let mut found = Vec::new();
-            for piece in table.pieces(PIECE)? {
-                let piece = piece?;
-                let ids: Vec<String> = read_column(&piece, "problem_id").map_err(TableError::from)?;
-                let rows = ids.iter().zip(0..).filter(|(id, _)| *id == problem).map(|(_, row)| row);
-                let rows = UInt32Array::from_iter_values(rows);
-                found.push(take_record_batch(&piece, &rows).map_err(TableError::from)?);
-            }
-            let rows = concat_batches(&table.schema(), &found).map_err(TableError::from)?;
-            if rows.num_rows() > 0 {
-                return Ok(Some((node.id.clone(), rows)));
-            }
-        }
-        Ok(None)
-    }
 }
-
-/// Rows of a table that are read at a time.
-const PIECE: usize = 1024;

@@ -1,7 +1,5 @@
 //! Paired differences over the same problems.
 
-use std::collections::BTreeMap;
-
 use crate::statistics::{Cluster, Estimate, bootstrap_interval};
 
 /// A problem's samples on one side.
@@ -14,6 +12,12 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts other draws too.
+    pub(super) fn add(&mut self, other: Self) {
+        self.samples += other.samples;
+        self.passes += other.passes;
+    }
+
     /// The share that passes: the unbiased estimate of pass@1.
     pub fn rate(self) -> f64 {
         if self.samples == 0 { 0.0 } else { self.passes as f64 / self.samples as f64 }
@@ -30,17 +34,11 @@ impl Tally {
 const RESAMPLES: usize = 2000;
 const SEED: u64 = 1;
 
-/// The mean difference `b − a` over tasks, with an interval by resampling whole problems. A problem weighs as much as it
-/// has samples on side `a`, so as much as it has tasks. `None` without problems.
-pub(super) fn paired_difference(pairs: &[(Tally, Tally)]) -> Option<Estimate> {
-    let clusters: Vec<Cluster> = pairs
-        .iter()
-        .map(|(a, b)| (b.rate() - a.rate(), a.samples as f64))
-        .map(|(difference, size)| Cluster { sum: difference * size, size })
-        .filter(|cluster| cluster.size > 0.0)
-        .collect();
-    let (low, high) = bootstrap_interval(&clusters, RESAMPLES, SEED)?;
-    let total = |part: fn(&Cluster) -> f64| clusters.iter().map(part).sum::<f64>();
+/// The mean difference over tasks, from the sum of each problem's, with an interval by resampling whole problems. `None`
+/// without problems.
+pub(super) fn paired_difference(problems: &[Cluster]) -> Option<Estimate> {
+    let (low, high) = bootstrap_interval(problems, RESAMPLES, SEED)?;
+    let total = |part: fn(&Cluster) -> f64| problems.iter().map(part).sum::<f64>();
     Some(Estimate { value: total(|cluster| cluster.sum) / total(|cluster| cluster.size), low, high })
 }
 
@@ -76,24 +74,16 @@ pub(super) fn holm(p_values: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// The problems of both sides, with their tallies.
-pub(super) fn pairs<'a>(a: &'a BTreeMap<String, Tally>, b: &BTreeMap<String, Tally>) -> Vec<(&'a str, (Tally, Tally))> {
-    a.iter().filter_map(|(problem, tally)| Some((problem.as_str(), (*tally, *b.get(problem)?)))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tally(samples: u64, passes: u64) -> Tally {
-        Tally { samples, passes }
-    }
-
     #[test]
     fn the_difference_is_paired() {
         // Every problem gains one of ten samples: no doubt about it, however different the problems are.
-        let pairs: Vec<_> = (0..9).map(|passes| (tally(10, passes), tally(10, passes + 1))).collect();
-        let difference = paired_difference(&pairs).unwrap();
+        let rate = |passes| Tally { samples: 10, passes }.rate();
+        let gain = |passes| Cluster { sum: rate(passes + 1) - rate(passes), size: 1.0 };
+        let difference = paired_difference(&(0..9).map(gain).collect::<Vec<_>>()).unwrap();
         for value in [difference.value, difference.low, difference.high] {
             assert!((value - 0.1).abs() < 1e-12, "{difference:?}");
         }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::variants::MAIN;
 use super::{Binding, Loop, Node, NodeIndex, Source};
+use crate::diagnostic::Diagnostic;
 
 /// What a node is, with all that it depends on.
 type Identity = blake3::Hash;
@@ -106,6 +107,26 @@ fn moved(binding: &mut Binding, places: &[NodeIndex], loop_places: &[usize]) {
             nodes.iter_mut().for_each(|node| *node = places[*node]);
         }
     }
+}
+
+/// Two nodes whose figures could not be told apart: a variant has the name of a label that stands in the file.
+pub(super) fn shared_figures(nodes: &[Node]) -> Option<Diagnostic> {
+    let mut known: HashMap<(&str, &str, i32), &Node> = HashMap::new();
+    let gives = |node: &&Node| node.outputs.iter().any(|output| ["metrics", "outcomes"].contains(&output.name));
+    for node in nodes.iter().filter(gives) {
+        for label in &node.variant {
+            if let Some(other) = known.insert((&node.stage, label, node.round), node) {
+                let (id, other) = (&node.id, &other.id);
+                let mut problem =
+                    Diagnostic::error(format!("figures of `{other}` and `{id}` would both be called `{label}`"));
+                problem.help(format!(
+                    "give the variant `{label}` another name, or the stages with `variant = \"{label}\"` another label"
+                ));
+                return Some(problem);
+            }
+        }
+    }
+    None
 }
 
 struct Identities {

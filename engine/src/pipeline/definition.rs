@@ -160,7 +160,16 @@ fn variants(value: &Value, problems: &mut Problems) -> Vec<String> {
     match value.get_ref() {
         DeValue::String(label) => vec![label.to_string()],
         DeValue::Array(labels) => {
-            labels.iter().filter_map(|label| Some(expect_string("variant", label, problems)?.0.to_owned())).collect()
+            let mut read: Vec<String> = Vec::with_capacity(labels.len());
+            for label in labels {
+                let Some((name, at)) = expect_string("variant", label, problems) else { continue };
+                if read.iter().any(|known| known == name) {
+                    problems.error(at, format!("label `{name}` is there twice"), "").help("leave it out");
+                } else {
+                    read.push(name.to_owned());
+                }
+            }
+            read
         }
         _ => {
             wrong_type("variant", "a label or a list of labels", value, problems);

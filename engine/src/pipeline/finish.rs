@@ -37,7 +37,7 @@ pub(super) fn finish(
         let Some(checked) = definition.checked.clone() else { continue };
         nodes.push(Node {
             id: draft.id.clone(),
-            stage: definition.name.clone(),
+            stage: draft.stage().to_owned(),
             round,
             variant: definition.variant.clone(),
             stage_kind: checked,

@@ -158,6 +158,9 @@ impl Pipeline {
             0 => (plain.nodes, plain.loops),
             _ => combine::combine(parts.into_iter().map(|(name, part)| (name, part.nodes, part.loops)).collect()),
         };
+        if let Some(problem) = combine::shared_figures(&nodes) {
+            return Err(vec![problem]);
+        }
         let variants = chosen.into_iter().map(|variant| variant.name).collect();
         Ok(Self { name, seed, root: root.to_owned(), nodes, loops, variants, resolved, warnings })
     }
@@ -204,9 +207,11 @@ impl<'a> Unrolled<'a> {
 pub struct Node {
     /// Unique: `verify`, or `verify@2` for round 2 of a loop.
     pub id: String,
-    /// The stage's name without the round.
+    /// The stage's name without the round: `verify`, or `rounds.verify` where that name stands several times in the file.
+    /// With a label and a round it names one node.
     pub stage: String,
-    /// The loop round, 1-based; outside loops the highest round among the inputs, 0 if there is none.
+    /// The loop round, 1-based; outside loops the highest round among the inputs, 0 if there is none. A run lowers it where
+    /// a loop stops early or selects a round.
     pub round: i32,
     /// The stage's `variant` (`main` unless the file says otherwise): the label of its metrics and outcomes.
     pub variant: Vec<String>,

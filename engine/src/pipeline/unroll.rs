@@ -31,6 +31,16 @@ pub(super) struct Draft {
     pub(super) inputs: Vec<(Connection, Origin)>,
 }
 
+impl Draft {
+    /// Its id without the round: what it is called by in figures, unique in the file.
+    pub(super) fn stage(&self) -> &str {
+        match self.round {
+            Some(_) => self.id.rsplit_once('@').map_or(self.id.as_str(), |(stage, _)| stage),
+            None => &self.id,
+        }
+    }
+}
+
 /// A loop's nodes.
 pub(super) struct LoopDraft {
     pub(super) name: String,
@@ -84,9 +94,9 @@ pub(super) fn unroll<'a>(document: &Document<'a>, registry: &Registry, problems:
 impl Graph {
     fn place_nodes<'a>(&mut self, document: &Document<'a>, registry: &Registry, problems: &mut Problems<'a>) {
         let seed = &document.seed;
-        // A name that two loops share is told apart by the loop's.
+        // A name that a loop shares with another one, or with a stage outside, is told apart by the loop's.
         let mut uses: HashMap<&str, usize> = HashMap::new();
-        for stage in document.loops.iter().flat_map(|outer| &outer.stages) {
+        for stage in document.loops.iter().flat_map(|outer| &outer.stages).chain(&document.stages) {
             *uses.entry(&stage.name).or_default() += 1;
         }
         enum Part<'d, 'a> {

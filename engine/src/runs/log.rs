@@ -9,79 +9,21 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{MetricRow, OutcomeRow, RunNode, RunRecord, RunStatus, StageStatus};
+use super::lines::{StageLine, interval};
+use super::{
+    MetricLine, MetricRow, OutcomeLine, OutcomeRow, RunNode, RunRecord, RunStatus, SelectedRound, StageStatus,
+};
 use crate::cache::{ActionKey, CacheError, Cost, Destination, Lock, OutputRecord, Signature, Store};
 use crate::pipeline::{Node, Pipeline};
 use crate::schedule::Event;
 use crate::table::{Record, TableError, table_to_bytes};
 
-crate::record! {
-    /// A row of `metrics.parquet`.
-    pub struct MetricLine {
-        /// The run.
-        pub run: String,
-        /// The pipeline's name.
-        pub pipeline: String,
-        /// The label of the stage it is from.
-        pub variant: String,
-        /// Its loop round.
-        pub round: i32,
-        /// As in [`MetricRow`].
-        pub split: String,
-        /// As in [`MetricRow`].
-        pub metric: String,
-        /// As in [`MetricRow`].
-        pub k: Option<i32>,
-        /// As in [`MetricRow`].
-        pub value: f64,
-        /// As in [`MetricRow`].
-        pub ci_low: Option<f64>,
-        /// As in [`MetricRow`].
-        pub ci_high: Option<f64>,
-        /// As in [`MetricRow`].
-        pub n: i64,
-    }
-
-    /// A row of `outcomes.parquet`.
-    pub struct OutcomeLine {
-        /// The run.
-        pub run: String,
-        /// The label of the stage it is from.
-        pub variant: String,
-        /// Its loop round.
-        pub round: i32,
-        /// As in [`OutcomeRow`].
-        pub split: String,
-        /// As in [`OutcomeRow`].
-        pub problem_id: String,
-        /// As in [`OutcomeRow`].
-        pub samples: i32,
-        /// As in [`OutcomeRow`].
-        pub passes: i32,
-    }
-
-    /// A row of `stages.parquet`.
-    struct StageLine {
-        run: String,
-        variant: String,
-        round: i32,
-        stage: String,
-        kind: String,
-        action_key: String,
-        status: String,
-        rows: i64,
-        rows_cached: i64,
-        rows_computed: i64,
-        wall_s: f64,
-        cpu_s: f64,
-        peak_memory_bytes: i64,
-    }
-}
-
 /// What a run knows of a node so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeLog {
     pub status: Option<StageStatus>,
+    /// The round that it is about, once its inputs are known: of a loop's last or best round, that one.
+    pub round: Option<i32>,
     pub key: Option<ActionKey>,
     pub signature: Option<Signature>,
     pub outputs: BTreeMap<String, OutputRecord>,
@@ -138,6 +80,7 @@ impl<'a> RunLog<'a> {
             started: started.to_string(),
             ended: None,
             tracetune: env!("CARGO_PKG_VERSION").to_owned(),
+            selected: Vec::new(),
             nodes: Vec::new(),
         };
         let path = folder.join("events.jsonl");
@@ -182,14 +125,20 @@ impl<'a> RunLog<'a> {
     }
 
     /// Writes the tables and the record.
-    pub(crate) fn finish(mut self, status: RunStatus, nodes: &[NodeLog]) -> Result<(), CacheError> {
+    pub(crate) fn finish(
+        mut self,
+        status: RunStatus,
+        nodes: &[NodeLog],
+        selected: Vec<SelectedRound>,
+    ) -> Result<(), CacheError> {
         self.record.status = status;
+        self.record.selected = selected;
         self.record.ended = Some(Timestamp::now().to_string());
         let (mut metrics, mut outcomes, mut stages) = (Vec::new(), Vec::new(), Vec::new());
         for (node, log) in self.pipeline.nodes.iter().zip(nodes) {
             for variant in &node.variant {
-                metrics.extend(log.metrics.iter().map(|row| self.metric_line(node, variant, row)));
-                outcomes.extend(log.outcomes.iter().map(|row| self.outcome_line(node, variant, row)));
+                metrics.extend(log.metrics.iter().map(|row| self.metric_line(node, log, variant, row)));
+                outcomes.extend(log.outcomes.iter().map(|row| self.outcome_line(node, log, variant, row)));
             }
             stages.push(self.stage_line(node, log));
         }
@@ -200,41 +149,53 @@ impl<'a> RunLog<'a> {
         self.error.map_or(Ok(()), Err)
     }
 
-    fn metric_line(&self, node: &Node, variant: &str, row: &MetricRow) -> MetricLine {
+    fn metric_line(&self, node: &Node, log: &NodeLog, variant: &str, row: &MetricRow) -> MetricLine {
+        let round = log.round.unwrap_or(node.round);
+        let (ci_low, ci_high) = interval(row.ci_low, row.ci_high);
         MetricLine {
             run: self.record.id.clone(),
             pipeline: self.record.pipeline.clone(),
+            stage: node.stage.clone(),
             variant: variant.to_owned(),
-            round: node.round,
+            round,
             split: row.split.clone(),
             metric: row.metric.clone(),
             k: row.k,
             value: row.value,
-            ci_low: row.ci_low,
-            ci_high: row.ci_high,
+            ci_low,
+            ci_high,
             n: row.n,
+            selected: self.record.selected.iter().any(|selected| selected.has(variant, round, &row.split)),
         }
     }
 
-    fn outcome_line(&self, node: &Node, variant: &str, row: &OutcomeRow) -> OutcomeLine {
+    fn outcome_line(&self, node: &Node, log: &NodeLog, variant: &str, row: &OutcomeRow) -> OutcomeLine {
+        let OutcomeRow { split, problem_id, problem_digest, bug_digest, tests_digest, samples, passes, greedy } =
+            row.clone();
         OutcomeLine {
             run: self.record.id.clone(),
+            stage: node.stage.clone(),
             variant: variant.to_owned(),
-            round: node.round,
-            split: row.split.clone(),
-            problem_id: row.problem_id.clone(),
-            samples: row.samples,
-            passes: row.passes,
+            round: log.round.unwrap_or(node.round),
+            split,
+            problem_id,
+            problem_digest,
+            bug_digest,
+            tests_digest,
+            samples,
+            passes,
+            greedy,
         }
     }
 
-    /// One line a node: its costs arose once, whatever labels its metrics have.
+    /// One line per node: its costs arose once, whatever labels its metrics have.
     fn stage_line(&self, node: &Node, log: &NodeLog) -> StageLine {
         StageLine {
             run: self.record.id.clone(),
+            node: node.id.clone(),
+            stage: node.stage.clone(),
             variant: node.variant.join(","),
-            round: node.round,
-            stage: node.id.clone(),
+            round: log.round.unwrap_or(node.round),
             kind: node.stage_kind.kind().name().to_owned(),
             action_key: log.key.map(|key| key.to_string()).unwrap_or_default(),
             status: log.status.map(|status| status.name().to_owned()).unwrap_or_default(),
@@ -267,7 +228,7 @@ impl<'a> RunLog<'a> {
                 stage: node.stage.clone(),
                 kind: node.stage_kind.kind().name().to_owned(),
                 version: node.stage_kind.kind().version(),
-                round: node.round,
+                round: log.round.unwrap_or(node.round),
                 variant: node.variant.clone(),
                 status: log.status,
                 key: log.key,

@@ -1,5 +1,6 @@
 //! A run's folder: telemetry tables that any tool can read with a glob, the resolved pipeline, the event log.
 
+mod lines;
 mod log;
 mod outputs;
 mod record;
@@ -12,11 +13,11 @@ use std::time::SystemTime;
 
 use crate::cache::{ActionKey, CacheError, Cleared, Roots, Store};
 
-pub use log::{MetricLine, OutcomeLine};
+pub use lines::{MetricLine, OutcomeLine, ambiguous};
 pub(crate) use log::{NodeLog, RunLog, first_output};
 pub use outputs::{MetricRow, OutcomeRow};
-pub(crate) use outputs::{metrics_of, outcomes_of};
-pub use record::{RunNode, RunRecord, RunStatus, StageStatus};
+pub(crate) use outputs::{metrics_of, outcomes_of, shared_name};
+pub use record::{RunNode, RunRecord, RunStatus, SelectedRound, StageStatus};
 pub use run::Run;
 
 /// Why a run can't be shown.

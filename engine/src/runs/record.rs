@@ -71,8 +71,35 @@ pub struct RunRecord {
     pub ended: Option<String>,
     /// tracetune's version.
     pub tracetune: String,
+    /// The rounds that loops with `select` chose.
+    #[serde(default)]
+    pub selected: Vec<SelectedRound>,
     /// The nodes in the pipeline's order.
     pub nodes: Vec<RunNode>,
+}
+
+/// The round that a loop's `select` chose among several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectedRound {
+    /// The loop.
+    pub in_loop: String,
+    /// The labels of the node whose metric decided.
+    pub variants: Vec<String>,
+    /// The metric's split.
+    pub split: String,
+    /// The metric.
+    pub metric: String,
+    /// The round, 1-based.
+    pub round: i32,
+    /// Rounds that ran.
+    pub of: usize,
+}
+
+impl SelectedRound {
+    /// Whether figures of this place were chosen for being high.
+    pub fn has(&self, variant: &str, round: i32, split: &str) -> bool {
+        self.round == round && self.split == split && self.variants.iter().any(|label| label == variant)
+    }
 }
 
 /// What `run.json` keeps of a node.
@@ -86,7 +113,7 @@ pub struct RunNode {
     pub kind: String,
     /// The kind's version.
     pub version: u32,
-    /// Its loop round.
+    /// The loop round that it is about.
     pub round: i32,
     /// Its labels.
     pub variant: Vec<String>,

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
 
-use super::{RunNode, RunRecord, RunsError};
+use super::lines::{metric_lines, outcome_lines, stage_lines};
+use super::{MetricLine, OutcomeLine, RunNode, RunRecord, RunsError};
 use crate::cache::{CacheError, OutputRecord, Store};
-use crate::table::read_table_file;
+use crate::table::{Record, TableError, read_table_file};
 
 /// A run of the past, or one that goes on.
 #[derive(Clone, Debug)]
@@ -101,28 +102,45 @@ impl Run {
         Ok(store.table(&self.output(node, output)?.digest)?)
     }
 
-    /// `metrics.parquet`.
+    /// `metrics.parquet`, with the columns of this version whichever wrote it.
     ///
     /// # Errors
     /// The file can't be read.
     pub fn metrics(&self) -> Result<RecordBatch, RunsError> {
-        self.own_table("metrics.parquet")
+        Ok(MetricLine::write(&self.metric_lines()?).map_err(unreadable)?)
     }
 
-    /// `stages.parquet`.
+    /// The rows of `metrics.parquet`.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn metric_lines(&self) -> Result<Vec<MetricLine>, RunsError> {
+        Ok(metric_lines(self.own_table("metrics.parquet")?, &self.record).map_err(unreadable)?)
+    }
+
+    /// `stages.parquet`, with the columns of this version whichever wrote it.
     ///
     /// # Errors
     /// The file can't be read.
     pub fn stages(&self) -> Result<RecordBatch, RunsError> {
-        self.own_table("stages.parquet")
+        let lines = stage_lines(self.own_table("stages.parquet")?, &self.record).map_err(unreadable)?;
+        Ok(Record::write(&lines).map_err(unreadable)?)
     }
 
-    /// `outcomes.parquet`.
+    /// `outcomes.parquet`, with the columns of this version whichever wrote it.
     ///
     /// # Errors
     /// The file can't be read.
     pub fn outcomes(&self) -> Result<RecordBatch, RunsError> {
-        self.own_table("outcomes.parquet")
+        Ok(OutcomeLine::write(&self.outcome_lines()?).map_err(unreadable)?)
+    }
+
+    /// The rows of `outcomes.parquet`.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn outcome_lines(&self) -> Result<Vec<OutcomeLine>, RunsError> {
+        Ok(outcome_lines(self.own_table("outcomes.parquet")?, &self.record).map_err(unreadable)?)
     }
 
     /// `pipeline.toml`: the resolved pipeline.
@@ -147,4 +165,9 @@ impl Run {
     fn own_table(&self, name: &str) -> Result<RecordBatch, RunsError> {
         Ok(read_table_file(self.folder.join(name)).map_err(CacheError::from)?)
     }
+}
+
+/// A table that is not what this version reads.
+fn unreadable(error: impl Into<TableError>) -> CacheError {
+    CacheError::Table(error.into())
 }

@@ -12,9 +12,12 @@ use super::job::{Computed, Job, JobError, NoteKeeper};
 use super::state::{Decision, Description, Happening, RoundValues, Skip, State};
 use super::{Event, NodeSummary, RunError, RunOptions, RunSummary, empty};
 use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, OutputRecord, Signature, Store};
-use crate::pipeline::{NodeIndex, Pipeline};
+use crate::pipeline::{Loop, MetricName, NodeIndex, Pipeline};
 use crate::plan::{NoKey, Recipe, node_key, recipes};
-use crate::runs::{NodeLog, RunLog, RunStatus, StageStatus, first_output, metrics_of, outcomes_of};
+use crate::runs::{
+    MetricRow, NodeLog, RunLog, RunStatus, SelectedRound, StageStatus, first_output, metrics_of, outcomes_of,
+    shared_name,
+};
 
 /// How often a node's lost outputs are computed again before the run gives up on them.
 const MOST_RECOVERIES: u32 = 3;
@@ -91,7 +94,7 @@ pub(super) fn run(
             }
         }
     });
-    executor.finish()
+    executor.finish(&state)
 }
 
 struct Executor<'a> {
@@ -154,6 +157,7 @@ impl<'a> Executor<'a> {
             &self.pipeline.nodes[node],
             inputs.iter().map(|(port, (_, output))| (port.as_str(), output)),
         );
+        self.nodes[node].round = Some(self.round_of(node, inputs.values().map(|(from, _)| *from)));
         let digests: BTreeMap<String, Digest> =
             inputs.iter().map(|(port, (_, output))| (port.clone(), output.digest)).collect();
         let (key, parts) = recipe.action(&digests);
@@ -172,6 +176,17 @@ impl<'a> Executor<'a> {
                 }
             }
             Err(error) => self.failed(node, error.to_string(), None),
+        }
+    }
+
+    /// The round that a node is about: its own in a loop, else the latest among what it reads. That may be an earlier one
+    /// than the file's last, where a loop stopped early or selected a round.
+    fn round_of(&self, node: NodeIndex, inputs: impl Iterator<Item = NodeIndex>) -> i32 {
+        let described = &self.pipeline.nodes[node];
+        let round = |from: NodeIndex| self.nodes[from].round.unwrap_or(self.pipeline.nodes[from].round);
+        match described.in_loop {
+            Some(_) => described.round,
+            None => inputs.map(round).max().unwrap_or_default(),
         }
     }
 
@@ -255,7 +270,15 @@ impl<'a> Executor<'a> {
         let described = &self.pipeline.nodes[node];
         let metrics = metrics_of(self.store, &record.outputs)?.unwrap_or_default();
         let outcomes = outcomes_of(self.store, &record.outputs)?.unwrap_or_default();
+        if let Some((split, metric)) = shared_name(&metrics) {
+            let error = format!("its output `metrics` has several rows of split `{split}` and metric `{metric}`");
+            let help = "give each figure a name of its own, e.g. with the `k` in it: `pass@5`".to_owned();
+            return Ok(self.failed(node, error, Some(help)));
+        }
         let values = self.round_values(node, &metrics);
+        if let Some(text) = self.decided_twice(node, &metrics) {
+            self.tell(Event::StageNote { node: self.id(node), text });
+        }
         let first = first_output(described).and_then(|first| record.outputs.get(&first));
         let rows = first.map_or(0, |output| output.rows);
         if let Ok(recipe) = &self.recipes[node] {
@@ -297,7 +320,7 @@ impl<'a> Executor<'a> {
             for variant in &described.variant {
                 self.tell(Event::Metrics {
                     node: id.clone(),
-                    round: described.round,
+                    round: self.nodes[node].round.unwrap_or(described.round),
                     variant: variant.clone(),
                     rows: metrics.clone(),
                 });
@@ -315,16 +338,39 @@ impl<'a> Executor<'a> {
         Ok(Happening::Done(node, values))
     }
 
-    fn round_values(&self, node: NodeIndex, metrics: &[crate::runs::MetricRow]) -> RoundValues {
-        let described = &self.pipeline.nodes[node];
-        let place = self.pipeline.loops.iter().find(|in_loop| in_loop.rounds.iter().flatten().any(|&n| n == node));
-        match place {
-            Some(in_loop) if described.variant.contains(&in_loop.label) => RoundValues {
-                stop: in_loop.stop.as_ref().and_then(|stop| stop.metric.value_in(metrics)),
-                select: in_loop.select.as_ref().and_then(|select| select.value_in(metrics)),
-            },
-            _ => RoundValues::default(),
+    /// The loop that a node's metrics may decide for, and its round.
+    fn decides_for(&self, node: NodeIndex) -> Option<(&'a Loop, &'a [NodeIndex])> {
+        let (pipeline, label) = (self.pipeline, &self.pipeline.nodes[node].variant);
+        let mut loops = pipeline.loops.iter().filter(|in_loop| label.contains(&in_loop.label));
+        loops.find_map(|in_loop| Some((in_loop, in_loop.rounds.iter().find(|round| round.contains(&node))?.as_slice())))
+    }
+
+    fn round_values(&self, node: NodeIndex, metrics: &[MetricRow]) -> RoundValues {
+        let Some((in_loop, _)) = self.decides_for(node) else { return RoundValues::default() };
+        RoundValues {
+            stop: in_loop.stop.as_ref().and_then(|stop| stop.metric.value_in(metrics)),
+            select: in_loop.select.as_ref().and_then(|select| select.value_in(metrics)),
         }
+    }
+
+    /// Two stages of a round with the metric that decides: which of the two counts.
+    fn decided_twice(&self, node: NodeIndex, metrics: &[MetricRow]) -> Option<String> {
+        let (in_loop, round) = self.decides_for(node)?;
+        let watched = in_loop.stop.as_ref().map(|stop| &stop.metric).into_iter().chain(&in_loop.select);
+        watched.filter(|name| name.value_in(metrics).is_some()).find_map(|name| {
+            let has = |other: &&NodeIndex| {
+                **other == node
+                    || (self.pipeline.nodes[**other].variant.contains(&in_loop.label)
+                        && name.value_in(&self.nodes[**other].metrics).is_some())
+            };
+            let mut having = round.iter().filter(has).map(|&other| self.id(other));
+            let (first, second) = (having.next()?, having.next()?);
+            let MetricName { split, metric } = name;
+            Some(format!(
+                "`{first}` and `{second}` both have `{split}.{metric}`: loop `{}` goes by `{first}`",
+                in_loop.name
+            ))
+        })
     }
 
     fn failed(&mut self, node: NodeIndex, error: String, help: Option<String>) -> Happening {
@@ -350,7 +396,24 @@ impl<'a> Executor<'a> {
         self.nodes[node].message = Some(message.to_owned());
     }
 
-    fn finish(mut self) -> Result<RunSummary, RunError> {
+    /// The rounds that loops chose among several.
+    fn selected(&self, state: &State) -> Vec<SelectedRound> {
+        let chosen = |(in_loop, described): (usize, &Loop)| {
+            let select = described.select.as_ref()?;
+            let best = state.best(in_loop).filter(|best| best.rounds > 1)?;
+            Some(SelectedRound {
+                in_loop: described.name.clone(),
+                variants: self.pipeline.nodes[best.decided_by].variant.clone(),
+                split: select.split.clone(),
+                metric: select.metric.clone(),
+                round: best.round as i32 + 1,
+                of: best.rounds,
+            })
+        };
+        self.pipeline.loops.iter().enumerate().filter_map(chosen).collect()
+    }
+
+    fn finish(mut self, state: &State) -> Result<RunSummary, RunError> {
         let count = |status| self.nodes.iter().filter(|node| node.status == Some(status)).count();
         let (failed, interrupted) = (count(StageStatus::Failed), count(StageStatus::Interrupted));
         let status = match (failed, interrupted) {
@@ -381,7 +444,8 @@ impl<'a> Executor<'a> {
             wall_s: summary.wall_s,
         };
         self.log.event(&last);
-        self.log.finish(status, &self.nodes)?;
+        let selected = self.selected(state);
+        self.log.finish(status, &self.nodes, selected)?;
         // The run's folder is whole when the last event is told.
         (self.observer)(last);
         Ok(summary)

@@ -25,6 +25,17 @@ pub(crate) struct RoundValues {
     pub select: Option<f64>,
 }
 
+/// The round that a loop's `select` found best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Best {
+    /// 0-based.
+    pub round: usize,
+    /// Of so many that ran.
+    pub rounds: usize,
+    /// The node whose metric decided.
+    pub decided_by: NodeIndex,
+}
+
 /// Something that the state machine is told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Happening {
@@ -334,11 +345,11 @@ impl State {
         if pick == Pick::Last && description.patience.is_none() {
             return nodes.last().copied().map(Ok);
         }
-        let members = || description.rounds.iter().flatten().copied();
-        if !members().all(|member| self.phases[member].is_settled()) {
+        if !self.is_loop_settled(in_loop) {
             return None;
         }
-        let rounds = self.stopped[in_loop].unwrap_or(description.rounds.len());
+        let members = || description.rounds.iter().flatten().copied();
+        let rounds = self.rounds_of(in_loop);
         let broken = |member: &NodeIndex| match self.phases[*member] {
             Phase::Done => false,
             Phase::Skipped(skip) => !skip.is_planned(),
@@ -349,12 +360,29 @@ impl State {
         }
         let round = match pick {
             Pick::Last => rounds.checked_sub(1),
-            Pick::Best => {
-                let value = |round: &Vec<NodeIndex>| round.iter().find_map(|&member| self.values[member].select);
-                rounds::best(&description.rounds[..rounds].iter().map(value).collect::<Vec<_>>())
-            }
+            Pick::Best => self.best(in_loop).map(|best| best.round),
         };
         Some(round.and_then(|round| nodes.get(round).copied()).ok_or(Skip::NoBest { in_loop }))
+    }
+
+    /// The round of a loop that `select` finds best, once the loop has ended.
+    pub(crate) fn best(&self, in_loop: usize) -> Option<Best> {
+        let rounds = self.rounds_of(in_loop);
+        let decides =
+            |round: &Vec<NodeIndex>| round.iter().find_map(|&member| Some((self.values[member].select?, member)));
+        let decided: Vec<_> = self.description.loops[in_loop].rounds[..rounds].iter().map(decides).collect();
+        let values: Vec<Option<f64>> = decided.iter().map(|decided| decided.map(|(value, _)| value)).collect();
+        let round = rounds::best(&values).filter(|_| self.is_loop_settled(in_loop))?;
+        Some(Best { round, rounds, decided_by: decided[round]?.1 })
+    }
+
+    /// How many rounds of a loop run.
+    fn rounds_of(&self, in_loop: usize) -> usize {
+        self.stopped[in_loop].unwrap_or(self.description.loops[in_loop].rounds.len())
+    }
+
+    fn is_loop_settled(&self, in_loop: usize) -> bool {
+        self.description.loops[in_loop].rounds.iter().flatten().all(|&member| self.phases[member].is_settled())
     }
 
     /// Why a node can't run that needs this one, which did not give its outputs: the first cause, not the last.

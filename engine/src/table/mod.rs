@@ -10,7 +10,7 @@ pub(crate) use file::columns_from_bytes;
 pub use file::{read_table_file, table_from_bytes, table_to_bytes, write_table};
 pub use normal::normalised;
 pub use pieces::{TableFile, TableWriter};
-pub use record::{Column, Record, RecordError, read_column, readable_as, schema_of};
+pub use record::{Column, Record, RecordError, read_column, readable_as, schema_of, with_column};
 pub(crate) use row_bytes::{is_optional, may_lack};
 pub use row_bytes::{read_columns, row_digests};
 

@@ -98,6 +98,24 @@ pub fn read_column<T: Column>(batch: &RecordBatch, name: &str) -> Result<Vec<T>,
     Ok(T::values(&array))
 }
 
+/// The table with the column `name`: as it is if it has one, else with the given values, one per row.
+///
+/// # Errors
+/// [`RecordError::Arrow`] if there are more or fewer values than rows.
+pub fn with_column<T: Column>(
+    table: RecordBatch,
+    name: &str,
+    values: impl FnOnce(usize) -> Vec<T>,
+) -> Result<RecordBatch, RecordError> {
+    if table.column_by_name(name).is_some() {
+        return Ok(table);
+    }
+    let field = Arc::new(Field::new(name, T::data_type(), T::NULLABLE));
+    let fields: Vec<_> = table.schema().fields().iter().cloned().chain([field]).collect();
+    let columns = table.columns().iter().cloned().chain([T::array(values(table.num_rows()))]).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
 /// Whether a column of type `found` can be read as `expected` without changing what it means: null stands for any.
 pub fn readable_as(found: &DataType, expected: &DataType) -> bool {
     fn family(data_type: &DataType) -> u8 {

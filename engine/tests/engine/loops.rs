@@ -1,7 +1,8 @@
 //! Loops that stop early, and references to their rounds.
 
 use crate::support::{Project, int64s};
-use tracetune_engine::runs::RunStatus;
+use tracetune_engine::runs::{self, RunStatus};
+use tracetune_engine::schedule::Event;
 
 fn text(scores: &str, outer: &str) -> String {
     format!(
@@ -56,4 +57,45 @@ fn a_longer_loop_computes_only_the_new_rounds() {
     let ran = project.run(&text.replace("times = 5", "times = 6"));
     // The new round, and the stage after the loop.
     assert_eq!(ran.computed, 2);
+}
+
+#[test]
+fn figures_of_the_selected_round_say_so_and_stand_under_that_round() {
+    let project = Project::new();
+    let report = "[stages.report]\nkind = \"results\"\nrows = \"rounds.best.step\"\nmetrics = [[\"score\", 0.25]]\n";
+    project.run(&(text("[0.1, 0.3, 0.2, 0.3, 0.9]", STOP).replace("REF", "best.step") + report));
+    let run = runs::load(&project.store(), "latest").unwrap();
+    let lines = run.metric_lines().unwrap();
+    let found: Vec<_> = lines.iter().map(|line| (line.stage.as_str(), line.round, line.value, line.selected)).collect();
+    let step = |round, value, selected| ("step", round, value, selected);
+    // The stage after the loop is about the second round's total, whichever the last one was.
+    let steps = [step(1, 0.1, false), step(2, 0.3, true), step(3, 0.2, false), step(4, 0.3, false)];
+    // On a split that chose nothing, its figure is as good as any.
+    assert_eq!(found, [steps.as_slice(), &[("after", 2, 2.0, true), ("report", 2, 0.25, false)]].concat());
+    let selected = &run.record.selected[0];
+    assert_eq!((selected.round, selected.of, selected.metric.as_str()), (2, 4, "score"));
+}
+
+#[test]
+fn figures_of_the_last_round_stand_under_the_round_at_which_the_loop_stopped() {
+    let project = Project::new();
+    project.run(&text("[0.1, 0.3, 0.2, 0.3, 0.9]", STOP).replace("REF", "step"));
+    let run = runs::load(&project.store(), "latest").unwrap();
+    let after = run.metric_lines().unwrap().into_iter().find(|line| line.stage == "after").unwrap();
+    assert_eq!((after.round, after.value), (4, 4.0));
+    assert_eq!(run.node("after").unwrap().round, 4);
+}
+
+#[test]
+fn two_stages_with_the_deciding_metric_are_told_of() {
+    let project = Project::new();
+    let also = "[loop.rounds.stages.again]\nkind = \"step\"\nfrom = \"at\"\ntag = \"TAG\"\nscores = [9, 8, 7, 6, 5]\n";
+    let ran = project.run(&(text("[0.1, 0.3, 0.2, 0.3, 0.9]", STOP).replace("REF", "best.step") + also));
+    let told = ran.events.iter().any(|event| {
+        matches!(event, Event::StageNote { text, .. }
+            if text == "`step@1` and `again@1` both have `dev.score`: loop `rounds` goes by `step@1`")
+    });
+    assert!(told, "{:?}", ran.events);
+    let after = project.store().table(&ran.digest("after", "to")).unwrap();
+    assert_eq!(int64s(&after, "total"), [3], "by `step`, the second round is best");
 }

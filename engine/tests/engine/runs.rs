@@ -27,6 +27,7 @@ fn a_run_is_a_folder_of_tables() {
     let expected = [
         ("run", &text),
         ("pipeline", &text),
+        ("stage", &text),
         ("variant", &text),
         ("round", &int),
         ("split", &text),
@@ -36,15 +37,18 @@ fn a_run_is_a_folder_of_tables() {
         ("ci_low", &float),
         ("ci_high", &float),
         ("n", &DataType::Int64),
+        ("selected", &DataType::Boolean),
     ];
     assert_eq!(columns(&metrics), expected.map(|(name, kind)| (name.to_owned(), kind.clone())));
     assert_eq!(read_column::<i32>(&metrics, "round").unwrap(), [1, 2]);
     assert_eq!(read_column::<f64>(&metrics, "value").unwrap(), [0.25, 0.5]);
     assert_eq!(read_column::<Option<f64>>(&metrics, "ci_low").unwrap(), [None, None]);
     assert_eq!(read_column::<String>(&metrics, "variant").unwrap(), ["main", "main"]);
+    assert_eq!(read_column::<String>(&metrics, "stage").unwrap(), ["step", "step"]);
     let stages = run.stages().unwrap();
-    let names = read_column::<String>(&stages, "stage").unwrap();
-    assert_eq!(names, ["numbers", "none", "zero", "step@1", "step@2"]);
+    let nodes = read_column::<String>(&stages, "node").unwrap();
+    assert_eq!(nodes, ["numbers", "none", "zero", "step@1", "step@2"]);
+    assert_eq!(read_column::<String>(&stages, "stage").unwrap(), ["numbers", "none", "zero", "step", "step"]);
     assert!(read_column::<String>(&stages, "status").unwrap().iter().all(|status| status == "computed"));
     let outcomes = run.outcomes().unwrap();
     assert_eq!(read_column::<i32>(&outcomes, "passes").unwrap(), [0, 1]);
@@ -113,4 +117,49 @@ fn a_failed_run_has_its_tables_too() {
     assert_eq!(run.record.status, RunStatus::Failed);
     assert_eq!(run.metrics().unwrap().num_rows(), 2);
     assert_eq!(run.node("bad").unwrap().message.as_deref(), Some("no interpreter"));
+}
+
+/// Takes columns out of a run's table, as a version wrote it that did not have them.
+fn without(run: &runs::Run, table: &str, columns: &[&str]) {
+    let path = run.folder.join(format!("{table}.parquet"));
+    let batch = tracetune_engine::table::read_table_file(&path).unwrap();
+    let kept =
+        (0..batch.num_columns()).filter(|&column| !columns.contains(&batch.schema().field(column).name().as_str()));
+    let batch = batch.project(&kept.collect::<Vec<_>>()).unwrap();
+    std::fs::write(path, tracetune_engine::table::table_to_bytes(&batch).unwrap()).unwrap();
+}
+
+#[test]
+fn the_tables_of_an_earlier_version_are_read_with_their_stages() {
+    let project = Project::new();
+    let text = format!(
+        "{TEXT}[stages.more]\nkind = \"results\"\nrows = \"rounds.step\"\nvariant = [\"main\", \"other\"]\nmetrics = [[\"score\", 0.75]]\n"
+    );
+    project.run(&text);
+    let run = runs::load(&project.store(), "latest").unwrap();
+    let expected = (run.metric_lines().unwrap(), run.outcome_lines().unwrap());
+    without(&run, "metrics", &["stage", "selected"]);
+    without(&run, "outcomes", &["stage", "problem_digest", "bug_digest", "tests_digest", "greedy"]);
+    assert_eq!((run.metric_lines().unwrap(), run.outcome_lines().unwrap()), expected);
+    let stages: Vec<(String, String)> = expected.0.into_iter().map(|line| (line.stage, line.variant)).collect();
+    let named = |stage: &str, variant: &str| (stage.to_owned(), variant.to_owned());
+    assert_eq!(stages, [named("step", "main"), named("step", "main"), named("more", "main"), named("more", "other")]);
+}
+
+#[test]
+fn two_figures_of_one_name_fail_the_stage_that_has_them() {
+    let project = Project::new();
+    let ran = project.run("[stages.twice]\nkind = \"results\"\nmetrics = [[\"loss\", 0.5], [\"loss\", 0.25]]\n");
+    assert_eq!(ran.summary.status, RunStatus::Failed);
+    let message = "its output `metrics` has several rows of split `test` and metric `loss`";
+    assert_eq!(ran.node("twice").message.as_deref(), Some(message));
+}
+
+#[test]
+fn a_bound_that_is_no_number_is_none() {
+    let project = Project::new();
+    project.run("[stages.one]\nkind = \"results\"\nmetrics = [[\"loss\", 0.5]]\n");
+    let metrics = runs::load(&project.store(), "latest").unwrap().metrics().unwrap();
+    assert_eq!(read_column::<Option<f64>>(&metrics, "ci_low").unwrap(), [None]);
+    assert_eq!(read_column::<Option<f64>>(&metrics, "ci_high").unwrap(), [None]);
 }

@@ -12,7 +12,7 @@ use tracetune_engine::arrow::array::{AsArray, RecordBatch};
 use tracetune_engine::arrow::datatypes::{Int64Type, SchemaRef};
 use tracetune_engine::cache::{Digest, Store};
 use tracetune_engine::pipeline::{Overrides, Pipeline};
-use tracetune_engine::runs::MetricRow;
+use tracetune_engine::runs::{MetricRow, OutcomeRow};
 use tracetune_engine::schedule::{Event, NodeSummary, RunError, RunOptions, RunSummary, run};
 use tracetune_engine::stage::{
     Artifact, Context, Dropped, Environment, Inputs, Item, Output, Outputs, Params, Port, PortType, RowStage, Setup,
@@ -105,7 +105,14 @@ pub(crate) fn int64s(batch: &RecordBatch, column: &str) -> Vec<i64> {
 }
 
 pub(crate) fn registry() -> Registry {
-    Registry::new().table::<Numbers>().row::<Double>().table::<Sum>().table::<Step>().table::<Keep>().table::<Fail>()
+    Registry::new()
+        .table::<Numbers>()
+        .row::<Double>()
+        .table::<Sum>()
+        .table::<Step>()
+        .table::<Keep>()
+        .table::<Fail>()
+        .table::<Results>()
 }
 
 static COMPUTED: Mutex<Option<HashMap<String, usize>>> = Mutex::new(None);
@@ -353,6 +360,76 @@ impl TableStage for Step {
             ("to", Artifact::Table(Total::write(&[Total { total: total + 1 }])?)),
             ("metrics", Artifact::Table(MetricRow::write(&[metric])?)),
             ("outcomes", Artifact::Table(Outcome::write(&[outcome])?)),
+        ]))
+    }
+}
+
+/// Has the metrics and outcomes that its parameters list.
+pub(crate) struct Results;
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResultsParams {
+    #[serde(default)]
+    metrics: Vec<(String, f64)>,
+    #[serde(default)]
+    outcomes: Vec<Drawn>,
+}
+impl Params for ResultsParams {}
+
+/// A task's draws.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Drawn {
+    id: String,
+    problem: String,
+    bug: String,
+    #[serde(default)]
+    samples: i32,
+    #[serde(default)]
+    passes: i32,
+    greedy: Option<bool>,
+}
+
+impl TableStage for Results {
+    const KIND: &'static str = "results";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "has results";
+    type Params = ResultsParams;
+    fn ports() -> Vec<Port> {
+        vec![Port { name: "rows", port_type: PortType::Table(None), optional: true, about: "what they are of" }]
+    }
+    fn outputs(_: &ResultsParams, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
+        vec![
+            Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
+            Output { name: "outcomes", port_type: PortType::Table(Some(OutcomeRow::schema())) },
+        ]
+    }
+    fn run(params: &ResultsParams, _: &Inputs, _: &Context) -> Result<Outputs, StageError> {
+        let metric = |(metric, value): &(String, f64)| MetricRow {
+            split: "test".to_owned(),
+            metric: metric.clone(),
+            k: None,
+            value: *value,
+            ci_low: Some(f64::NAN),
+            ci_high: Some(1.0),
+            n: 1,
+        };
+        let outcome = |drawn: &Drawn| OutcomeRow {
+            split: "test".to_owned(),
+            problem_id: drawn.id.clone(),
+            problem_digest: Some(drawn.problem.clone()),
+            bug_digest: Some(drawn.bug.clone()),
+            tests_digest: None,
+            samples: drawn.samples,
+            passes: drawn.passes,
+            greedy: drawn.greedy,
+        };
+        let metrics: Vec<MetricRow> = params.metrics.iter().map(metric).collect();
+        let outcomes: Vec<OutcomeRow> = params.outcomes.iter().map(outcome).collect();
+        Ok(BTreeMap::from([
+            ("metrics", Artifact::Table(MetricRow::write(&metrics)?)),
+            ("outcomes", Artifact::Table(OutcomeRow::write(&outcomes)?)),
         ]))
     }
 }

@@ -1,6 +1,7 @@
 //! Kind `evaluate`: pass@k with intervals.
 
 mod false_fix;
+mod outcomes;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ use tracetune_engine::stage::{
 };
 use tracetune_engine::table::Record;
 
-use crate::metrics::{MetricRow, OutcomeRow, clustered_bootstrap, pass_at_k};
+use self::outcomes::Problems;
+use crate::metrics::{MetricRow, OutcomeRow, clustered_bootstrap, pass_at_k, twice};
 use crate::sample::GREEDY;
 
 record! {
@@ -86,6 +88,9 @@ impl tracetune_engine::stage::Params for Params {
         if self.k.is_empty() || self.k.contains(&0) {
             return wrong("k", "must hold numbers of at least 1", "e.g. `k = [1, 5, 10, 25]`");
         }
+        if let Some(k) = twice(&self.k) {
+            return wrong("k", &format!("{k} is there twice"), "leave it out");
+        }
         if self.resamples < 100 {
             return wrong("resamples", "must be at least 100", "2000 gives a steady interval");
         }
@@ -103,7 +108,7 @@ pub struct Evaluate;
 
 impl TableStage for Evaluate {
     const KIND: &'static str = "evaluate";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "pass@k and greedy fix rate with intervals, and the paired gain over a baseline";
     type Params = Params;
 
@@ -133,9 +138,9 @@ impl TableStage for Evaluate {
         ]
     }
 
-    fn run(params: &Params, inputs: &Inputs, _: &Context) -> Result<Outputs, StageError> {
-        let rows = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
-        let rows = VerifiedRow::read(rows)?;
+    fn run(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
+        let table = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
+        let rows = VerifiedRow::read(table)?;
         let tasks = tasks(&rows);
         let full = inputs.table("full").map(VerifiedRow::read).transpose()?;
         let baseline = match inputs.table("baseline") {
@@ -152,22 +157,19 @@ impl TableStage for Evaluate {
                 metrics.extend(split_metrics(params, split, &here));
             }
             if let Some(baseline) = &baseline {
-                metrics.extend(gains(params, split, &here, baseline)?);
+                let pairs = paired(split, &here, baseline)?;
+                metrics.extend(gains(params, split, &pairs));
+                for text in caveats(split, here.len(), &pairs) {
+                    cx.note(&text);
+                }
             }
             if let Some(full) = &full {
                 metrics.extend(false_fix::rates(params, split, &rows, full)?);
             }
         }
         // The samples behind a gain are told of where their rates are.
-        let told = tasks.iter().filter(|_| !params.only_gain);
-        let outcomes: Vec<OutcomeRow> = told
-            .map(|task| OutcomeRow {
-                split: params.named(&task.split),
-                problem_id: task.problem_id.clone(),
-                samples: task.samples as i32,
-                passes: task.passes as i32,
-            })
-            .collect();
+        let told: &[Task] = if params.only_gain { &[] } else { &tasks };
+        let outcomes = Problems::read(table).outcomes(params, told);
         Ok(Outputs::from([
             ("metrics", Artifact::Table(MetricRow::write(&metrics)?)),
             ("outcomes", Artifact::Table(OutcomeRow::write(&outcomes)?)),
@@ -180,6 +182,8 @@ impl TableStage for Evaluate {
 pub struct Task {
     /// Its problem.
     pub problem_id: String,
+    /// Its first row in the table.
+    pub row: usize,
     /// Its split.
     pub split: String,
     /// The program with the bug.
@@ -200,10 +204,11 @@ pub struct Task {
 pub fn tasks(rows: &[VerifiedRow]) -> Vec<Task> {
     let mut places: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut tasks: Vec<Task> = Vec::new();
-    for row in rows {
+    for (index, row) in rows.iter().enumerate() {
         let place = *places.entry((&row.problem_id, &row.buggy)).or_insert_with(|| {
             tasks.push(Task {
                 problem_id: row.problem_id.clone(),
+                row: index,
                 split: row.split.clone(),
                 buggy: row.buggy.clone(),
                 mutation: row.mutation.clone(),
@@ -285,17 +290,25 @@ fn row(
     })
 }
 
-/// The mean difference to the baseline over the same tasks.
-fn gains(params: &Params, split: &str, tasks: &[&Task], baseline: &[Task]) -> Result<Vec<MetricRow>, StageError> {
-    let key = |task: &Task| (task.problem_id.clone(), task.buggy.clone());
+/// A task, and the baseline's results on it.
+type Pair<'a> = (&'a Task, &'a Task);
+
+/// The tasks that the baseline has too.
+fn paired<'a>(split: &str, tasks: &[&'a Task], baseline: &'a [Task]) -> Result<Vec<Pair<'a>>, StageError> {
+    let key = |task: &'a Task| (task.problem_id.as_str(), task.buggy.as_str());
     let known: BTreeMap<_, &Task> = baseline.iter().map(|task| (key(task), task)).collect();
-    let pairs: Vec<(&Task, &Task)> = tasks.iter().filter_map(|task| Some((*task, *known.get(&key(task))?))).collect();
+    let pairs: Vec<Pair> = tasks.iter().filter_map(|task| Some((*task, *known.get(&key(task))?))).collect();
     if pairs.is_empty() {
         return Err(StageError::input(format!(
             "the baseline has none of the {} tasks of split `{split}`: a paired difference needs the same tasks",
             tasks.len()
         )));
     }
+    Ok(pairs)
+}
+
+/// The mean difference to the baseline over the same tasks.
+fn gains(params: &Params, split: &str, pairs: &[Pair]) -> Vec<MetricRow> {
     let difference = |metric: &str, k: usize, rate: &dyn Fn(&Task) -> Option<f64>| {
         let (values, clusters): (Vec<f64>, Vec<&str>) =
             pairs.iter().filter_map(|(task, base)| Some((rate(task)? - rate(base)?, task.problem_id.as_str()))).unzip();
@@ -303,7 +316,25 @@ fn gains(params: &Params, split: &str, tasks: &[&Task], baseline: &[Task]) -> Re
     };
     let sampled = difference("pass@1 gain", 1, &|task| pass_at_k(task.samples, task.passes, 1));
     let greedy = difference("greedy pass@1 gain", 1, &|task| task.greedy.map(|passed| f64::from(u8::from(passed))));
-    Ok(sampled.into_iter().chain(greedy).collect())
+    sampled.into_iter().chain(greedy).collect()
+}
+
+/// What a gain is not over.
+fn caveats(split: &str, tasks: usize, pairs: &[Pair]) -> Vec<String> {
+    let mut caveats = Vec::new();
+    if pairs.len() < tasks {
+        caveats.push(format!(
+            "the baseline has {} of the {tasks} tasks of `{split}`: the gain is over those",
+            pairs.len()
+        ));
+    }
+    let any = |is_it: fn(&Task) -> bool| pairs.iter().any(|(task, base)| is_it(task) && is_it(base));
+    if !any(|task| task.samples > 0) && !any(|task| task.greedy.is_some()) {
+        caveats.push(format!(
+            "no gain on `{split}`: here or in the baseline there are greedy draws only, and rates of greedy and sampled draws can't be compared"
+        ));
+    }
+    caveats
 }
 
 #[cfg(test)]
@@ -337,7 +368,17 @@ mod tests {
         let after = [verified("a", 0, "pass"), verified("b", 0, "pass"), verified("c", 0, "pass")];
         let before = [verified("b", 0, "pass"), verified("a", 0, "fail")];
         let (after, before) = (tasks(&after), tasks(&before));
-        let gains = gains(&Params::default(), "test", &after.iter().collect::<Vec<_>>(), &before).unwrap();
+        let pairs = paired("test", &after.iter().collect::<Vec<_>>(), &before).unwrap();
+        let gains = gains(&Params::default(), "test", &pairs);
         assert_eq!((gains[0].metric.as_str(), gains[0].value, gains[0].n), ("pass@1 gain", 0.5, 2));
+        assert_eq!(caveats("test", 3, &pairs), ["the baseline has 2 of the 3 tasks of `test`: the gain is over those"]);
+    }
+
+    #[test]
+    fn greedy_draws_have_no_gain_over_sampled_ones() {
+        let (after, before) = (tasks(&[verified("a", GREEDY, "pass")]), tasks(&[verified("a", 0, "fail")]));
+        let pairs = paired("test", &after.iter().collect::<Vec<_>>(), &before).unwrap();
+        assert_eq!(gains(&Params::default(), "test", &pairs), []);
+        assert!(caveats("test", 1, &pairs)[0].starts_with("no gain on `test`"));
     }
 }

@@ -182,6 +182,12 @@ impl TableStage for Filter {
                 "`max_base_pass_rate` needs the base model's results: connect the port `base` to its verified samples",
             ));
         }
+        let is_drawn = |base: &Vec<Task>| base.iter().any(|task| task.samples > 0);
+        if params.max_base_pass_rate < 1.0 && base.as_ref().is_some_and(|base| !base.is_empty() && !is_drawn(base)) {
+            return Err(StageError::input(
+                "`max_base_pass_rate` is a pass rate of sampled draws, and the rows at `base` are greedy draws only: set `n` in their `sample` stage",
+            ));
+        }
         let measured = inputs.table("adequacy").map(MeasuredRow::read).transpose()?;
         if measured.is_none() && (params.min_killed > 0.0 || params.min_covered > 0.0) {
             return Err(StageError::input(

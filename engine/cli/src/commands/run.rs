@@ -8,7 +8,7 @@ use tracetune_engine::cache::{OutputType, Store};
 use tracetune_engine::pipeline::{Pipeline, project_root};
 use tracetune_engine::plan;
 use tracetune_engine::registry::Work;
-use tracetune_engine::runs::{self, RunStatus, StageStatus};
+use tracetune_engine::runs::{self, MetricLine, RunStatus, StageStatus};
 use tracetune_engine::schedule::{self, Event, NodeSummary, RunOptions, RunSummary};
 
 use super::plan::Summary;
@@ -20,7 +20,7 @@ use crate::interrupt;
 use crate::session::Session;
 use crate::ui::numbers::{self, counted};
 use crate::ui::progress::Progress;
-use crate::ui::results::{self, Figure};
+use crate::ui::results;
 use crate::ui::style::{self, Verb};
 use crate::{Warning, warnings};
 
@@ -52,7 +52,7 @@ struct View<'a> {
     status: RunStatus,
     wall_s: f64,
     nodes: Vec<NodeView<'a>>,
-    metrics: &'a [Figure],
+    metrics: &'a [MetricLine],
     warnings: &'a [Warning],
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
 
 fn report(pipeline: &Pipeline, store: &Store, summary: &RunSummary, session: &Session) -> anyhow::Result<u8> {
     let ui = &session.ui;
-    let figures = super::show::figures(&runs::load(store, &summary.run_id)?)?;
+    let figures = runs::load(store, &summary.run_id)?.metric_lines()?;
     let warnings = warnings::of(session.app.watch, &figures);
     let code = match summary.status {
         RunStatus::Failed => exit::STAGE_FAILED,

@@ -12,10 +12,9 @@ use tracetune_engine::schedule::Event;
 
 use super::Ui;
 use super::numbers;
-use super::results::Figure;
 use super::style::{self, Verb};
 use super::table::cut;
-use crate::{Watch, warnings};
+use crate::{Reading, Watch, warnings};
 
 /// How many names of cached stages a line may hold.
 const NAMES_WIDTH: usize = 70;
@@ -43,7 +42,7 @@ struct State {
     /// How far a stage was when it was last told, where nothing moves.
     told: HashMap<String, u64>,
     /// The run's figures so far, and the signs of failure that were told of them.
-    figures: Vec<Figure>,
+    readings: Vec<Reading>,
     warned: HashSet<(&'static str, String, i32)>,
 }
 
@@ -126,8 +125,17 @@ impl<'a> Progress<'a> {
 
     /// Tells at once, in a line, of what a stage's metrics warn of; the run's end says more.
     fn watch(&self, state: &mut State, node: &str, round: i32, variant: &str, rows: &[MetricRow]) {
-        state.figures.extend(rows.iter().map(|row| Figure::new(variant, round, row)));
-        for warning in warnings::of(self.watch, &state.figures) {
+        let stage = node.split(['@', '[']).next().unwrap_or(node);
+        state.readings.extend(rows.iter().map(|row| Reading {
+            stage: stage.to_owned(),
+            variant: variant.to_owned(),
+            round,
+            split: row.split.clone(),
+            metric: row.metric.clone(),
+            value: row.value,
+            n: row.n,
+        }));
+        for warning in warnings::of_readings(self.watch, &state.readings) {
             let is_new = state.warned.insert((warning.sign, warning.variant.clone(), warning.round));
             if is_new && state.started.contains(node) {
                 self.print(&warnings::line(&warning), false);

@@ -418,3 +418,12 @@ fn the_schema_knows_kinds_ports_and_params() {
     let text = schema.to_string();
     assert!(!text.contains("#/$defs/Format"), "references follow them");
 }
+
+#[test]
+fn a_name_inside_and_outside_a_loop_makes_two_stages() {
+    let text = format!("{LOOP}\n[stages.train]\nkind = \"problems\"\n");
+    let pipeline = good(&text, &[]);
+    let stages: Vec<&str> =
+        ["train", "rounds.train@2", "samples@2"].map(|id| node(&pipeline, id).stage.as_str()).to_vec();
+    assert_eq!(stages, ["train", "rounds.train", "samples"]);
+}

@@ -191,3 +191,12 @@ fn a_choice_that_fits_nothing_says_what_there_is() {
         ["0: `timeout_s>7` is true of no variant | `tracetune check --sweep` lists them"]
     );
 }
+
+#[test]
+fn a_variant_called_like_a_label_of_the_file_is_refused() {
+    let label = "\n[stages.control]\nkind = \"evaluate\"\nrows = \"rounds.verdicts\"\nvariant = [\"main\", \"cold\"]\n";
+    let text = text(&format!("{label}{SHARED}"));
+    let problems = choose(&text, Choice { ablations: true, ..Choice::default() }).err().expect("a problem");
+    assert!(problems[0].message.ends_with("would both be called `cold`"), "{problems:?}");
+    assert!(choose(&text, Choice::default()).is_ok());
+}

@@ -1,17 +1,16 @@
 //! `tracetune compare`
 
 mod paper;
+mod problem;
 
 use std::path::PathBuf;
 
-use arrow::array::{Array, RecordBatch};
-use arrow::util::display::array_value_to_string;
 use serde_json::json;
-use similar::TextDiff;
 use tracetune_engine::cache::Store;
 use tracetune_engine::compare::{self, CompareError, Comparison, Flips};
 use tracetune_engine::diagnostic::{list, nearest};
-use tracetune_engine::runs::MetricRow;
+use tracetune_engine::runs::MetricLine;
+use tracetune_engine::statistics::Estimate;
 use tracetune_engine::table::Record;
 
 use super::runs;
@@ -24,20 +23,23 @@ use crate::ui::{helped, numbers, style};
 
 /// Compare runs, or variants of a run: settings, metrics, problems that flipped
 ///
-/// The first one is the baseline. Differences of pass@1 are paired by problem, with a 95 % bootstrap interval;
-/// McNemar's exact test is over the problems that only one side solves, with at least half of its samples.
+/// The first one is the baseline. Differences of pass@1 are paired by task (a problem with one bug), with a 95 % interval
+/// over problems; McNemar's exact test is over the problems that only one side solves, with at least half of its draws.
+/// What can't be compared is said: other problems behind the same ids, other bugs, greedy draws against sampled ones.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   tracetune compare latest                       a run's first results against its last, variant by variant
   tracetune compare 20261122-1930 20261122-2010  two runs, by the beginnings of their ids
   tracetune compare latest:main@0 latest:no-trace@3
+  tracetune compare latest:main@0 latest:main@selected
+  tracetune compare latest:main@0:base_evaluation latest:main@3:evaluation
   tracetune compare latest --problem mini/test/00007
   tracetune compare latest --paper")]
 pub(crate) struct Args {
-    /// `RUN`, `RUN:VARIANT` or `RUN:VARIANT@ROUND`
+    /// `RUN`, `RUN:VARIANT` or `RUN:VARIANT@ROUND`; `:STAGE` behind it where several stages have results
     #[arg(required = true, value_name = "RUN")]
     sides: Vec<String>,
-    /// Show what the baseline and the last side wrote for this problem, as a diff
+    /// Show all that the baseline and the last side wrote for this problem, what flipped first, as a diff
     #[arg(long, value_name = "ID")]
     problem: Option<String>,
     /// Put the figures beside the paper's, with what is different about the set-up
@@ -56,7 +58,7 @@ const NAMED: usize = 5;
 /// From so many comparisons on, some differ by chance alone.
 const MANY: usize = 5;
 
-/// Prints the comparison. JSON: `{sides, params, metrics, flips}`.
+/// Prints the comparison. JSON: `{sides, params, metrics, flips, notes}`.
 pub(crate) fn compare(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let store = session.store_here()?;
     let comparison = compare::compare(&store, &args.sides).map_err(|error| explained(error, &store))?;
@@ -65,7 +67,7 @@ pub(crate) fn compare(args: &Args, session: &Session) -> anyhow::Result<u8> {
         write_table(path, &lines.schema(), [Ok(lines.clone())])?;
     }
     if let Some(problem) = &args.problem {
-        return show_problem(&comparison, problem, &store, session);
+        return problem::show(&comparison, problem, &store, session);
     }
     if args.paper {
         return paper::beside(&comparison, &store, args, session);
@@ -74,17 +76,22 @@ pub(crate) fn compare(args: &Args, session: &Session) -> anyhow::Result<u8> {
         let sides: Vec<_> = comparison
             .sides
             .iter()
-            .map(|side| json!({"run": side.run.record.id, "variant": side.variant, "round": side.round}))
+            .map(|side| {
+                let run = &side.run.record.id;
+                json!({"run": run, "variant": side.variant, "round": side.round, "stage": side.stage})
+            })
             .collect();
         session.ui.answer_json(&json!({
             "sides": sides,
             "params": comparison.params,
             "metrics": comparison.metrics,
             "flips": comparison.flips,
+            "notes": comparison.notes,
         }));
         return Ok(exit::DONE);
     }
     print(&tables(&comparison), args.markdown, session);
+    print_notes(&comparison, args.markdown, session);
     let intervals = comparison.flips.len();
     if intervals >= MANY {
         let note = format!(
@@ -117,6 +124,11 @@ fn explained(error: CompareError, store: &Store) -> anyhow::Error {
             let rounds: Vec<String> = known.iter().map(i32::to_string).collect();
             helped(message, format!("its rounds are {}", list(&rounds)))
         }
+        CompareError::NoStage { known, .. } => helped(message, format!("its stages are {}", list(known))),
+        CompareError::NoneSelected { .. } => {
+            helped(message, "a loop with `select` does; name a round by its number: `RUN:main@3`")
+        }
+        CompareError::NoRows { .. } => helped(message, "`gc` removed them: `tracetune run` makes them again"),
         CompareError::OneSide { .. } => {
             helped(message, "name a second run, or two of its rounds: `RUN:main@0 RUN:main@3`")
         }
@@ -169,11 +181,15 @@ fn letter(place: usize) -> String {
 
 fn tables(comparison: &Comparison) -> Vec<Captioned> {
     let letters = || (0..comparison.sides.len()).map(letter);
+    let with_stage = comparison.sides.iter().any(|side| side.stage.is_some());
     let sides = comparison.sides.iter().enumerate();
     let side_rows = sides.map(|(place, side)| {
-        vec![letter(place), side.run.record.id.clone(), side.variant.clone(), side.round.to_string()]
+        let mut cells = vec![letter(place), side.run.record.id.clone(), side.variant.clone(), side.round.to_string()];
+        cells.extend(with_stage.then(|| side.stage.clone().unwrap_or_default()));
+        cells
     });
-    let header = ["side", "run", "variant", ">round"].map(str::to_owned).to_vec();
+    let header = ["side", "run", "variant", ">round"].into_iter().chain(with_stage.then_some("stage"));
+    let header = header.map(str::to_owned).collect();
     let mut tables = vec![Captioned { caption: "Sides".to_owned(), header, rows: side_rows.collect() }];
     if !comparison.params.is_empty() {
         let value =
@@ -190,28 +206,59 @@ fn tables(comparison: &Comparison) -> Vec<Captioned> {
     splits.sort_unstable();
     splits.dedup();
     for split in splits {
-        let lines = comparison.metrics.iter().filter(|line| line.split == split);
-        let rows = lines.map(|line| {
+        let lines: Vec<_> = comparison.metrics.iter().filter(|line| line.split == split).collect();
+        let by_stage = lines.iter().any(|line| line.stage.is_some());
+        let rows = lines.iter().map(|line| {
             let percent = results::is_share(&line.metric);
             let name = if percent { format!("{} %", line.metric) } else { line.metric.clone() };
             let figure =
-                |figure: &Option<MetricRow>| figure.as_ref().map(|figure| cell(figure, percent)).unwrap_or_default();
-            std::iter::once(name).chain(line.figures.iter().map(figure)).collect()
+                |figure: &Option<MetricLine>| figure.as_ref().map(|figure| cell(figure, percent)).unwrap_or_default();
+            let stage = by_stage.then(|| line.stage.clone().unwrap_or_default());
+            std::iter::once(name).chain(stage).chain(line.figures.iter().map(figure)).collect()
         });
         let rows = rows.collect();
-        let header = std::iter::once("metric".to_owned()).chain(letters().map(|letter| format!(">{letter}"))).collect();
+        let header = std::iter::once("metric".to_owned()).chain(by_stage.then(|| "stage".to_owned()));
+        let header = header.chain(letters().map(|letter| format!(">{letter}"))).collect();
         tables.push(Captioned { caption: split.to_owned(), header, rows });
     }
-    if !comparison.flips.is_empty() {
-        let header = ["side", "split", ">problems", ">pass@1 points", ">won", ">lost", ">McNemar p", ">Holm p", "e.g."];
-        let rows = comparison.flips.iter().map(flip_row).collect();
-        let caption = "Against A, over the same problems".to_owned();
-        tables.push(Captioned { caption, header: header.map(str::to_owned).to_vec(), rows });
-    }
+    tables.extend(flip_table(&comparison.flips));
     tables
 }
 
-fn cell(figure: &MetricRow, percent: bool) -> String {
+/// The differences, with the columns that tell them apart.
+fn flip_table(all: &[Flips]) -> Option<Captioned> {
+    let first = all.first()?;
+    let one_metric = all.iter().all(|flips| flips.metric == first.metric);
+    let by_stage = all
+        .iter()
+        .any(|flips| all.iter().filter(|other| (other.side, &other.split) == (flips.side, &flips.split)).count() > 1);
+    let by_task = all.iter().any(|flips| flips.tasks != flips.problems);
+    let points = if one_metric { format!(">{} points", first.metric) } else { ">points".to_owned() };
+    let columns = [
+        (true, "side"),
+        (true, "split"),
+        (by_stage, "stage"),
+        (!one_metric, "metric"),
+        (true, ">problems"),
+        (by_task, ">tasks"),
+        (true, &points),
+        (true, ">won"),
+        (true, ">lost"),
+        (true, ">McNemar p"),
+        (true, ">Holm p"),
+        (true, "e.g."),
+    ];
+    let shown = columns.map(|(shown, _)| shown);
+    let chosen =
+        |cells: Vec<String>| cells.into_iter().zip(shown).filter(|(_, shown)| *shown).map(|(cell, _)| cell).collect();
+    Some(Captioned {
+        caption: "Against A, over the same problems".to_owned(),
+        header: chosen(columns.iter().map(|(_, name)| (*name).to_owned()).collect()),
+        rows: all.iter().map(|flips| chosen(flip_cells(flips))).collect(),
+    })
+}
+
+fn cell(figure: &MetricLine, percent: bool) -> String {
     let scale = if percent { 100.0 } else { 1.0 };
     match (figure.ci_low, figure.ci_high) {
         (Some(low), Some(high)) => {
@@ -223,16 +270,18 @@ fn cell(figure: &MetricRow, percent: bool) -> String {
     }
 }
 
-fn flip_row(flips: &Flips) -> Vec<String> {
-    let points = |value: f64| format!("{:+.1}", value * 100.0);
-    let difference = &flips.difference;
+/// A cell for each column that a difference can have.
+fn flip_cells(flips: &Flips) -> Vec<String> {
     let p = |p: f64| if p < 0.0001 { "< 0.0001".to_owned() } else { format!("{p:.4}") };
     let named: Vec<&str> = flips.won.iter().chain(&flips.lost).take(NAMED).map(String::as_str).collect();
     vec![
         letter(flips.side),
         flips.split.clone(),
+        flips.stage.clone(),
+        flips.metric.clone(),
         numbers::count(flips.problems as u64),
-        format!("{} [{}, {}]", points(difference.value), points(difference.low), points(difference.high)),
+        numbers::count(flips.tasks as u64),
+        points(flips),
         numbers::count(flips.won.len() as u64),
         numbers::count(flips.lost.len() as u64),
         p(flips.p_value),
@@ -241,84 +290,27 @@ fn flip_row(flips: &Flips) -> Vec<String> {
     ]
 }
 
+/// A difference in points, with its interval where it has one.
+fn points(flips: &Flips) -> String {
+    let points = |value: f64| format!("{:+.1}", value * 100.0);
+    let Estimate { value, low, high } = flips.difference;
+    let interval = format!(" [{}, {}]", points(low), points(high));
+    points(value) + if low.is_finite() && high.is_finite() { &interval } else { "" }
+}
+
+/// What is not compared, or does not mean what it seems to.
+fn print_notes(comparison: &Comparison, markdown: bool, session: &Session) {
+    let lead = if markdown { "- " } else { "" };
+    for (index, note) in comparison.notes.iter().enumerate() {
+        let gap = if index == 0 { "\n" } else { "" };
+        session.ui.answer(format_args!("{gap}{lead}{}, {}: {}", letter(note.side), note.split, note.text));
+    }
+}
+
 fn print(tables: &[Captioned], markdown: bool, session: &Session) {
     for (index, table) in tables.iter().enumerate() {
         let gap = if index > 0 { "\n" } else { "" };
         let text = if markdown { table.markdown() } else { table.text() };
         session.ui.answer(format_args!("{gap}{text}"));
     }
-}
-
-/// A row of a problem on one side.
-struct Shown {
-    name: String,
-    stage: String,
-    rows: RecordBatch,
-    row: usize,
-}
-
-impl Shown {
-    fn value(&self, column: &str) -> Option<String> {
-        let values = self.rows.column_by_name(column)?;
-        (!values.is_null(self.row)).then(|| array_value_to_string(values, self.row).unwrap_or_default())
-    }
-}
-
-fn show_problem(comparison: &Comparison, problem: &str, store: &Store, session: &Session) -> anyhow::Result<u8> {
-    let mut shown = Vec::new();
-    for side in [comparison.sides.first(), comparison.sides.last()].into_iter().flatten() {
-        let Some((stage, rows)) = side.rows_of(store, problem)? else {
-            let help = comparison.flips.first().and_then(|flips| flips.won.first().or(flips.lost.first()));
-            let help = help
-                .map_or("`tracetune show` lists a stage's rows".to_owned(), |id| format!("one that flipped is `{id}`"));
-            return Err(helped(format!("{} has no rows of problem `{problem}`", side.name()), help));
-        };
-        // A sample that passes says more than one that does not.
-        let verdicts = rows.column_by_name("verdict").cloned();
-        let passes = |row: &usize| {
-            verdicts
-                .as_ref()
-                .is_some_and(|verdicts| array_value_to_string(verdicts, *row).is_ok_and(|text| text == "pass"))
-        };
-        let row = (0..rows.num_rows()).find(passes).unwrap_or_default();
-        shown.push(Shown { name: side.name(), stage, rows, row });
-    }
-    let [before, after] = shown.as_slice() else { return Ok(exit::DONE) };
-    let schema = after.rows.schema();
-    let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    if session.ui.json {
-        let side = |shown: &Shown| {
-            let values: serde_json::Map<String, serde_json::Value> =
-                columns.iter().map(|column| ((*column).to_owned(), json!(shown.value(column)))).collect();
-            json!({"side": shown.name, "stage": shown.stage, "samples": shown.rows.num_rows(), "row": values})
-        };
-        session.ui.answer_json(&json!({"problem": problem, "sides": [side(before), side(after)]}));
-        return Ok(exit::DONE);
-    }
-    for (letter, shown) in ["-", "+"].iter().zip([before, after]) {
-        let samples = numbers::counted(shown.rows.num_rows() as u64, "sample");
-        session.ui.answer(format_args!("{letter} {}, {} ({samples})", shown.name, shown.stage));
-    }
-    for column in columns {
-        match (before.value(column), after.value(column)) {
-            (Some(old), Some(new)) if old == new => {
-                session.ui.answer(format_args!("\n{}\n{}", style::heading(column), indented(&new, "  ")));
-            }
-            (old, new) => {
-                let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
-                session.ui.answer(format_args!("\n{}", style::heading(column)));
-                let diff = TextDiff::from_lines(&old, &new);
-                let lines: Vec<String> = diff
-                    .iter_all_changes()
-                    .map(|change| format!("{} {}", change.tag(), change.value().trim_end_matches('\n')))
-                    .collect();
-                session.ui.answer(lines.join("\n"));
-            }
-        }
-    }
-    Ok(exit::DONE)
-}
-
-fn indented(text: &str, by: &str) -> String {
-    text.trim_end().lines().map(|line| format!("{by}{line}")).collect::<Vec<_>>().join("\n")
 }

@@ -3,9 +3,9 @@
 use serde_json::json;
 use tracetune_engine::cache::Store;
 use tracetune_engine::compare::{Comparison, Flips, Side};
-use tracetune_engine::runs::MetricRow;
+use tracetune_engine::runs::MetricLine;
 
-use super::{Args, Captioned, cell, flip_row, print, written};
+use super::{Args, Captioned, cell, points, print, print_notes, written};
 use crate::session::Session;
 use crate::ui::helped;
 use crate::{Here, Paper, PaperTable, exit};
@@ -28,6 +28,7 @@ pub(super) fn beside(comparison: &Comparison, store: &Store, args: &Args, sessio
     let setup = Captioned { caption: "What is different about the set-up".to_owned(), header, rows: setup };
     let figures = tables.into_iter().map(|beside| beside.captioned(paper.source));
     print(&figures.chain([setup]).collect::<Vec<_>>(), args.markdown, session);
+    print_notes(comparison, args.markdown, session);
     Ok(exit::DONE)
 }
 
@@ -53,11 +54,19 @@ fn setup_beside(paper: &Paper, comparison: &Comparison, store: &Store) -> anyhow
     Ok(setup)
 }
 
+/// What a stage of a side has for a table.
+struct Ours<'a> {
+    side: &'a Side,
+    split: &'a str,
+    stage: &'a str,
+    /// A figure per column.
+    figures: Vec<Option<&'a MetricLine>>,
+}
+
 /// A published table and what the sides have for it.
 struct Beside<'a> {
     table: &'a PaperTable,
-    /// A side, its split, and a figure a column.
-    ours: Vec<(&'a Side, &'a str, Vec<Option<&'a MetricRow>>)>,
+    ours: Vec<Ours<'a>>,
     gains: Vec<(&'a Side, &'a Flips)>,
 }
 
@@ -66,16 +75,16 @@ impl<'a> Beside<'a> {
     fn new(table: &'a PaperTable, comparison: &'a Comparison, conditions: &[&str]) -> Option<Self> {
         let mut ours = Vec::new();
         for side in &comparison.sides {
-            for split in side.splits() {
-                let figure = |k: &i32| side.figure(split, &table.named(&format!("pass@{k}")));
-                ours.push((side, split, table.ks.iter().map(figure).collect::<Vec<_>>()));
+            for (split, stage) in side.scored() {
+                let figure = |k: &i32| side.figure(split, stage, &table.named(&format!("pass@{k}")));
+                let figures: Vec<_> = table.ks.iter().map(figure).collect();
+                if figures.iter().any(Option::is_some) {
+                    ours.push(Ours { side, split, stage, figures });
+                }
             }
         }
-        if table.condition.is_some() {
-            ours.retain(|(.., figures)| figures.iter().any(Option::is_some));
-            if ours.is_empty() {
-                return None;
-            }
+        if table.condition.is_some() && ours.is_empty() {
+            return None;
         }
         let condition_of = |flips: &Flips| {
             conditions.iter().copied().find(|condition| flips.split.ends_with(&format!(" ({condition})")))
@@ -94,15 +103,20 @@ impl<'a> Beside<'a> {
         let mut rows: Vec<Vec<String>> = there.iter().map(published).collect();
         let signed = gain.1.iter().map(|value| format!("{value:+.1}"));
         rows.push(std::iter::once(gain.0.to_owned()).chain(signed).collect());
-        for (side, split, figures) in &self.ours {
+        for ours in &self.ours {
+            let Ours { side, split, stage, figures } = ours;
             let cells = figures.iter().map(|figure| figure.map_or("-".to_owned(), |figure| cell(figure, true)));
-            let name = format!("{} round {}, {split}", side.variant, side.round);
+            let is_same = |other: &&Ours| std::ptr::eq(other.side, *side) && other.split == *split;
+            let by_stage = self.ours.iter().filter(is_same).count() > 1;
+            let stage = if by_stage { format!(", {stage}") } else { String::new() };
+            let name = format!("{} round {}, {split}{stage}", side.variant, side.round);
             rows.push(std::iter::once(name).chain(cells).collect());
         }
         for (side, flips) in &self.gains {
-            let name = format!("gain of {} round {}, {}", side.variant, side.round, flips.split);
+            let what = if flips.metric == "pass@1" { String::new() } else { format!(" in {}", flips.metric) };
+            let name = format!("gain{what} of {} round {}, {}", side.variant, side.round, flips.split);
             let empty = ks.iter().skip(1).map(|_| String::new());
-            rows.push([name, flip_row(flips)[3].clone()].into_iter().chain(empty).collect());
+            rows.push([name, points(flips)].into_iter().chain(empty).collect());
         }
         let columns = ks.iter().map(|k| format!(">pass@{k}"));
         let header = std::iter::once("in per cent".to_owned()).chain(columns).collect();
@@ -111,9 +125,9 @@ impl<'a> Beside<'a> {
 
     fn json(&self) -> serde_json::Value {
         let published = |(name, values): &(&str, &[f64])| json!({"name": name, "values": values});
-        let ours = self.ours.iter().map(|(side, split, figures)| {
+        let ours = self.ours.iter().map(|Ours { side, split, stage, figures }| {
             let values: Vec<Option<f64>> = figures.iter().map(|figure| figure.map(|figure| figure.value)).collect();
-            json!({"side": side.name(), "split": split, "values": values})
+            json!({"side": side.name(), "split": split, "stage": stage, "values": values})
         });
         json!({
             "caption": self.table.caption,

@@ -4,12 +4,10 @@ mod chosen;
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use serde_json::json;
 use tracetune_engine::cache::{OutputType, Store};
 use tracetune_engine::diagnostic::{list, nearest};
-use tracetune_engine::runs::{MetricLine, Run, RunsError, StageStatus};
-use tracetune_engine::table::Record;
+use tracetune_engine::runs::{Run, RunsError, StageStatus};
 
 use self::chosen::Chosen;
 use super::seeds;
@@ -17,7 +15,7 @@ use crate::exit;
 use crate::out_file::write_table;
 use crate::session::Session;
 use crate::ui::numbers::time;
-use crate::ui::results::{self, Figure};
+use crate::ui::results;
 use crate::ui::table::{self, Words};
 use crate::ui::{helped, numbers, style};
 use crate::warnings;
@@ -66,19 +64,8 @@ pub(crate) fn show(args: &Args, session: &Session) -> anyhow::Result<u8> {
     }
 }
 
-/// The figures of a run.
-pub(crate) fn figures(run: &Run) -> anyhow::Result<Vec<Figure>> {
-    let batch = run.metrics()?;
-    let lines = MetricLine::read(&batch).context("the run's metrics can't be read")?;
-    let figure = |line: MetricLine| {
-        let MetricLine { variant, round, split, metric, value, ci_low, ci_high, n, .. } = line;
-        Figure { variant, round, split, metric, value, ci_low, ci_high, n }
-    };
-    Ok(lines.into_iter().map(figure).collect())
-}
-
 fn show_run(run: &Run, store: &Store, session: &Session) -> anyhow::Result<u8> {
-    let figures = figures(run)?;
+    let figures = run.metric_lines()?;
     let warnings = warnings::of(session.app.watch, &figures);
     let record = &run.record;
     if session.ui.json {
