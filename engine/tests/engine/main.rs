@@ -6,6 +6,7 @@ mod empty;
 mod interruption;
 mod loops;
 mod plan;
+mod pooled;
 mod recomputation;
 mod recovery;
 mod runs;

@@ -7,10 +7,7 @@ use tracetune_engine::table::{RecordError, read_column};
 
 use super::JudgedRow;
 use crate::facts;
-use crate::metrics::{MetricRow, clustered_bootstrap, plain};
-
-/// Bootstrap draws behind the interval of `fact accuracy`.
-const RESAMPLES: usize = 2000;
+use crate::metrics::{Bounds, MetricRow, clustered_mean, plain};
 
 /// Rows and problems, verified and kept, and why rows were dropped; where it is known, how many were judged outside.
 pub(super) fn counts(rows: &[JudgedRow], reasons: &[Option<String>], outside: Option<&[bool]>) -> Vec<MetricRow> {
@@ -90,7 +87,7 @@ impl<'a> Rationales<'a> {
             metrics.push(plain(split, "facts true", held as f64, self.stating.len()));
             let values: Vec<f64> = self.stating.iter().map(|(_, holds)| f64::from(u8::from(*holds))).collect();
             let problems: Vec<&str> = self.stating.iter().map(|(problem, _)| *problem).collect();
-            metrics.extend(clustered_bootstrap(&values, &problems, RESAMPLES, 1).map(|share| MetricRow {
+            metrics.extend(clustered_mean(&values, &problems, Bounds::SHARE).map(|share| MetricRow {
                 ci_low: Some(share.low),
                 ci_high: Some(share.high),
                 ..plain(split, "fact accuracy", share.value, values.len())
