@@ -9,6 +9,8 @@ mod purity;
 mod readme;
 mod recovery;
 mod schema;
+mod seeds;
+mod shipped;
 #[allow(dead_code, reason = "each test binary uses its part of it")]
 mod support;
 mod verify;

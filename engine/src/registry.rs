@@ -212,7 +212,8 @@ impl<S: RowStage> Kind for RowKind<S> {
         false
     }
     fn parse(&self, params: ValueDeserializer<'_>) -> Result<CheckedStage, toml::de::Error> {
-        let params = S::Params::deserialize(params)?;
+        let mut params = S::Params::deserialize(params)?;
+        params.normalise();
         Ok(Arc::new(BoundRow::<S> { canonical: canonical(&params), params, kind: Self(PhantomData) }))
     }
 }
@@ -327,7 +328,8 @@ impl<S: TableStage> Kind for TableKind<S> {
         S::OPEN_PORTS
     }
     fn parse(&self, params: ValueDeserializer<'_>) -> Result<CheckedStage, toml::de::Error> {
-        let params = S::Params::deserialize(params)?;
+        let mut params = S::Params::deserialize(params)?;
+        params.normalise();
         let row_form = S::row_form(&params);
         Ok(Arc::new(BoundTable::<S> { canonical: canonical(&params), params, row_form, kind: Self(PhantomData) }))
     }

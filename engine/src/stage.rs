@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::cache::{KnownFiles, digest_of_path};
 use crate::registry::RowWork;
@@ -78,6 +78,8 @@ pub struct ParamError {
 /// A kind's parameters: the struct whose doc comments become the schema and `tracetune kinds`.
 /// A field named `seed` that the file leaves out takes the pipeline's seed.
 pub trait Params: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 'static {
+    /// Brings parameters that mean the same to one form, so that they have one key. Called before anything else.
+    fn normalise(&mut self) {}
     /// Checks what types can't say: ranges, combinations.
     ///
     /// # Errors
@@ -222,6 +224,39 @@ pub trait Reporter: Send + Sync {
     fn progress(&self, done: u64, total: u64, text: &str);
     /// Something the user should know, e.g. "3 problems could not be broken". Kept in the run's event log.
     fn note(&self, text: &str);
+    /// Rows that the stage leaves out, and why. Kept in the stage's record: a stage that leaves out every row fails with
+    /// these reasons.
+    fn dropped(&self, _dropped: &Dropped) {}
+}
+
+/// Input rows for which a stage returns no output row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// How many.
+    pub rows: u64,
+    /// Why, in the same words for all of them: rows with the same reason are counted together.
+    pub reason: String,
+    /// One of them, e.g. `mbpp/601: test 1: KeyError: 'x'`; empty where the reason says all.
+    pub example: String,
+    /// What the user can do about it; may be empty.
+    pub help: String,
+}
+
+impl Dropped {
+    /// So many rows for this reason.
+    pub fn new(rows: u64, reason: impl Into<String>) -> Self {
+        Self { rows, reason: reason.into(), ..Self::default() }
+    }
+    /// With one of the rows.
+    #[must_use]
+    pub fn example(self, example: impl Into<String>) -> Self {
+        Self { example: example.into(), ..self }
+    }
+    /// With what the user can do.
+    #[must_use]
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: help.into(), ..self }
+    }
 }
 
 impl Context {
@@ -236,6 +271,10 @@ impl Context {
     /// See [`Reporter::note`].
     pub fn note(&self, text: &str) {
         self.reporter.note(text);
+    }
+    /// See [`Reporter::dropped`].
+    pub fn dropped(&self, dropped: &Dropped) {
+        self.reporter.dropped(dropped);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the binary brings to the command line: the kinds, what `doctor` looks at, and the pipelines for `init`.
 
-use tracetune_cli::{App, DoctorLine, Health};
+use tracetune_cli::{App, DoctorLine, Health, Template};
 use tracetune_kernels::cuda::{self, Probe};
 use tracetune_kernels::simd::Level;
 
@@ -13,11 +13,16 @@ pub fn app() -> App {
         registry: crate::registry(),
         doctor: vec![python, sandbox, cpu, gpu],
         columns: crate::columns::STANDARD.iter().map(|column| (column.name, column.about)).collect(),
+        watch: Some(crate::signatures::watch),
         paper: Some(crate::paper::NEXT),
         tools: crate::tools::all(),
         templates: vec![
-            ("quickstart", include_str!("../../pipelines/quickstart.toml")),
-            ("next", include_str!("../../pipelines/next.toml")),
+            Template { name: "quickstart", text: include_str!("../../pipelines/quickstart.toml"), files: &[] },
+            Template {
+                name: "next",
+                text: include_str!("../../pipelines/next.toml"),
+                files: &[("pipelines/exemplars.jsonl", include_str!("../../pipelines/exemplars.jsonl"))],
+            },
         ],
     }
 }

@@ -17,14 +17,14 @@ use crate::workspace;
 const KEY: (&str, &str) = ("TRACETUNE_TEST_KEY", "sk-never-write-this-down");
 
 /// `tracetune serve-model builtin:tiny` on a free port.
-struct Served {
+pub(crate) struct Served {
     process: Child,
-    url: String,
+    pub(crate) url: String,
     _workspace: Workspace,
 }
 
 impl Served {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let workspace = workspace();
         let mut command = workspace.command(["serve-model", "builtin:tiny", "--port", "0"]);
         let mut process = command.stdout(Stdio::piped()).spawn().expect("the server starts");

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::support::digests;
+use crate::support::{copy_folder, digests};
 use crate::workspace;
 
 const WRITTEN: &str = include_str!("digests.txt");
@@ -40,17 +40,4 @@ fn kinds(answer: &serde_json::Value) -> BTreeMap<String, u64> {
     let kinds = answer["kinds"].as_array().expect("kinds");
     let entry = |kind: &serde_json::Value| Some((kind["name"].as_str()?.to_owned(), kind["version"].as_u64()?));
     kinds.iter().map(|kind| entry(kind).expect("a name and a version")).collect()
-}
-
-pub(crate) fn copy_folder(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).expect("the folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            std::fs::create_dir_all(&target).expect("a folder");
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("a copy");
-        }
-    }
 }

@@ -70,6 +70,20 @@ pub(crate) fn digests(workspace: &Workspace) -> BTreeMap<String, String> {
     digests
 }
 
+/// Copies what a folder holds into another one.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("the folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            std::fs::create_dir_all(&target).expect("a folder");
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
+}
+
 /// What a process said. Shown, it is ready for a snapshot: see [`redacted`].
 pub(crate) struct Ran {
     /// The exit code, unless a signal ended it.

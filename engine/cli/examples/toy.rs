@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracetune_cli::{App, DoctorLine, Health};
+use tracetune_cli::{App, DoctorLine, Health, Template};
 use tracetune_engine::Registry;
 use tracetune_engine::runs::{MetricRow, OutcomeRow};
 use tracetune_engine::stage::{
@@ -24,9 +24,10 @@ fn main() -> ExitCode {
         registry,
         doctor: vec![arithmetic],
         columns,
+        watch: None,
         paper: None,
         tools: Vec::new(),
-        templates: vec![("guess", TEMPLATE)],
+        templates: vec![Template { name: "guess", text: TEMPLATE, files: &[] }],
     })
 }
 

@@ -12,6 +12,7 @@ mod out_file;
 mod session;
 pub mod tool;
 mod ui;
+mod warnings;
 
 use std::process::ExitCode;
 
@@ -30,10 +31,60 @@ pub struct App {
     pub columns: Vec<(&'static str, &'static str)>,
     /// What others measured, for `tracetune compare --paper`.
     pub paper: Option<Paper>,
+    /// What in a run's metrics shows that the method is failing: `run` and `show` warn of it.
+    pub watch: Option<Watch>,
     /// Commands of its own.
     pub tools: Vec<Tool>,
-    /// Pipelines for `tracetune init`, by name; the first one is the default.
-    pub templates: Vec<(&'static str, &'static str)>,
+    /// Pipelines for `tracetune init`; the first one is the default.
+    pub templates: Vec<Template>,
+}
+
+/// A pipeline for `tracetune init`.
+#[derive(Clone, Copy, Debug)]
+pub struct Template {
+    /// What it is asked for by.
+    pub name: &'static str,
+    /// The pipeline.
+    pub text: &'static str,
+    /// Files that it reads, each with its path in the project.
+    pub files: &'static [(&'static str, &'static str)],
+}
+
+/// Finds what a run's metrics warn of.
+pub type Watch = fn(&[Reading]) -> Vec<Warning>;
+
+/// A metric of a run, for [`App::watch`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// The label of the stage it is from.
+    pub variant: String,
+    /// Its loop round; 0 is before the loop.
+    pub round: i32,
+    /// E.g. `test`.
+    pub split: String,
+    /// E.g. `pass@1`.
+    pub metric: String,
+    /// The estimate.
+    pub value: f64,
+    /// Over how many.
+    pub n: i64,
+}
+
+/// A sign that a run's method is failing, in words that teach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// What sort of sign, e.g. `plateau`.
+    pub sign: &'static str,
+    /// The variant that shows it.
+    pub variant: String,
+    /// The round that shows it.
+    pub round: i32,
+    /// What was seen, with its numbers.
+    pub seen: String,
+    /// Why that may mislead, or harm.
+    pub why: &'static str,
+    /// What to try.
+    pub advice: &'static str,
 }
 
 /// Published figures.

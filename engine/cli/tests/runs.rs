@@ -18,7 +18,7 @@ fn a_run_tells_its_story_and_its_results() {
 
     [low, high]: 95 % interval; n: what it is over
     --- stderr
-            Plan guess, 14 stages: 14 to compute
+            Plan guess, seed 7, 14 stages: 14 to compute
          Running numbers (numbers)
         Finished numbers in [time]: 40 rows
          Running start (learn)
@@ -78,7 +78,7 @@ fn a_second_run_is_cached_and_shows_the_same() {
 
     [low, high]: 95 % interval; n: what it is over
     --- stderr
-            Plan guess, 14 stages: 14 cached
+            Plan guess, seed 7, 14 stages: 14 cached
           Cached 14 stages: numbers, start, guess@1, learn@1, check@1, guess@2, learn@2, score@1,…
             Done run [run] in [time]: 14 stages, 14 cached
 
@@ -170,7 +170,7 @@ fn a_failing_stage_ends_with_code_1_and_its_help() {
     assert_snapshot!(workspace().run(["run", "--threads", "1", "--set", "rounds.guess.fail_at=74"]), @r"
     exit code: 1
     --- stderr
-            Plan guess, 14 stages: 14 to compute
+            Plan guess, seed 7, 14 stages: 14 to compute
          Running numbers (numbers)
         Finished numbers in [time]: 40 rows
          Running start (learn)
@@ -352,7 +352,8 @@ fn ablations_share_what_is_the_same_and_are_compared() {
 
     [low, high]: 95 % interval; n: what it is over
     --- stderr
-            Plan guess, 23 stages: 23 to compute
+            Plan guess, seed 7, 23 stages: 23 to compute
+            Note seed 99 for guess
          Running numbers (numbers)
         Finished numbers in [time]: 40 rows
          Running start (learn)

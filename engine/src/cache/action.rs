@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::stage::Dropped;
+
 use super::{ActionKey, CacheError, Destination, Digest, RecipeKey, Store};
 
 /// What a stage gave for one [`ActionKey`].
@@ -28,6 +30,9 @@ pub struct ActionRecord {
     pub items: Option<u64>,
     /// What the stage told its user; told again when the record is used.
     pub notes: Vec<String>,
+    /// Why rows were left out, reason by reason, the most frequent first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<Dropped>,
     /// What it took to compute: telemetry, nothing depends on it.
     pub cost: Cost,
     /// Where it came from: telemetry, nothing depends on it.

@@ -129,6 +129,9 @@ fn identities(nodes: &[Node], loops: &[Loop], deciding: Option<&[Identity]>) -> 
         hasher.text(&node.id).text(node.stage_kind.kind().name()).text(&node.stage_kind.params().to_string());
         node.variant.iter().for_each(|label| _ = hasher.text("label").text(label));
         node.bad_rows.iter().for_each(|bad_rows| _ = hasher.text("bad rows").text(&bad_rows.to_string()));
+        if node.allow_empty {
+            hasher.text("allow empty");
+        }
         if let (Some(index), Some(deciding)) = (node.in_loop, deciding)
             && decides(&loops[index])
         {

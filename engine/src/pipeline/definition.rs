@@ -17,6 +17,9 @@ use crate::diagnostic::{list, nearest};
 use crate::registry::{CheckedStage, Kind, RowShape, Work};
 use crate::stage::{Port, PortType};
 
+/// The key that lets a stage lose every row.
+pub(super) const ALLOW_EMPTY: &str = "allow_empty";
+
 /// A stage as the file defines it, before it is connected.
 pub(super) struct Definition {
     pub(super) name: String,
@@ -24,6 +27,7 @@ pub(super) struct Definition {
     pub(super) at: Span,
     pub(super) variant: Vec<String>,
     pub(super) bad_rows: Option<BadRows>,
+    pub(super) allow_empty: bool,
     pub(super) connections: Vec<Connection>,
     /// `None` if it has errors: then nothing is known of its outputs.
     pub(super) checked: Option<CheckedStage>,
@@ -50,6 +54,7 @@ pub(super) fn define<'a>(
         at: stage.at,
         variant: vec![MAIN.to_owned()],
         bad_rows: None,
+        allow_empty: false,
         connections: Vec::new(),
         checked: None,
     };
@@ -66,6 +71,11 @@ pub(super) fn define<'a>(
         } else if key == BadRows::KEY {
             definition.bad_rows = BadRows::read(value, problems);
             bad_rows_at = Some(at);
+        } else if key == ALLOW_EMPTY {
+            match value.get_ref() {
+                DeValue::Boolean(allowed) => definition.allow_empty = *allowed,
+                _ => wrong_type(key, "true or false", value, problems),
+            }
         } else if key == "inputs" && kind.open_ports() {
             for (port, _, value) in expect_table(key, value, problems).map(entries).unwrap_or_default() {
                 definition.connect(port, PortType::Table(None), value, problems);
@@ -162,7 +172,7 @@ fn variants(value: &Value, problems: &mut Problems) -> Vec<String> {
 fn unknown(key: &str, at: Span, kind: &dyn Kind, ports: &[Port], parameters: &[Parameter], problems: &mut Problems) {
     let mut known: Vec<&str> = ports.iter().map(|port| port.name).collect();
     known.extend(parameters.iter().map(|parameter| parameter.name.as_str()));
-    known.extend(["kind", "variant"]);
+    known.extend(["kind", "variant", ALLOW_EMPTY]);
     if kind.row().is_some() || kind.open_ports() {
         known.push(BadRows::KEY);
     }

@@ -44,6 +44,7 @@ pub(super) fn finish(
             inputs,
             outputs: outputs[old].clone().unwrap_or_default(),
             bad_rows: definition.bad_rows,
+            allow_empty: definition.allow_empty,
             in_loop: draft.round.map(|(outer, _)| outer),
         });
     }

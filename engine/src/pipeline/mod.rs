@@ -218,6 +218,8 @@ pub struct Node {
     pub outputs: Vec<Output>,
     /// How many of its rows may fail; `None`: the first one that fails ends the stage.
     pub bad_rows: Option<BadRows>,
+    /// Whether it may lose every row.
+    pub allow_empty: bool,
     /// The loop (place in [`Pipeline::loops`]) whose early stop may skip this node.
     pub in_loop: Option<usize>,
 }

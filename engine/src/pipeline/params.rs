@@ -10,9 +10,11 @@ use super::source::{Span, Table, Value, entries, span};
 use crate::diagnostic::{list, nearest};
 
 /// Takes `[params]` out of the document and puts its values wherever a whole value is `$name`.
-/// `$seed` is the pipeline's seed; `$$` at the start of a string stands for one `$`.
+/// `$seed` is the pipeline's seed, for a parameter too; `$$` at the start of a string stands for one `$`.
 pub(super) fn substitute<'a>(document: &mut Table<'a>, problems: &mut Problems<'a>) {
-    let mut params = Params { values: BTreeMap::new() };
+    let seed = document.get("pipeline").and_then(|value| value.get_ref().get("seed")).cloned();
+    let seed = seed.unwrap_or_else(|| Spanned::new(0..0, DeValue::Integer(DeInteger::default())));
+    let mut params = Params { values: BTreeMap::new(), seed };
     match document.remove("params") {
         None => {}
         Some(value) => match value.get_ref() {
@@ -27,8 +29,7 @@ pub(super) fn substitute<'a>(document: &mut Table<'a>, problems: &mut Problems<'
             }
         },
     }
-    let seed = document.get("pipeline").and_then(|value| value.get_ref().get("seed")).cloned();
-    let seed = seed.unwrap_or_else(|| Spanned::new(0..0, DeValue::Integer(DeInteger::default())));
+    let seed = params.seed.clone();
     params.values.insert("seed".to_owned(), Param { at: span(&seed), value: seed, used: true });
 
     for (key, value) in document.iter_mut() {
@@ -44,6 +45,8 @@ pub(super) fn substitute<'a>(document: &mut Table<'a>, problems: &mut Problems<'
 
 struct Params<'a> {
     values: BTreeMap<String, Param<'a>>,
+    /// The pipeline's.
+    seed: Value<'a>,
 }
 
 struct Param<'a> {
@@ -56,9 +59,12 @@ impl<'a> Params<'a> {
     fn add(&mut self, name: &str, at: Span, value: &Value<'a>, problems: &mut Problems<'a>) {
         if name == "seed" {
             problems.error(at, "`seed` is the pipeline's, not a parameter", "").help("set it under [pipeline]");
+        } else if reference(value.get_ref()) == Some("seed") {
+            self.values.insert(name.to_owned(), Param { at, value: self.seed.clone(), used: false });
         } else if let Some(other) = reference(value.get_ref()) {
             let message = format!("parameter `{name}` refers to `${other}`");
-            problems.error(span(value), message, "").help("a parameter has a value of its own");
+            let help = "a parameter has a value of its own, or the pipeline's seed: `\"$seed\"`";
+            problems.error(span(value), message, "").help(help);
         } else {
             self.values.insert(name.to_owned(), Param { at, value: value.clone(), used: false });
         }

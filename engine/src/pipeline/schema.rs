@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::BadRows;
+use super::definition::ALLOW_EMPTY;
 use super::document::{LOOP_KEYS, PIPELINE_KEYS};
 use super::parameter::FORMER_NAME;
 use crate::Registry;
@@ -156,6 +157,14 @@ fn stage(kind: &dyn Kind, definitions: &mut Map<String, Json>) -> Json {
             "description": "The label of the stage's metrics, or a list of labels; `main` by default.",
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
         }),
+    );
+    properties.insert(
+        ALLOW_EMPTY.into(),
+        parameter(json!({
+            "type": "boolean",
+            "default": false,
+            "description": "Whether the stage may lose every row. Unless it may, a stage that is given rows and returns none fails, and so does a source without rows.",
+        })),
     );
     if kind.row().is_some() || kind.open_ports() {
         properties.insert(

@@ -97,7 +97,7 @@ pub struct RunNode {
     /// The signature of its segments, for a row stage.
     #[serde(default)]
     pub signature: Option<Signature>,
-    /// Its outputs; empty unless it is done.
+    /// Its outputs; none unless it is done, or failed because it lost every row.
     pub outputs: BTreeMap<String, OutputRecord>,
     /// The first output's name.
     pub first_output: Option<String>,

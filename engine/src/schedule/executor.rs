@@ -1,16 +1,16 @@
 //! Does what the state machine decides: looks nodes up, starts threads, tells events.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, Scope};
 use std::time::Duration;
 
 use super::attempt::{ChannelReporter, Message, attempts};
 use super::job::{Computed, Job, JobError, NoteKeeper};
 use super::state::{Decision, Description, Happening, RoundValues, Skip, State};
-use super::{Event, NodeSummary, RunError, RunOptions, RunSummary};
+use super::{Event, NodeSummary, RunError, RunOptions, RunSummary, empty};
 use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, OutputRecord, Signature, Store};
 use crate::pipeline::{NodeIndex, Pipeline};
 use crate::plan::{NoKey, Recipe, node_key, recipes};
@@ -42,6 +42,7 @@ pub(super) fn run(
         observer,
         nodes: vec![NodeLog::default(); pipeline.nodes.len()],
         prepared: pipeline.nodes.iter().map(|_| None).collect(),
+        rows_in: vec![None; pipeline.nodes.len()],
         recoveries: vec![0; pipeline.nodes.len()],
         unsaved: 0,
         cancel,
@@ -102,6 +103,8 @@ struct Executor<'a> {
     nodes: Vec<NodeLog>,
     /// What a lookup found out about a node that is not in the cache.
     prepared: Vec<Option<Prepared>>,
+    /// Rows that a node works on, once its inputs are known.
+    rows_in: Vec<Option<u64>>,
     recoveries: Vec<u32>,
     /// Nodes that are done and whose records are being written.
     unsaved: usize,
@@ -147,6 +150,10 @@ impl<'a> Executor<'a> {
             };
             inputs.insert(binding.port.clone(), (from, output.clone()));
         }
+        self.rows_in[node] = empty::rows_in(
+            &self.pipeline.nodes[node],
+            inputs.iter().map(|(port, (_, output))| (port.as_str(), output)),
+        );
         let digests: BTreeMap<String, Digest> =
             inputs.iter().map(|(port, (_, output))| (port.clone(), output.digest)).collect();
         let (key, parts) = recipe.action(&digests);
@@ -190,7 +197,7 @@ impl<'a> Executor<'a> {
             run_id,
             threads,
             cancel: Arc::clone(&self.cancel),
-            reporter: Arc::new(NoteKeeper { reporter: Box::new(reporter), notes: Mutex::default() }),
+            reporter: Arc::new(NoteKeeper::new(reporter)),
         };
         let (sender, store) = (self.sender.clone(), self.store);
         let work = move || attempts(node, &job, store, &sender);
@@ -261,9 +268,12 @@ impl<'a> Executor<'a> {
             let text = "computed again, it gave other bytes: the kind is not deterministic".to_owned();
             self.tell(Event::StageNote { node: self.id(node), text });
         }
+        let lost = empty::lost_rows(described, first, self.rows_in[node], &record.dropped);
         let outputs = record.outputs.iter().map(|(name, output)| (name.clone(), output.digest)).collect();
         let id = self.id(node);
         match status {
+            // Told as a failure, below.
+            _ if lost.is_some() => {}
             StageStatus::Cached => {
                 for text in record.notes {
                     self.tell(Event::StageNote { node: id.clone(), text });
@@ -298,6 +308,10 @@ impl<'a> Executor<'a> {
         log.outputs = record.outputs;
         (log.rows, log.rows_cached, log.rows_computed) = (rows, rows_cached, rows_computed);
         (log.metrics, log.outcomes) = (metrics, outcomes);
+        // What it gave stays in the run: its other outputs may say more, as a filter's `dropped`.
+        if let Some(lost) = lost {
+            return Ok(self.failed(node, lost.error, Some(lost.help)));
+        }
         Ok(Happening::Done(node, values))
     }
 

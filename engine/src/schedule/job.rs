@@ -1,11 +1,12 @@
 //! Computes one node: takes its lock, reads its inputs, runs the stage, stores what it gave.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -19,7 +20,7 @@ use crate::cache::{
 };
 use crate::pipeline::{BadRows, Node, NodeIndex};
 use crate::registry::{ROWS_OUTPUT, Stage, TableWork, Work};
-use crate::stage::{Artifact, Context, Inputs, Output, PortType, Reporter, StageError};
+use crate::stage::{Artifact, Context, Dropped, Inputs, Output, PortType, Reporter, StageError};
 use crate::table::{TableError, TableFile, normalised, read_columns};
 
 /// Rows of a file that are in memory at a time.
@@ -170,6 +171,7 @@ impl Job<'_> {
             outputs,
             items,
             notes: self.reporter.notes(),
+            dropped: self.reporter.dropped_rows(),
             cost,
             provenance: Provenance {
                 run: self.run_id.to_owned(),
@@ -283,12 +285,17 @@ fn declared_columns(batch: &RecordBatch, declared: &SchemaRef) -> Result<RecordB
 /// Passes a stage's progress and notes on, and keeps the notes for the record.
 pub(super) struct NoteKeeper {
     pub reporter: Box<dyn Reporter>,
-    pub notes: std::sync::Mutex<Vec<String>>,
+    pub notes: Mutex<Vec<String>>,
+    pub dropped: Mutex<Vec<Dropped>>,
 }
 
 impl NoteKeeper {
     /// Notes of one stage that are kept in its record.
     const KEPT: usize = 50;
+
+    pub(super) fn new(reporter: impl Reporter + 'static) -> Self {
+        Self { reporter: Box::new(reporter), notes: Mutex::default(), dropped: Mutex::default() }
+    }
 
     /// A note about this run that is none about the result.
     fn pass_on(&self, text: &str) {
@@ -297,6 +304,13 @@ impl NoteKeeper {
 
     fn notes(&self) -> Vec<String> {
         self.notes.lock().map(|notes| notes.clone()).unwrap_or_default()
+    }
+
+    /// Why rows were left out, the most frequent reason first.
+    fn dropped_rows(&self) -> Vec<Dropped> {
+        let mut dropped = self.dropped.lock().map(|dropped| dropped.clone()).unwrap_or_default();
+        dropped.sort_by_key(|dropped| Reverse(dropped.rows));
+        dropped
     }
 }
 
@@ -311,5 +325,12 @@ impl Reporter for NoteKeeper {
             notes.push(text.to_owned());
         }
         self.reporter.note(text);
+    }
+    fn dropped(&self, dropped: &Dropped) {
+        let Ok(mut known) = self.dropped.lock() else { return };
+        match known.iter_mut().find(|known| known.reason == dropped.reason) {
+            Some(known) => known.rows += dropped.rows,
+            None => known.push(dropped.clone()),
+        }
     }
 }

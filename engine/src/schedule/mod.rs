@@ -1,7 +1,8 @@
 //! Runs a pipeline: `state` decides what may start (pure), `executor` looks nodes up and starts threads, `attempt` is
-//! what those do, `event` is all that is told.
+//! what those do, `empty` is when a result without rows is a failure, `event` is all that is told.
 
 mod attempt;
+mod empty;
 mod event;
 mod executor;
 mod job;
@@ -71,7 +72,7 @@ pub struct NodeSummary {
     pub status: StageStatus,
     /// Its key, once its inputs were known.
     pub key: Option<ActionKey>,
-    /// Its outputs; empty unless it is done.
+    /// Its outputs; none unless it is done, or failed because it lost every row.
     pub outputs: BTreeMap<String, OutputRecord>,
     /// Rows of its first output.
     pub rows: u64,

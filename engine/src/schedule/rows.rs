@@ -14,7 +14,7 @@ use crate::cache::{OutputRecord, Place, Segments, Signature, Store};
 use crate::pipeline::BadRows;
 use crate::plan::row_keys;
 use crate::registry::{RowSession, RowShape, RowWork};
-use crate::stage::{BadRow, Context, Inputs, Reporter, RowKey, StageError};
+use crate::stage::{BadRow, Context, Dropped, Inputs, Reporter, RowKey, StageError};
 use crate::table::{Record, TableError, TableFile, append_columns, read_columns, row_digests};
 
 /// Items of a piece: what is looked up, and at most computed, at a time.
@@ -74,6 +74,10 @@ impl Rows<'_> {
             }
             Ok::<(), JobError>(())
         })?;
+        let no_row_failed = pass.bad.as_ref().is_none_or(|bad| bad.rows.is_empty());
+        if output.rows == 0 && items > 0 && pass.computed == 0 && no_row_failed {
+            pass.ask_why(table)?;
+        }
         let computed = pass.computed as u64;
         let bad = pass.bad.map(|bad| bad.put(self.store, cx)).transpose()?;
         let items = items as u64 - bad.as_ref().map_or(0, |bad| bad.rows);
@@ -146,6 +150,18 @@ impl Pass<'_> {
             .flat_map(|((item, _), count)| std::iter::repeat_n(Some((item / parts.len()) as u32), count as usize))
             .collect();
         Ok(assemble(&piece.table, &carried, &added)?)
+    }
+
+    /// Computes the first item of a table once more, for the reason why it has no output row: segments keep rows, not
+    /// the reasons for their absence.
+    fn ask_why(&mut self, table: &TableFile) -> Result<(), JobError> {
+        let Rows { shape, signature, work, .. } = self.rows;
+        let Some(first) = table.pieces(1)?.next().transpose()? else { return Ok(()) };
+        let digests = row_digests(&first, &shape.reads)?;
+        let keys: Vec<RowKey> = row_keys(signature, &digests, &self.parts[..1]).collect();
+        let mut session = work.open(self.inputs, self.cx)?;
+        session.rows(&read_columns(&first, &shape.reads)?, &self.parts[..1], &keys, self.cx)?;
+        Ok(())
     }
 
     /// Computes and stores items of a piece as one segment. If a row is at fault, each half is tried alone: rows are
@@ -246,6 +262,8 @@ impl Bad {
             let are = if self.rows.len() == 1 { "row is" } else { "rows are" };
             let shown = self.shown.join("\n");
             cx.note(&format!("{} bad {are} left out: see the output `bad`\n{shown}", self.rows.len()));
+            let dropped = Dropped::new(self.rows.len() as u64, "the stage fails at the row, as `bad_rows` allows");
+            cx.dropped(&dropped.example(self.shown.first().cloned().unwrap_or_default()));
         }
         store.put_pieces(&self.schema, |output| Ok(self.rows.iter().try_for_each(|row| output.write(row))?))
     }
@@ -282,5 +300,8 @@ impl Reporter for Shifted {
     }
     fn note(&self, text: &str) {
         self.reporter.note(text);
+    }
+    fn dropped(&self, dropped: &Dropped) {
+        self.reporter.dropped(dropped);
     }
 }

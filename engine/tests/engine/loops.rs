@@ -5,7 +5,7 @@ use tracetune_engine::runs::RunStatus;
 
 fn text(scores: &str, outer: &str) -> String {
     format!(
-        "[stages.numbers]\nkind = \"numbers\"\nvalues = []\n\
+        "[stages.numbers]\nkind = \"numbers\"\nvalues = []\nallow_empty = true\n\
          [stages.none]\nkind = \"double\"\nrows = \"numbers\"\ntag = \"TAG\"\n\
          [stages.zero]\nkind = \"sum\"\nrows = \"none\"\n\
          [loop.rounds]\ntimes = 5\ncarry.at = {{ start = \"zero\", next = \"step\" }}\n{outer}\n\

@@ -96,7 +96,7 @@ fn a_file_that_changes_is_named() {
 #[test]
 fn a_loop_that_had_stopped_is_planned_to_stop() {
     let project = Project::new();
-    let text = "[stages.numbers]\nkind = \"numbers\"\nvalues = []\n\
+    let text = "[stages.numbers]\nkind = \"numbers\"\nvalues = []\nallow_empty = true\n\
                 [stages.none]\nkind = \"double\"\nrows = \"numbers\"\ntag = \"TAG\"\n\
                 [stages.zero]\nkind = \"sum\"\nrows = \"none\"\n\
                 [loop.rounds]\ntimes = 4\ncarry.at = { start = \"zero\", next = \"step\" }\n\

@@ -116,9 +116,9 @@ fn segments_and_threads_do_not_show_in_the_bytes() {
 #[test]
 fn an_empty_table_goes_all_the_way() {
     let project = Project::new();
-    let ran = project.run(&numbers("[]", "", ""));
+    let ran = project.run(&numbers("[]\nallow_empty = true", "", ""));
     assert_eq!((ran.summary.status, ran.node("double").rows, ran.node("sum").rows), (RunStatus::Done, 0, 1));
-    let nothing = project.run(&numbers("[-1, -2]", "", ""));
+    let nothing = project.run(&numbers("[-1, -2]", "", "allow_empty = true"));
     assert_eq!(nothing.node("double").rows, 0);
     assert_eq!(ran.digest("double", "rows"), nothing.digest("double", "rows"));
 }

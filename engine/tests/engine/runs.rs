@@ -5,7 +5,7 @@ use tracetune_engine::arrow::datatypes::DataType;
 use tracetune_engine::runs::{self, RunStatus};
 use tracetune_engine::table::read_column;
 
-const TEXT: &str = "[stages.numbers]\nkind = \"numbers\"\nvalues = []\n\
+const TEXT: &str = "[stages.numbers]\nkind = \"numbers\"\nvalues = []\nallow_empty = true\n\
                     [stages.none]\nkind = \"double\"\nrows = \"numbers\"\ntag = \"TAG\"\n\
                     [stages.zero]\nkind = \"sum\"\nrows = \"none\"\n\
                     [loop.rounds]\ntimes = 2\ncarry.at = { start = \"zero\", next = \"step\" }\n\

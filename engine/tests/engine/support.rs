@@ -15,8 +15,8 @@ use tracetune_engine::pipeline::{Overrides, Pipeline};
 use tracetune_engine::runs::MetricRow;
 use tracetune_engine::schedule::{Event, NodeSummary, RunError, RunOptions, RunSummary, run};
 use tracetune_engine::stage::{
-    Artifact, Context, Environment, Inputs, Item, Output, Outputs, Params, Port, PortType, RowStage, Setup, StageError,
-    TableStage,
+    Artifact, Context, Dropped, Environment, Inputs, Item, Output, Outputs, Params, Port, PortType, RowStage, Setup,
+    StageError, TableStage,
 };
 use tracetune_engine::table::Record;
 
@@ -260,6 +260,10 @@ impl RowStage for Double {
                 words: (0..value.rem_euclid(3)).map(|word| format!("{}-{word}", item.row.id)).collect(),
             };
             let copies = if value < 0 { 0 } else { 1 + usize::from(value % 5 == 0) };
+            if copies == 0 {
+                let example = format!("`{}`", item.row.id);
+                cx.dropped(&Dropped::new(1, "the value is negative").example(example).help("raise it"));
+            }
             out.push(vec![row; copies]);
             cx.progress(done as u64 + 1, items.len() as u64, "");
         }

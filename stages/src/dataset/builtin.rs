@@ -39,8 +39,8 @@ struct Line {
 ///
 /// # Errors
 /// There is no Python, or the generator refuses: more problems than a split has.
-pub(super) fn problems(corpus: u64, sizes: &BTreeMap<String, usize>) -> Result<Vec<ProblemRow>, StageError> {
-    let request = serde_json::json!({ "seed": corpus, "splits": sizes }).to_string();
+pub(super) fn problems(seed: u64, sizes: &BTreeMap<String, usize>) -> Result<Vec<ProblemRow>, StageError> {
+    let request = serde_json::json!({ "seed": seed, "splits": sizes }).to_string();
     let mut child = Python::find()?
         .command()
         .args(["-c", GENERATOR])

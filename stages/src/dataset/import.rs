@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tracetune_engine::record;
-use tracetune_engine::stage::{Context, StageError};
+use tracetune_engine::stage::{Context, Dropped, StageError};
 
 use super::ProblemRow;
 
@@ -83,6 +83,10 @@ impl Import {
         let mut reasons: BTreeMap<(&str, &str), i32> = BTreeMap::new();
         for row in &self.skipped {
             *reasons.entry((&row.part, &row.reason)).or_default() += row.count;
+        }
+        for row in self.skipped.iter().filter(|row| row.part == "problem") {
+            let dropped = Dropped::new(row.count.unsigned_abs().into(), "the row is broken");
+            cx.dropped(&dropped.example(&row.reason).help("the output `skipped` lists them"));
         }
         for ((part, reason), count) in reasons {
             cx.note(&format!("left out {count} {part}{}: {reason}", if count == 1 { "" } else { "s" }));

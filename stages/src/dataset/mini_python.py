@@ -20,7 +20,9 @@ Guarantees
   * a split does not depend on which other splits are asked for, and asking for
     more rows only appends rows;
   * splits are disjoint in program STRUCTURE (names canonical, constants masked),
-    with at most 3 problems a structure;
+    with at most 3 problems a structure, under every seed alike;
+  * no seed but 1 has a program of the first 400 dev and test problems of seed 1,
+    on which settings were chosen;
   * programs and wrong versions are deterministic and bounded in steps and size.
 
 To extend the family, add rows to STEPS, MIXES, CONDITIONS or UPDATES, or write
@@ -38,6 +40,9 @@ VAGUE = 18  # per cent of the details that an instruction leaves out
 STEP_LIMIT = 150  # executed lines a call
 INT_LIMIT = 999  # larger numbers end a call
 SIZE_LIMIT = 40  # longer lists and texts end a call
+
+# Problems of a split of seed 1 that no other seed has.
+CHOSEN_ON = {"dev": 400, "test": 400}
 
 # Share, in per cent, of all structures that each split owns.
 SPLIT_SHARES = {"pretrain": 40, "seed": 8, "train": 32, "dev": 6, "test": 14}
@@ -995,7 +1000,8 @@ def generate(seed, counts):
     structure, so a split does not depend on what else is asked for.
     """
     missing = {split: count for split, count in counts.items() if count}
-    per_structure, programs, n, idle = {}, set(), 0, 0
+    chosen_on = set() if seed == 1 else programs_chosen_on(missing)
+    per_structure, programs, n, idle = {}, set(chosen_on), 0, 0
     while missing:
         n, idle = n + 1, idle + 1
         if idle > 100000:
@@ -1008,7 +1014,7 @@ def generate(seed, counts):
         if split not in missing or text in programs or per_structure.get(shape, 0) >= MAX_PER_STRUCTURE:
             continue
         row = make_problem(rng, split, family, instruction, lines, meant, kinds)
-        if row is None:
+        if row is None or row.get("buggy", "").rstrip("\n") in chosen_on:
             continue
         programs.add(text)
         per_structure[shape] = per_structure.get(shape, 0) + 1
@@ -1017,6 +1023,12 @@ def generate(seed, counts):
         missing[split] -= 1
         if not missing[split]:
             del missing[split]
+
+
+def programs_chosen_on(splits):
+    """The programs, right and wrong, of these splits of seed 1 that no other seed may have."""
+    counts = {split: count for split, count in CHOSEN_ON.items() if split in splits}
+    return {row[which].rstrip("\n") for row in generate(1, counts) for which in ("reference", "buggy")}
 
 
 # ------------------------------------------------------------------ command line

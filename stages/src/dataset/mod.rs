@@ -8,16 +8,18 @@ mod import;
 mod layout;
 mod quixbugs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tracetune_engine::diagnostic::list;
 use tracetune_engine::record;
 use tracetune_engine::stage::{
-    self, Artifact, Context, Environment, Inputs, Output, Outputs, ParamError, PortType, Setup, StageError, TableStage,
+    self, Artifact, Context, Dropped, Environment, Inputs, Output, Outputs, ParamError, PortType, Setup, StageError,
+    TableStage,
 };
 use tracetune_engine::table::{Record, RecordError};
 
@@ -90,13 +92,17 @@ pub struct Params {
     /// For `builtin:mini-python`: problems a split, of `pretrain`, `seed`, `train`, `dev` and `test`.
     #[serde(default)]
     sizes: BTreeMap<String, usize>,
-    /// For `builtin:mini-python`: which problems. Every seed keeps the same programs' structures in the same split.
-    #[serde(default = "one")]
-    corpus: u64,
+    /// For `builtin:mini-python`: holds the problems fixed, those of this seed, whatever the pipeline's seed is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    corpus: Option<u64>,
+    /// For `builtin:mini-python`: which problems; the pipeline's seed unless given. A program structure is in the same
+    /// split under every seed, and no seed but 1 has a dev or test problem of seed 1's first 400 in each.
+    #[serde(default = "one", skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
 }
 
-fn one() -> u64 {
-    1
+fn one() -> Option<u64> {
+    Some(1)
 }
 
 /// How a file's fields are named.
@@ -129,6 +135,11 @@ impl Params {
         self.source.starts_with("builtin:")
     }
 
+    /// The seed of the built-in problems.
+    fn problems_seed(&self) -> Option<u64> {
+        self.corpus.or(self.seed).filter(|_| self.is_builtin())
+    }
+
     /// The columns it gives: those that every source has, and what this one has beside.
     fn schema(&self) -> SchemaRef {
         let full = ProblemRow::schema();
@@ -144,6 +155,11 @@ impl Params {
 }
 
 impl stage::Params for Params {
+    /// What a file holds no seed decides; and problems held fixed are the same as those of that seed.
+    fn normalise(&mut self) {
+        (self.seed, self.corpus) = (self.problems_seed(), None);
+    }
+
     fn validate(&self) -> Result<(), ParamError> {
         let wrong =
             |param, message: String, help: &str| Err(ParamError { param, message, help: Some(help.to_owned()) });
@@ -218,7 +234,7 @@ impl TableStage for Dataset {
 
     fn run(params: &Params, _: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
         let Import { mut problems, skipped, .. } = if params.is_builtin() {
-            Import::of(builtin::problems(params.corpus, &params.sizes)?)
+            Import::of(builtin::problems(params.problems_seed().unwrap_or(1), &params.sizes)?)
         } else {
             let import = layout::problems(params, &cx.root.join(&params.source), cx)?;
             import.tell(cx);
@@ -230,6 +246,12 @@ impl TableStage for Dataset {
             }
         }
         if let Some(only) = &params.only {
+            let splits: BTreeSet<String> = problems.iter().map(|problem| problem.split.clone()).collect();
+            let others = problems.iter().filter(|problem| problem.split != *only).count();
+            if others > 0 {
+                let help = format!("its splits are {}", list(&splits));
+                cx.dropped(&Dropped::new(others as u64, format!("not of split `{only}`")).help(help));
+            }
             problems.retain(|problem| problem.split == *only);
         }
         if params.limit > 0 {

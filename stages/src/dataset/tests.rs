@@ -271,6 +271,20 @@ fn the_builtin_corpus_grows_without_changing() {
     assert!(more.iter().filter(|problem| problem.split == "seed").all(|problem| !problem.fix.is_empty()));
 }
 
+#[test]
+fn no_other_seed_has_a_program_of_the_test_split_that_settings_were_chosen_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = |json: serde_json::Value| -> BTreeSet<String> {
+        let problems = import(folder.path(), json).unwrap();
+        problems.into_iter().flat_map(|problem| [problem.reference, problem.buggy]).collect()
+    };
+    let test = |seed: u64, size: usize| serde_json::json!({"source": BUILTIN, "sizes": {"test": size}, "seed": seed});
+    assert!(programs(test(1, 400)).is_disjoint(&programs(test(2, 400))));
+    // Held fixed, they are those of that seed whatever the pipeline's is.
+    let held = serde_json::json!({"source": BUILTIN, "sizes": {"test": 20}, "seed": 2, "corpus": 1});
+    assert_eq!(programs(held), programs(test(1, 20)));
+}
+
 /// Runs where TRACETUNE_TEST_DATA names a folder with the published files.
 #[test]
 fn the_real_files_import_whole() {

@@ -1,6 +1,7 @@
 //! Kind `filter`: keeps what is worth training on.
 
 mod hard;
+mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tracetune_engine::record;
 use tracetune_engine::stage::{
-    Artifact, Context, Inputs, Output, Outputs, ParamError, Port, PortType, StageError, TableStage,
+    Artifact, Context, Dropped, Inputs, Output, Outputs, ParamError, Port, PortType, StageError, TableStage,
 };
 use tracetune_engine::statistics::splitmix64;
 use tracetune_engine::table::Record;
@@ -20,7 +21,7 @@ use tracetune_engine::table::Record;
 pub use hard::HardTasks;
 
 use crate::evaluate::{Task, VerifiedRow, tasks};
-use crate::metrics::{MetricRow, plain};
+use crate::metrics::MetricRow;
 
 record! {
     /// What decides whether a sample is kept.
@@ -131,7 +132,7 @@ pub struct Filter;
 
 impl TableStage for Filter {
     const KIND: &'static str = "filter";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "keeps the samples worth training on; each dropped row has its reason";
     type Params = Params;
 
@@ -168,7 +169,7 @@ impl TableStage for Filter {
         ]
     }
 
-    fn run(params: &Params, inputs: &Inputs, _: &Context) -> Result<Outputs, StageError> {
+    fn run(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
         let table = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
         let rows = JudgedRow::read(table)?;
         let base = inputs.table("base").map(VerifiedRow::read).transpose()?.map(|rows| tasks(&rows));
@@ -185,6 +186,9 @@ impl TableStage for Filter {
         }
         let strong = measured.map(|problems| strong(params, problems));
         let reasons = reasons(params, &rows, strong.as_ref(), base.as_deref());
+        why_dropped(&rows, &reasons).iter().for_each(|dropped| cx.dropped(dropped));
+        let mut metrics = metrics::counts(&rows, &reasons);
+        metrics.extend(metrics::rationales(table, &rows)?);
         let pick = |keep: bool| -> Vec<u32> {
             (0..rows.len()).filter(|&row| reasons[row].is_none() == keep).map(|row| row as u32).collect()
         };
@@ -199,7 +203,7 @@ impl TableStage for Filter {
         Ok(Outputs::from([
             ("rows", Artifact::Table(kept)),
             ("dropped", Artifact::Table(dropped)),
-            ("metrics", Artifact::Table(MetricRow::write(&metrics(&rows, &reasons))?)),
+            ("metrics", Artifact::Table(MetricRow::write(&metrics)?)),
         ]))
     }
 }
@@ -274,30 +278,31 @@ fn apply_cap(params: &Params, rows: &[JudgedRow], reasons: &mut [Option<String>]
     }
 }
 
-fn metrics(rows: &[JudgedRow], reasons: &[Option<String>]) -> Vec<MetricRow> {
-    let splits: BTreeSet<&str> = rows.iter().map(|row| row.split.as_str()).collect();
-    let mut metrics = Vec::new();
-    for split in splits {
-        let here: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].split == split).collect();
-        let problems = |wanted: &dyn Fn(usize) -> bool| {
-            here.iter().filter(|&&row| wanted(row)).map(|&row| &rows[row].problem_id).collect::<BTreeSet<_>>().len()
-        };
-        let mut count = |metric: &str, value: usize| {
-            metrics.push(plain(split, metric, value as f64, here.len()));
-        };
-        count("problems", problems(&|_| true));
-        count("samples", here.len());
-        count("verified", here.iter().filter(|&&row| rows[row].verdict == "pass").count());
-        count("solved", problems(&|row| rows[row].verdict == "pass"));
-        count("kept", here.iter().filter(|&&row| reasons[row].is_none()).count());
-        count("kept problems", problems(&|row| reasons[row].is_none()));
-        let dropped: BTreeSet<&String> = here.iter().filter_map(|&row| reasons[row].as_ref()).collect();
-        for reason in dropped {
-            let dropped = here.iter().filter(|&&row| reasons[row].as_ref() == Some(reason)).count();
-            count(&format!("dropped: {reason}"), dropped);
+/// The reasons with what can be done about them.
+fn why_dropped(rows: &[JudgedRow], reasons: &[Option<String>]) -> Vec<Dropped> {
+    let mut counts: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
+    for (row, reason) in rows.iter().zip(reasons) {
+        if let Some(reason) = reason {
+            counts.entry(reason).or_insert((0, &row.problem_id)).0 += 1;
         }
     }
-    metrics
+    let dropped = |(reason, (rows, problem)): (&str, (u64, &str))| {
+        let (reason, help) = match reason {
+            "weak tests" => (
+                "the problem's tests are weak".to_owned(),
+                "lower `min_killed` or `min_covered`, or add tests with the kind `differential`",
+            ),
+            "easy" => ("the base model solves the task".to_owned(), "raise `max_base_pass_rate`, or make harder tasks"),
+            "duplicate" | "cap" => (reason.to_owned(), ""),
+            verdict => (
+                format!("verdict `{verdict}`"),
+                "there is nothing to learn from: draw more samples (`n`), show exemplars (`shots`) or train on \
+                 demonstrations first, start from a stronger model, or make easier tasks",
+            ),
+        };
+        Dropped::new(rows, reason).example(format!("`{problem}`")).help(help)
+    };
+    counts.into_iter().map(dropped).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
 use tracetune_engine::stage::{
-    self, Artifact, Context, Inputs, Output, Outputs, ParamError, Port, PortType, StageError, TableStage,
+    self, Artifact, Context, Dropped, Inputs, Output, Outputs, ParamError, Port, PortType, StageError, TableStage,
 };
 use tracetune_engine::statistics::splitmix64;
 use tracetune_engine::table::{Record, RecordError, read_column};
@@ -97,7 +97,7 @@ impl TableStage for Collect {
         ]
     }
 
-    fn run(params: &Params, inputs: &Inputs, _: &Context) -> Result<Outputs, StageError> {
+    fn run(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
         let table = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
         let rows = FailingRow::read(table)?;
         let given = match table.column_by_name("buggy") {
@@ -105,6 +105,7 @@ impl TableStage for Collect {
             None => vec![String::new(); rows.len()],
         };
         let fates = fates(params, &rows, &given);
+        why_dropped(&rows, &fates).iter().for_each(|dropped| cx.dropped(dropped));
         let places: Vec<u32> = (0..rows.len()).filter(|&row| fates[row] == "collected").map(|row| row as u32).collect();
         let kept = take_record_batch(table, &UInt32Array::from(places)).map_err(RecordError::from)?;
         let schema = task_schema(&table.schema());
@@ -167,6 +168,24 @@ fn fates<'a>(params: &Params, rows: &'a [FailingRow], given: &[String]) -> Vec<&
 fn bare(program: &str) -> String {
     let lines: Vec<&str> = program.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     lines.join("\n")
+}
+
+/// Why rows are not collected, with what can be done about it.
+fn why_dropped(rows: &[FailingRow], fates: &[&str]) -> Vec<Dropped> {
+    let mut counts: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
+    for (row, fate) in rows.iter().zip(fates).filter(|(_, fate)| **fate != "collected") {
+        counts.entry(fate).or_insert((0, &row.problem_id)).0 += 1;
+    }
+    let dropped = |(fate, (rows, problem)): (&str, (u64, &str))| {
+        let (reason, help) = match fate {
+            "pass" => ("the program is right".to_owned(), "draw from a weaker model, or of harder problems"),
+            "unchanged" => ("the program repeats the given bug".to_owned(), "draw at a higher `temperature`"),
+            "duplicate" | "over per_problem" => (fate.to_owned(), ""),
+            verdict => (format!("verdict `{verdict}`"), "name it in `verdicts` to collect it"),
+        };
+        Dropped::new(rows, reason).example(format!("`{problem}`")).help(help)
+    };
+    counts.into_iter().map(dropped).collect()
 }
 
 fn metrics(rows: &[FailingRow], fates: &[&str]) -> Vec<MetricRow> {

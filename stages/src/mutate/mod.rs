@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
-use tracetune_engine::stage::{self, Context, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError};
+use tracetune_engine::stage::{
+    self, Context, Dropped, Environment, Inputs, Item, ParamError, RowStage, Setup, StageError,
+};
 
 use crate::python::Python;
 use crate::sandbox::{CpuSeconds, Frame, Limits, Sandbox, SandboxError, Worker};
-use crate::verify::{Job, Outcome, Tests, check, check_limits};
+use crate::verify::{Job, Outcome, Tests, Verdict, check, check_limits};
 
 pub use collect::Collect;
 
@@ -151,9 +153,16 @@ impl RowStage for Mutate {
         let tests = Tests::prepare(sandbox, items.iter().flat_map(|item| &item.row.tests), &cancelled)?;
         let done = |done: usize| cx.progress(done as u64, items.len() as u64, "");
         let broken = sandbox.map(items, &cancelled, &done, |worker, item| bugs(worker, params, &item.row, &tests))?;
-        let whole = broken.iter().filter(|bugs| bugs.is_empty()).count();
-        if whole > 0 {
-            cx.note(&format!("{whole} of {} problems could not be broken, or fail their own tests", items.len()));
+        let whole: Vec<_> =
+            items.iter().zip(&broken).filter(|(_, bugs)| bugs.is_empty()).map(|(item, _)| item).collect();
+        let reasons =
+            sandbox.map(&whole, &cancelled, &|_| {}, |worker, item| why_whole(worker, params, &item.row, &tests))?;
+        reasons.iter().for_each(|reason| cx.dropped(reason));
+        if !whole.is_empty() {
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            reasons.iter().for_each(|reason| *counts.entry(&reason.reason).or_default() += 1);
+            let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{reason} ({count})")).collect();
+            cx.note(&format!("{} of {} problems gave no bug: {}", whole.len(), items.len(), counts.join(", ")));
         }
         Ok(broken)
     }
@@ -177,6 +186,25 @@ fn bugs(worker: &mut Worker, params: &Params, row: &CorrectRow, tests: &Tests) -
         }
     }
     Ok(bugs)
+}
+
+/// Why a problem gives no bug.
+fn why_whole(worker: &mut Worker, params: &Params, row: &CorrectRow, tests: &Tests) -> Result<Dropped, SandboxError> {
+    let reference = normal(&row.reference);
+    let verdict = row.checked(worker, &reference, tests)?;
+    if verdict.outcome != Outcome::Pass {
+        let example = format!("`{}`: {}: {}", row.problem_id, verdict.outcome, verdict.detail);
+        return Ok(Dropped::new(1, "the reference fails its own tests")
+            .example(example.trim_end_matches(": "))
+            .help("look at its `setup` and its tests, or raise `cpu_limit_s` or `memory_bytes`"));
+    }
+    let (reason, help) = match mutants(worker, &reference, &row.problem_id, &params.weights(), params.seed, 1)?
+        .is_empty()
+    {
+        true => ("no edit of these kinds applies", "add kinds of bug (`kinds`, `frequencies`)"),
+        false => ("no mutant fails a test", "add tests with the kind `differential`, or kinds of bug (`frequencies`)"),
+    };
+    Ok(Dropped::new(1, reason).example(format!("`{}`", row.problem_id)).help(help))
 }
 
 /// The interpreter reads these line ends alike; edits count lines by `\n` alone.
@@ -207,8 +235,12 @@ pub(crate) fn mutants(
 impl CorrectRow {
     /// How a program fares against the row's tests.
     pub(crate) fn verdict_on(&self, worker: &mut Worker, source: &str, tests: &Tests) -> Result<Outcome, SandboxError> {
+        Ok(self.checked(worker, source, tests)?.outcome)
+    }
+
+    fn checked(&self, worker: &mut Worker, source: &str, tests: &Tests) -> Result<Verdict, SandboxError> {
         let job = Job { source: source.to_owned(), setup: self.setup.clone(), tests: self.tests.clone() };
-        Ok(check(worker, &job, tests)?.outcome)
+        check(worker, &job, tests)
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn audit(args: &Args, session: &Session) -> anyhow::Result<u8> {
     })?;
     let folder = tempfile::tempdir_in(store.root()).context("no clean store could be made")?;
     let clean = Store::open(folder.path())?;
-    let progress = Progress::new(&session.ui, &pipeline);
+    let progress = Progress::new(&session.ui, &pipeline, session.app.watch);
     let cancel = interrupt::flag(progress.stopping());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let options = Options { stages: args.stages, rows: args.rows, seed: args.seed, threads };

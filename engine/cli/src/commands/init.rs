@@ -24,13 +24,13 @@ pub(crate) struct Args {
     template: Option<String>,
 }
 
-/// Writes the pipeline, a `.gitignore` and the folder that makes this a project's root. Overwrites nothing.
+/// Writes the pipeline, the files that it reads, a `.gitignore` and the folder that makes this a project's root. Overwrites nothing.
 pub(crate) fn init(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let templates = &session.app.templates;
     let wanted = args.template.as_deref();
-    let found = templates.iter().find(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
-    let Some((_, text)) = found else {
-        let names = tracetune_engine::diagnostic::list(templates.iter().map(|(name, _)| name));
+    let found = templates.iter().find(|template| wanted.is_none_or(|wanted| wanted == template.name));
+    let Some(template) = found else {
+        let names = tracetune_engine::diagnostic::list(templates.iter().map(|template| template.name));
         return Err(helped(
             format!("there is no template `{}`", wanted.unwrap_or_default()),
             format!("the templates are {names}"),
@@ -42,17 +42,27 @@ pub(crate) fn init(args: &Args, session: &Session) -> anyhow::Result<u8> {
         return Err(helped(format!("`{}` is already there", file.display()), help));
     }
     fs_err::create_dir_all(args.folder.join(STORE_FOLDER)).context("can't make the store's folder")?;
-    fs_err::write(&file, text).context("can't write the pipeline")?;
+    fs_err::write(&file, template.text).context("can't write the pipeline")?;
+    let read: Vec<PathBuf> = template.files.iter().map(|(path, _)| args.folder.join(path)).collect();
+    let mut made = Vec::new();
+    for (path, (_, text)) in read.iter().zip(template.files) {
+        if !path.exists() {
+            path.parent().map_or(Ok(()), fs_err::create_dir_all).context("can't make the pipeline's folder")?;
+            fs_err::write(path, text).context("can't write a file of the pipeline")?;
+            made.push(path);
+        }
+    }
     let ignore = args.folder.join(".gitignore");
     let made_ignore = !ignore.exists();
     if made_ignore {
         fs_err::write(&ignore, format!("/{STORE_FOLDER}/\n")).context("can't write .gitignore")?;
     }
     if session.ui.json {
-        session.ui.answer_json(&json!({"pipeline": file, "gitignore": made_ignore.then_some(ignore)}));
+        session.ui.answer_json(&json!({"pipeline": file, "files": made, "gitignore": made_ignore.then_some(ignore)}));
         return Ok(exit::DONE);
     }
     session.ui.verb(Verb::Created, file.display());
+    made.iter().for_each(|path| session.ui.verb(Verb::Created, path.display()));
     if made_ignore {
         session.ui.verb(Verb::Created, ignore.display());
     }

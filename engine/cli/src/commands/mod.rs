@@ -17,6 +17,7 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schema;
+mod seeds;
 pub(crate) mod show;
 #[cfg(feature = "query")]
 mod sql;

@@ -12,6 +12,7 @@ use tracetune_engine::runs::{self, RunStatus, StageStatus};
 use tracetune_engine::schedule::{self, Event, NodeSummary, RunOptions, RunSummary};
 
 use super::plan::Summary;
+use super::seeds;
 use crate::args::PipelineArgs;
 use crate::env_vars;
 use crate::exit;
@@ -21,6 +22,7 @@ use crate::ui::numbers::{self, counted};
 use crate::ui::progress::Progress;
 use crate::ui::results::{self, Figure};
 use crate::ui::style::{self, Verb};
+use crate::{Warning, warnings};
 
 /// Run a pipeline: compute what is not in the store yet
 ///
@@ -51,6 +53,7 @@ struct View<'a> {
     wall_s: f64,
     nodes: Vec<NodeView<'a>>,
     metrics: &'a [Figure],
+    warnings: &'a [Warning],
 }
 
 #[derive(Serialize)]
@@ -70,7 +73,11 @@ pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let ui = &session.ui;
     if !ui.quiet {
         let plan = plan::plan(&pipeline, &store)?;
-        ui.verb(Verb::Plan, format_args!("{}, {}", pipeline.name, Summary::of(&plan).words()));
+        ui.verb(Verb::Plan, format_args!("{}, seed {}, {}", pipeline.name, pipeline.seed, Summary::of(&plan).words()));
+        let nodes = pipeline.nodes.iter().map(|node| (node.stage.as_str(), node.stage_kind.params()));
+        if let Some(seeds) = seeds::of_their_own(pipeline.seed, nodes) {
+            ui.verb(Verb::Note, seeds);
+        }
         if ui.verbose > 0 {
             for node in plan.nodes.iter().filter(|node| !node.why.causes.is_empty()) {
                 ui.verb(Verb::Stale, &node.why);
@@ -81,7 +88,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
     if let Some(threads) = args.threads {
         options.threads = threads as usize;
     }
-    let progress = Progress::new(ui, &pipeline);
+    let progress = Progress::new(ui, &pipeline, session.app.watch);
     let cancel = interrupt::flag(progress.stopping());
     let observer = |event: Event| progress.show(&event);
     let summary = schedule::run(&pipeline, &store, &options, cancel, &observer).context("the run could not go on")?;
@@ -91,6 +98,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
 fn report(pipeline: &Pipeline, store: &Store, summary: &RunSummary, session: &Session) -> anyhow::Result<u8> {
     let ui = &session.ui;
     let figures = super::show::figures(&runs::load(store, &summary.run_id)?)?;
+    let warnings = warnings::of(session.app.watch, &figures);
     let code = match summary.status {
         RunStatus::Failed => exit::STAGE_FAILED,
         RunStatus::Interrupted => exit::INTERRUPTED,
@@ -104,6 +112,7 @@ fn report(pipeline: &Pipeline, store: &Store, summary: &RunSummary, session: &Se
             wall_s: summary.wall_s,
             nodes: summary.nodes.iter().map(NodeView::new).collect(),
             metrics: &figures,
+            warnings: &warnings,
         });
         return Ok(code);
     }
@@ -119,6 +128,9 @@ fn report(pipeline: &Pipeline, store: &Store, summary: &RunSummary, session: &Se
     if !figures.is_empty() {
         ui.story("");
         ui.answer(results::text(&figures, ui.width()));
+    }
+    if !warnings.is_empty() {
+        ui.story(format_args!("\n{}", warnings::text(&warnings)));
     }
     ui.story(format_args!("\n{}", next_steps(pipeline, summary, session)));
     Ok(code)

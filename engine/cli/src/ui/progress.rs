@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tracetune_engine::pipeline::Pipeline;
+use tracetune_engine::runs::MetricRow;
 use tracetune_engine::schedule::Event;
 
 use super::Ui;
 use super::numbers;
+use super::results::Figure;
 use super::style::{self, Verb};
 use super::table::cut;
+use crate::{Watch, warnings};
 
 /// How many names of cached stages a line may hold.
 const NAMES_WIDTH: usize = 70;
@@ -23,6 +26,7 @@ pub(crate) struct Progress<'a> {
     bars: Option<MultiProgress>,
     /// The stages whose first output is no table: they have no rows to tell of.
     models: HashSet<String>,
+    watch: Option<Watch>,
     state: Mutex<State>,
 }
 
@@ -38,12 +42,15 @@ struct State {
     started: HashSet<String>,
     /// How far a stage was when it was last told, where nothing moves.
     told: HashMap<String, u64>,
+    /// The run's figures so far, and the signs of failure that were told of them.
+    figures: Vec<Figure>,
+    warned: HashSet<(&'static str, String, i32)>,
 }
 
 impl<'a> Progress<'a> {
-    pub(crate) fn new(ui: &'a Ui, pipeline: &Pipeline) -> Self {
+    pub(crate) fn new(ui: &'a Ui, pipeline: &Pipeline, watch: Option<Watch>) -> Self {
         let models = pipeline.nodes.iter().filter(|node| node.gives_model()).map(|node| node.id.clone()).collect();
-        Self { ui, bars: ui.moving().then(MultiProgress::new), models, state: Mutex::default() }
+        Self { ui, bars: ui.moving().then(MultiProgress::new), models, watch, state: Mutex::default() }
     }
 
     /// Shows one event.
@@ -72,7 +79,10 @@ impl<'a> Progress<'a> {
             Event::StageProgress { node, done, total, text } => {
                 return self.advance(&mut state, node, *done, *total, text);
             }
-            Event::Metrics { .. } | Event::RunStarted { .. } => return,
+            Event::Metrics { node, round, variant, rows } => {
+                return self.watch(&mut state, node, *round, variant, rows);
+            }
+            Event::RunStarted { .. } => return,
             _ => self.tell_kept(&mut state),
         }
         match event {
@@ -111,6 +121,17 @@ impl<'a> Progress<'a> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Tells at once, in a line, of what a stage's metrics warn of; the run's end says more.
+    fn watch(&self, state: &mut State, node: &str, round: i32, variant: &str, rows: &[MetricRow]) {
+        state.figures.extend(rows.iter().map(|row| Figure::new(variant, round, row)));
+        for warning in warnings::of(self.watch, &state.figures) {
+            let is_new = state.warned.insert((warning.sign, warning.variant.clone(), warning.round));
+            if is_new && state.started.contains(node) {
+                self.print(&warnings::line(&warning), false);
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! Built from whatever metrics there are; nothing here knows what any of them means.
 
 use serde::Serialize;
+use tracetune_engine::runs::MetricRow;
 
 use super::numbers;
 use super::style;
@@ -31,6 +32,12 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
+    /// What a stage with this label and round says.
+    pub(crate) fn new(variant: &str, round: i32, row: &MetricRow) -> Self {
+        let MetricRow { split, metric, value, ci_low, ci_high, n, .. } = row.clone();
+        Self { variant: variant.to_owned(), round, split, metric, value, ci_low, ci_high, n }
+    }
+
     fn interval(&self) -> Option<(f64, f64)> {
         self.ci_low.zip(self.ci_high)
     }

@@ -15,6 +15,7 @@ pub(crate) enum Verb {
     Failed,
     Stale,
     Note,
+    Warning,
     Created,
     Done,
     Interrupted,
@@ -31,6 +32,7 @@ impl Verb {
             Self::Failed => "Failed",
             Self::Stale => "Stale",
             Self::Note => "Note",
+            Self::Warning => "Warning",
             Self::Created => "Created",
             Self::Done => "Done",
             Self::Interrupted => "Interrupted",
@@ -40,7 +42,7 @@ impl Verb {
     fn style(self) -> Style {
         let color = match self {
             Self::Failed | Self::Interrupted => AnsiColor::Red,
-            Self::Skipped | Self::Stale | Self::Note => AnsiColor::Yellow,
+            Self::Skipped | Self::Stale | Self::Note | Self::Warning => AnsiColor::Yellow,
             Self::Running | Self::Plan => AnsiColor::Cyan,
             Self::Cached | Self::Finished | Self::Created | Self::Done => AnsiColor::Green,
         };

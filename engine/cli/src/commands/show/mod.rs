@@ -12,6 +12,7 @@ use tracetune_engine::runs::{MetricLine, Run, RunsError, StageStatus};
 use tracetune_engine::table::Record;
 
 use self::chosen::Chosen;
+use super::seeds;
 use crate::exit;
 use crate::out_file::write_table;
 use crate::session::Session;
@@ -19,6 +20,7 @@ use crate::ui::numbers::time;
 use crate::ui::results::{self, Figure};
 use crate::ui::table::{self, Words};
 use crate::ui::{helped, numbers, style};
+use crate::warnings;
 
 /// Show a run, a stage's table, or a row in full
 #[derive(clap::Args)]
@@ -54,12 +56,12 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 }
 
-/// Prints what was asked for. JSON: `{run, folder, metrics}`, or `{stage, columns, total, rows}`.
+/// Prints what was asked for. JSON: `{run, folder, metrics, warnings}`, or `{stage, columns, total, rows}`.
 pub(crate) fn show(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let store = session.store_here()?;
     let run = super::runs::load(&store, &args.run)?;
     match &args.stage {
-        None => show_run(&run, session),
+        None => show_run(&run, &store, session),
         Some(stage) => show_stage(&run, &store, stage, args, session),
     }
 }
@@ -75,19 +77,29 @@ pub(crate) fn figures(run: &Run) -> anyhow::Result<Vec<Figure>> {
     Ok(lines.into_iter().map(figure).collect())
 }
 
-fn show_run(run: &Run, session: &Session) -> anyhow::Result<u8> {
+fn show_run(run: &Run, store: &Store, session: &Session) -> anyhow::Result<u8> {
     let figures = figures(run)?;
+    let warnings = warnings::of(session.app.watch, &figures);
     let record = &run.record;
     if session.ui.json {
-        session.ui.answer_json(&json!({"run": record, "folder": run.folder, "metrics": figures}));
+        session.ui.answer_json(&json!({
+            "run": record, "folder": run.folder, "metrics": figures, "warnings": warnings,
+        }));
         return Ok(exit::DONE);
     }
     let ended = record.ended.as_ref().map(|ended| format!(", ended {}", time(ended))).unwrap_or_default();
     session.ui.answer(style::heading(&record.id));
+    let actions: Vec<_> = record
+        .nodes
+        .iter()
+        .filter_map(|node| Some((node.stage.as_str(), store.action(&node.key?).ok()??.params)))
+        .collect();
+    let seeds = seeds::of_their_own(record.seed, actions.iter().map(|(stage, params)| (*stage, params)));
     session.ui.answer(format_args!(
-        "pipeline {}, seed {}, {}; started {}{ended}\n{}\n",
+        "pipeline {}, seed {}{}, {}; started {}{ended}\n{}\n",
         record.pipeline,
         record.seed,
+        seeds.map(|seeds| format!(" ({seeds})")).unwrap_or_default(),
         super::runs::status(run),
         time(&record.started),
         run.folder.display(),
@@ -121,6 +133,9 @@ fn show_run(run: &Run, session: &Session) -> anyhow::Result<u8> {
     session.ui.answer(words.text(session.ui.width()));
     if !figures.is_empty() {
         session.ui.answer(format_args!("\n{}", results::text(&figures, session.ui.width())));
+    }
+    if !warnings.is_empty() {
+        session.ui.answer(format_args!("\n{}", warnings::text(&warnings)));
     }
     Ok(exit::DONE)
 }
