@@ -52,6 +52,7 @@ pub const STANDARD: &[StandardColumn] = &[
     column("lines", "int32", "lines of the reference's functions that can run"),
     column("covered", "int32", "of them, those that the tests run"),
     column("verdict", "string", "pass, fail, error, timeout, limit, crash or invalid"),
+    column("judged", "string", "outside: no comparison was made in the program's process; inside: some were"),
     column("passed", "int32", "tests passed"),
     column("total", "int32", "tests there are"),
     column(

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::purity::node;
-use crate::support::Workspace;
-use crate::support::copy_folder;
+use crate::support::{Workspace, copy_folder};
 use crate::workspace;
 
 /// A loop over the tables and the small model of the golden digests.

@@ -40,14 +40,15 @@ const NEXT: &[&str] = &[
     "data=mbpp.jsonl",
     "bugs=2",
     "bugs_test=2",
-    "samples=4",
+    "samples=8",
     "rounds=1",
     "max_tokens=64",
     "shots=0",
     "prompt=builtin:repair",
     "fix_format=edit",
     "k=[1]",
-    "rounds.kept.max_base_pass_rate=1.0",
+    "max_base_pass_rate=1.0",
+    "stop=[\"\\n# \"]",
 ];
 
 /// Those that have a test of their own below.
@@ -234,7 +235,6 @@ def passes(test):
 "#;
 
 #[test]
-#[ignore = "`verify` runs such tests where the module `candidate` is not"]
 fn the_pipeline_for_long_programs_gives_rows() {
     let workspace = project();
     let tests: Vec<String> =

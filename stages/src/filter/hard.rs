@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::record;
 use tracetune_engine::stage::{
-    self, Artifact, Context, Inputs, Output, Outputs, ParamError, Port, PortType, StageError, TableStage,
+    self, Artifact, Context, Dropped, Inputs, Output, Outputs, ParamError, Port, PortType, StageError, TableStage,
 };
 use tracetune_engine::table::{Record, RecordError};
 
@@ -104,9 +104,7 @@ impl TableStage for HardTasks {
         if not_sampled > 0 {
             cx.note(&format!("{not_sampled} of {} tasks have no draw in `base` and were left out", read.len()));
         }
-        if !read.is_empty() && reasons.iter().all(Option::is_some) {
-            cx.note(&format!("no task has a base pass rate of at most {}", params.max_base_pass_rate));
-        }
+        why_dropped(&reasons).iter().for_each(|dropped| cx.dropped(dropped));
         let counted = counted(rows, &found)?;
         let pick = |keep: bool| -> Result<RecordBatch, StageError> {
             let places = (0..read.len()).filter(|&row| reasons[row].is_none() == keep).map(|row| row as u32);
@@ -125,6 +123,7 @@ impl TableStage for HardTasks {
     }
 }
 
+const EASY: &str = "easy";
 const NOT_SAMPLED: &str = "not sampled";
 const COUNTS: [&str; 2] = ["base_samples", "base_passes"];
 
@@ -140,10 +139,26 @@ fn reason(params: &Params, task: Option<&Task>) -> Option<&'static str> {
     match task {
         Some(task) if task.samples > 0 => {
             let is_hard = task.passes as f64 <= params.max_base_pass_rate * task.samples as f64;
-            (!is_hard).then_some("easy")
+            (!is_hard).then_some(EASY)
         }
         _ => Some(NOT_SAMPLED),
     }
+}
+
+/// The reasons with what can be done about them.
+fn why_dropped(reasons: &[Option<&str>]) -> Vec<Dropped> {
+    let dropped = |reason: &str, why: &str, help: &str| {
+        let rows = reasons.iter().filter(|found| **found == Some(reason)).count();
+        (rows > 0).then(|| Dropped::new(rows as u64, why).help(help))
+    };
+    let easy =
+        dropped(EASY, "the base model solves the task too often", "raise `max_base_pass_rate`, or make harder tasks");
+    let not_sampled = dropped(
+        NOT_SAMPLED,
+        "`base` has no draw of the task",
+        "sample the same tasks with the base model, with `n` of at least 1: the greedy draw does not count",
+    );
+    easy.into_iter().chain(not_sampled).collect()
 }
 
 /// The columns with the counts at the end.

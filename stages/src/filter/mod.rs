@@ -136,7 +136,7 @@ pub struct Filter;
 
 impl TableStage for Filter {
     const KIND: &'static str = "filter";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "keeps the samples worth training on; each dropped row has its reason";
     type Params = Params;
 

@@ -44,6 +44,13 @@ pub struct Job {
     pub reference: Option<String>,
 }
 
+impl Job {
+    /// The reference, where there is one.
+    fn known_reference(&self) -> Option<&str> {
+        self.reference.as_deref().filter(|reference| !reference.trim().is_empty())
+    }
+}
+
 /// Checks every job; verdicts in the jobs' order. `on_done` hears how many are done.
 ///
 /// # Errors
@@ -91,6 +98,9 @@ pub(crate) fn check(worker: &mut Worker, job: &Job, suites: &Suites) -> Result<V
         Some(Err(bad)) => return invalid(Judged::Inside, bad.to_string()),
         None => return invalid(Judged::Inside, "its tests were not prepared".to_owned()),
     };
+    if job.tests.is_empty() {
+        return invalid(suite.judged(), "there is no test".to_owned());
+    }
     if job.source.trim().is_empty() {
         return invalid(suite.judged(), "empty".to_owned());
     }

@@ -150,7 +150,7 @@ impl Suite {
     }
 
     pub(crate) fn has_python(&self) -> bool {
-        self.tests.is_empty() || self.tests.iter().any(|test| matches!(test, Test::Python(_)))
+        self.tests.iter().any(|test| matches!(test, Test::Python(_)))
     }
 
     pub(crate) fn judged(&self) -> Judged {
@@ -201,7 +201,7 @@ impl<'a> Problem<'a> {
             Some(sites) => sites.iter().map(usize::to_string).collect::<Vec<_>>().join(" "),
             None => "all".to_owned(),
         };
-        let reference = self.job.reference.as_deref().unwrap_or_default();
+        let reference = self.job.known_reference().unwrap_or_default();
         let head = [self.tests().count().to_string(), self.job.setup.clone(), reference.to_owned(), forced];
         head.into_iter().chain(self.tests().cloned()).map(String::into_bytes).collect()
     }
@@ -272,7 +272,7 @@ impl Suites {
 
 fn key(job: &Job) -> Key {
     let mut hasher = blake3::Hasher::new();
-    let reference = job.reference.as_deref().unwrap_or_default();
+    let reference = job.known_reference().unwrap_or_default();
     for part in [&job.prelude, &job.setup, reference].into_iter().chain(job.tests.iter().map(String::as_str)) {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
@@ -336,7 +336,7 @@ fn calibrate<'a>(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<(), SandboxError> {
     let known: Vec<usize> = (0..prepared.len())
-        .filter(|&place| prepared[place].1.is_ok() && prepared[place].0.job.reference.is_some())
+        .filter(|&place| prepared[place].1.is_ok() && prepared[place].0.job.known_reference().is_some())
         .collect();
     let shared = &*prepared;
     let measured = sandbox.map(&known, cancelled, &|_| {}, |worker, &place| {
@@ -367,7 +367,7 @@ fn calibrate<'a>(
 
 /// The sites at which the reference sends what can't be compared outside, and the CPU time that it takes.
 fn measure(worker: &mut Worker, job: &Job, suite: &Suite) -> Result<(BTreeSet<usize>, Option<Duration>), SandboxError> {
-    let source = job.reference.clone().unwrap_or_default();
+    let source = job.known_reference().unwrap_or_default().to_owned();
     let values = worker.limits().values;
     let fields = report::request(&Job { source, ..job.clone() }, suite, &[], values);
     let fields: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();

@@ -139,7 +139,7 @@ pub struct Mutate;
 
 impl RowStage for Mutate {
     const KIND: &'static str = "mutate";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "breaks correct programs by small edits that some test notices";
     type Params = Params;
     type In = CorrectRow;

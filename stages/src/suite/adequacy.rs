@@ -85,7 +85,7 @@ pub struct Adequacy;
 
 impl RowStage for Adequacy {
     const KIND: &'static str = "adequacy";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "how many mutants of the reference the tests notice, how many of its lines they run";
     type Params = Params;
     type In = CorrectRow;

@@ -74,7 +74,7 @@ record! {
 
 impl RowStage for Trace {
     const KIND: &'static str = "trace";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "runs each program on a failing test and writes the inline trace";
     type Params = Params;
     type In = ProgramRow;
@@ -178,7 +178,7 @@ fn job(row: &ProgramRow, params: &Params, source: String) -> Job {
         prelude: params.prelude.clone(),
         setup: row.setup.clone(),
         tests: row.tests.clone(),
-        reference: Some(row.reference.clone()).filter(|reference| !reference.is_empty()),
+        reference: Some(row.reference.clone()),
     }
 }
 

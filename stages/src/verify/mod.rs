@@ -182,7 +182,7 @@ record! {
 
 impl RowStage for Verify {
     const KIND: &'static str = "verify";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "runs each fix against the tests, in the sandbox";
     type Params = Params;
     type In = FixRow;
