@@ -189,9 +189,8 @@ impl Side {
 
     /// The node of one of its stages.
     pub(super) fn node(&self, stage: &str) -> Option<&RunNode> {
-        let is_it = |node: &&RunNode| {
-            node.stage == stage && node.round == self.round && node.variant.iter().any(|label| *label == self.variant)
-        };
+        let is_it =
+            |node: &&RunNode| node.stage == stage && node.round == self.round && node.variant.contains(&self.variant);
         self.run.record.nodes.iter().find(is_it)
     }
 

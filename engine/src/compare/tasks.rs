@@ -114,7 +114,8 @@ pub(super) fn join(baseline: &Tasks, side: &Tasks) -> Joined {
     for (task, ours) in &baseline {
         match side.get(task) {
             Some(theirs) => {
-                joined.other_tests += usize::from(ours.tests != theirs.tests);
+                let tests = ours.tests.as_ref().zip(theirs.tests.as_ref());
+                joined.other_tests += usize::from(tests.is_some_and(|(ours, theirs)| ours != theirs));
                 joined.pairs.push((task.problem_id.clone(), ours.clone(), theirs.clone()));
             }
             None => {
@@ -167,11 +168,14 @@ impl Joined {
     }
 }
 
+/// A stage and its tasks.
+pub(super) type Measured<'a> = (&'a str, &'a Tasks);
+
 /// Which stages of two sides are compared: the only one of each, else those of the same name.
 pub(super) fn matched<'a>(
     baseline: &'a BTreeMap<String, Tasks>,
     side: &'a BTreeMap<String, Tasks>,
-) -> Vec<((&'a str, &'a Tasks), (&'a str, &'a Tasks))> {
+) -> Vec<(Measured<'a>, Measured<'a>)> {
     let all = |stages: &'a BTreeMap<String, Tasks>| {
         stages.iter().map(|(stage, tasks)| (stage.as_str(), tasks)).collect::<Vec<_>>()
     };
@@ -219,6 +223,18 @@ mod tests {
         let joined = join(&tasks(&[("a", "", "")]), &tasks(&[("a", "1", "x"), ("a", "1", "y")]));
         assert_eq!((counts(&joined), joined.by_id), ([1, 0, 0, 0, 0], true));
         assert_eq!(joined.pairs[0].2.sampled, Tally { samples: 4, passes: 2 });
+    }
+
+    #[test]
+    fn other_tests_are_noticed_where_both_sides_know_theirs() {
+        let by = |tests: Option<&str>| {
+            let mut one = tasks(&[("a", "1", "x")]);
+            one.values_mut().for_each(|outcome| outcome.tests = tests.map(str::to_owned));
+            one
+        };
+        let other_tests = |ours, theirs| join(&by(ours), &by(theirs)).other_tests;
+        assert_eq!((other_tests(Some("s"), Some("t")), other_tests(Some("s"), Some("s"))), (1, 0));
+        assert_eq!(other_tests(None, Some("t")), 0);
     }
 
     #[test]

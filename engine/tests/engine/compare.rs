@@ -14,7 +14,7 @@ fn greedy(id: &str, passes: bool) -> String {
 
 fn stage(name: &str, variant: &str, outcomes: &str, metrics: &str) -> String {
     format!(
-        "[stages.{name}]\nkind = \"results\"\nvariant = \"{variant}\"\noutcomes = [{outcomes}]\nmetrics = [{metrics}]\n"
+        "[stages.{name}]\nkind = \"results\"\nallow_empty = true\nvariant = \"{variant}\"\noutcomes = [{outcomes}]\nmetrics = [{metrics}]\n"
     )
 }
 

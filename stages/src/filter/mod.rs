@@ -177,17 +177,7 @@ impl TableStage for Filter {
         let table = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
         let rows = JudgedRow::read(table)?;
         let base = inputs.table("base").map(VerifiedRow::read).transpose()?.map(|rows| tasks(&rows));
-        if params.max_base_pass_rate < 1.0 && base.is_none() {
-            return Err(StageError::input(
-                "`max_base_pass_rate` needs the base model's results: connect the port `base` to its verified samples",
-            ));
-        }
-        let is_drawn = |base: &Vec<Task>| base.iter().any(|task| task.samples > 0);
-        if params.max_base_pass_rate < 1.0 && base.as_ref().is_some_and(|base| !base.is_empty() && !is_drawn(base)) {
-            return Err(StageError::input(
-                "`max_base_pass_rate` is a pass rate of sampled draws, and the rows at `base` are greedy draws only: set `n` in their `sample` stage",
-            ));
-        }
+        check_base(params, base.as_deref())?;
         let measured = inputs.table("adequacy").map(MeasuredRow::read).transpose()?;
         if measured.is_none() && (params.min_killed > 0.0 || params.min_covered > 0.0) {
             return Err(StageError::input(
@@ -216,6 +206,20 @@ impl TableStage for Filter {
             ("dropped", Artifact::Table(dropped)),
             ("metrics", Artifact::Table(MetricRow::write(&metrics)?)),
         ]))
+    }
+}
+
+/// Whether the base's results say how hard a task is, where that is asked for.
+fn check_base(params: &Params, base: Option<&[Task]>) -> Result<(), StageError> {
+    match base {
+        _ if params.max_base_pass_rate >= 1.0 => Ok(()),
+        None => Err(StageError::input(
+            "`max_base_pass_rate` needs the base model's results: connect the port `base` to its verified samples",
+        )),
+        Some(tasks) if !tasks.is_empty() && tasks.iter().all(|task| task.samples == 0) => Err(StageError::input(
+            "`max_base_pass_rate` is a pass rate of sampled draws, and the rows at `base` are greedy draws only: set `n` in their `sample` stage",
+        )),
+        Some(_) => Ok(()),
     }
 }
 
@@ -359,6 +363,14 @@ mod tests {
         let reasons = reasons(&params, &rows, &[true; 99], None, Some(&base));
         let texts: Vec<&str> = reasons.iter().map(|reason| reason.as_deref().unwrap_or("kept")).collect();
         assert_eq!(texts, ["kept", "duplicate", "fail", "easy"]);
+    }
+
+    #[test]
+    fn greedy_draws_do_not_say_how_hard_a_task_is() {
+        let params = Params { hard_below: 0.1, ..Params::default() };
+        let greedy = Task { samples: 0, greedy: Some(false), ..outcome("a", 0) };
+        assert!(check_base(&params, Some(&[greedy])).unwrap_err().to_string().contains("greedy draws only"));
+        assert!(check_base(&params, Some(&[outcome("a", 0)])).is_ok());
     }
 
     #[test]

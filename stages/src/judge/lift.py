@@ -19,10 +19,11 @@ FORMS = {
 
 
 class Lift:
-    """`closed` says what is closed (`closed.py`); `shadow` are built-in names that mean the program's."""
+    """`closed` says what is closed (`closed.py`); `shadow` are built-in names that mean the program's, `functions` those
+    that the tests define."""
 
-    def __init__(self, closed, shadow):
-        self.closed, self.shadow = closed, shadow
+    def __init__(self, closed, shadow, functions):
+        self.closed, self.shadow, self.functions = closed, shadow, functions
 
     def operand(self, node, operands):
         if any(isinstance(part, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)) for part in ast.walk(node)):
@@ -43,6 +44,7 @@ class Lift:
         root = node
         while isinstance(root, (ast.Attribute, ast.Subscript)):
             root = root.value
+        self.refuse_own_answer(node)
         if isinstance(root, ast.Call):
             built_in = isinstance(root.func, ast.Name) and root.func.id in BUILTINS - self.shadow
             if built_in or self.closed.is_trusted(root.func, scope):
@@ -53,8 +55,16 @@ class Lift:
             return self.operand(node, operands)
         raise Inside(FORMS.get(type(node), "its form"))
 
+    def refuse_own_answer(self, node):
+        """A yes or no of a function that the test defines was found inside, whatever is done with it outside."""
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in self.functions:
+            raise Inside("a function of the test's own decides")
+
     def lift_compare(self, node, scope, operands):
         sides = [node.left, *node.comparators]
+        if any(isinstance(side, ast.Constant) and (side.value is None or type(side.value) is bool) for side in sides):
+            for side in sides:
+                self.refuse_own_answer(side)
         closed = [self.closed.is_closed(side, scope) for side in sides]
         for place, operator in enumerate(node.ops):
             left, right = closed[place : place + 2]

@@ -42,7 +42,8 @@ class Unit:
     number of times), and why something of it is judged inside."""
 
     def __init__(self, number, tree):
-        self.number, self.tree, self.classes = number, tree, collect(tree)
+        self.number, self.tree = number, tree
+        self.classes = collect(tree) if number else set()  # a setup only defines
         self.body, self.sites, self.reasons, self.asserts = tree.body, {}, [], 0
 
 
@@ -67,7 +68,7 @@ class Split:
         self.units = [Unit(number, tree) for number, tree in enumerate(trees)]
         self.shadow = self.shadowed(trees, known if reference else None)
         self.closed = Closed(self.shadow)
-        self.lift = Lift(self.closed, self.shadow)
+        self.lift = Lift(self.closed, self.shadow, functions_in(trees))
         self.helpers = self.find_helpers(trees)
         self.owners, self.base, self.depth = {}, Scope(), 0
         rebound = assigned([s for tree in trees[1:] for s in tree.body if not isinstance(s, (ast.Import, ast.ImportFrom))])
@@ -327,6 +328,18 @@ def calls_in(tree):
             runs = call.func.id == "__case__"
             calls.append(call.args[0].id if runs else call.func.id)
     return calls
+
+
+def functions_in(trees):
+    """The names of functions that the setup and the tests define."""
+    names = set()
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                names.add(node.name)
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+                names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
 
 
 def is_narrow(kind):

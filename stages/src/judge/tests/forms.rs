@@ -40,6 +40,8 @@ const FORMS: &[(&str, &str, &str, &str, &str)] = &[
     ("def f(x): return x * 2", "import unittest\nclass T(unittest.TestCase):\n    def test_b(self):\n        with self.assertRaises(ValueError): f(1)", "fail", "test 1: `with self.assertRaises(ValueError): f(1)` is false", "inside"),
     ("def f(x): return x * 2", "def test_one():\n    assert f(1) == 2\ndef test_two():\n    assert f(2) == 5", "fail", "test 1: 4 is not 5", "outside"),
     ("def f(x): return x * 2", "class TestF:\n    def setup_method(self, method): self.x = 1\n    def test_one(self):\n        assert f(self.x) == 2", "pass", "", "outside"),
+    ("def f(x): return x", "def near(a, b): return abs(a - b) < 0.1\nassert near(f(1), 1.5)", "fail", "test 1: `near(f(1), 1.5)` is false", "inside"),
+    ("def f(x): return x", "near = lambda a, b: a - b < 0.1\nassert near(f(1), 1.5) is True", "pass", "", "inside"),
     ("async def f(x): return x * 2", "async def test_one():\n    assert await f(1) == 2", "pass", "", "inside"),
     ("from fractions import Fraction\ndef f(): return Fraction(1, 2)", "assert f() == 0.5", "pass", "", "outside"),
     ("import datetime\ndef f(): return datetime.date(2020, 1, 2)", "from datetime import date\nassert f() == date(2020, 1, 3)", "fail", "test 1: date(2020, 1, 2) is not date(2020, 1, 3)", "outside"),
