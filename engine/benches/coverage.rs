@@ -225,7 +225,8 @@ fn paired() {
     for draws in [1, 16] {
         println!("\n### Differences, {draws} {} a problem and side\n", if draws == 1 { "draw" } else { "draws" });
         let truths = CHANGES.map(|change| change.truth());
-        let names = CHANGES.iter().zip(truths).map(|(change, truth)| format!("{} ({:+.1})", change.name, truth * 100.0));
+        let names =
+            CHANGES.iter().zip(truths).map(|(change, truth)| format!("{} ({:+.1})", change.name, truth * 100.0));
         header("problems", names);
         for problems in PROBLEMS {
             let cells = [0, 1, 2, 3, 4, 5].map(|place: usize| {

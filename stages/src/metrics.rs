@@ -1,9 +1,10 @@
-//! Metric rows, pass@k and the bootstrap: what evaluate, filter and train report.
+//! Metric rows, pass@k and means over problems: what evaluate, filter and train report.
 
 use std::collections::BTreeMap;
 
 pub use tracetune_engine::runs::{MetricRow, OutcomeRow};
-use tracetune_engine::statistics::{Cluster, Estimate, bootstrap_interval};
+pub use tracetune_engine::statistics::Bounds;
+use tracetune_engine::statistics::{Cluster, Estimate, mean_interval};
 
 /// A count or another figure without an interval.
 pub fn plain(split: &str, metric: &str, value: f64, n: usize) -> MetricRow {
@@ -39,18 +40,16 @@ pub fn pass_at_k(samples: usize, passes: usize, k: usize) -> Option<f64> {
     Some(1.0 - all_fail)
 }
 
-/// The mean of `values` with an interval from `resamples` bootstrap draws of whole clusters: tasks of one problem are not
-/// independent. `clusters[i]` is the cluster of `values[i]`. `None` for no values.
-pub fn clustered_bootstrap(values: &[f64], clusters: &[&str], resamples: usize, seed: u64) -> Option<Estimate> {
+/// The mean of `values`, which lie within `bounds`, with a 95 % interval over clusters: tasks of one problem are not
+/// independent. `clusters[i]` is the cluster of `values[i]`. `None` for no values, and for equal ones without bounds.
+pub fn clustered_mean(values: &[f64], clusters: &[&str], bounds: Bounds) -> Option<Estimate> {
     let mut sums: BTreeMap<&str, Cluster> = BTreeMap::new();
     for (value, cluster) in values.iter().zip(clusters) {
         let sum = sums.entry(cluster).or_default();
         sum.sum += value;
         sum.size += 1.0;
     }
-    let sums: Vec<Cluster> = sums.into_values().collect();
-    let (low, high) = bootstrap_interval(&sums, resamples, seed)?;
-    Some(Estimate { value: values.iter().sum::<f64>() / values.len() as f64, low, high })
+    mean_interval(&sums.into_values().collect::<Vec<_>>(), bounds)
 }
 
 #[cfg(test)]

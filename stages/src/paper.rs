@@ -43,7 +43,7 @@ pub const NEXT: Paper = Paper {
         setup("temperature", "0.8", Here::Params(&[("sample", "temperature")])),
         setup("accepted samples", "all that pass", Here::Params(&[("filter", "cap")])),
         setup("rounds", "10, each from the base; the checkpoint by dev pass@1", Here::Rounds),
-        setup("intervals", "none published", Here::Always("95 %, bootstrap over problems")),
+        setup("intervals", "none published", Here::Always("95 %, over problems")),
     ],
 };
 

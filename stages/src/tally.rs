@@ -11,11 +11,8 @@ use tracetune_engine::stage::{
 };
 use tracetune_engine::table::Record;
 
-use crate::metrics::{MetricRow, clustered_bootstrap, plain, twice};
+use crate::metrics::{Bounds, MetricRow, clustered_mean, plain, twice};
 use crate::values::{numbers, texts};
-
-/// Bootstrap draws behind each interval.
-const RESAMPLES: usize = 1000;
 
 record! {
     /// Where a row belongs.
@@ -51,8 +48,8 @@ impl stage::Params for Params {
     }
 }
 
-/// Counts rows and problems of each split, and gives each value's share of the rows with a 95 % bootstrap interval
-/// clustered by problem; likewise the means of columns.
+/// Counts rows and problems of each split, and gives each value's share of the rows with a 95 % interval over
+/// problems; likewise the means of columns, unless all values are equal.
 ///
 /// # Errors
 /// [`StageError::Input`] if the table lacks a column, or has it in a type that can't be counted.
@@ -60,7 +57,7 @@ pub struct Tally;
 
 impl TableStage for Tally {
     const KIND: &'static str = "tally";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "how rows are spread over a column's values, e.g. bugs over their kinds";
     type Params = Params;
 
@@ -89,12 +86,14 @@ fn metrics(rows: &[PlacedRow], texts: &[String], means: &[(&str, Vec<f64>)]) -> 
     for split in rows.iter().map(|row| row.split.as_str()).collect::<BTreeSet<_>>() {
         let here: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].split == split).collect();
         let problems: Vec<&str> = here.iter().map(|&row| rows[row].problem_id.as_str()).collect();
-        let mean = |metric: &str, values: &[f64]| {
-            clustered_bootstrap(values, &problems, RESAMPLES, 1).map(|mean| MetricRow {
-                ci_low: Some(mean.low),
-                ci_high: Some(mean.high),
-                ..plain(split, metric, mean.value, here.len())
-            })
+        let mean = |metric: &str, values: &[f64], bounds: Bounds| {
+            let mean = clustered_mean(values, &problems, bounds);
+            let value = mean.map_or_else(|| values.iter().sum::<f64>() / values.len() as f64, |mean| mean.value);
+            MetricRow {
+                ci_low: mean.map(|mean| mean.low),
+                ci_high: mean.map(|mean| mean.high),
+                ..plain(split, metric, value, here.len())
+            }
         };
         metrics.push(plain(split, "rows", here.len() as f64, here.len()));
         let distinct = problems.iter().collect::<BTreeSet<_>>().len();
@@ -102,11 +101,12 @@ fn metrics(rows: &[PlacedRow], texts: &[String], means: &[(&str, Vec<f64>)]) -> 
         if !texts.is_empty() {
             for value in here.iter().map(|&row| texts[row].as_str()).collect::<BTreeSet<_>>() {
                 let is: Vec<f64> = here.iter().map(|&row| f64::from(texts[row] == value)).collect();
-                metrics.extend(mean(&format!("share of {value}"), &is));
+                metrics.push(mean(&format!("share of {value}"), &is, Bounds::SHARE));
             }
         }
         for (name, numbers) in means {
-            metrics.extend(mean(&format!("mean {name}"), &here.iter().map(|&row| numbers[row]).collect::<Vec<_>>()));
+            let numbers: Vec<f64> = here.iter().map(|&row| numbers[row]).collect();
+            metrics.push(mean(&format!("mean {name}"), &numbers, Bounds::NONE));
         }
     }
     metrics

@@ -84,7 +84,11 @@ fn saddle_point(weights: &[Weight], largest: f64) -> f64 {
             slope += weight.count as f64 * ratio;
             curvature += weight.count as f64 * square(ratio);
         }
-        if slope > 0.0 { high = saddle } else { low = saddle }
+        if slope > 0.0 {
+            high = saddle
+        } else {
+            low = saddle
+        }
         let next = saddle - slope / curvature;
         let next = if low < next && next < high { next } else { f64::midpoint(low, high) };
         let moved = (next - saddle).abs();

@@ -194,8 +194,7 @@ mod tests {
 
     #[test]
     fn clustering_widens_the_interval() {
-        let tasks: Vec<Cluster> =
-            (0..200).map(|place| Cluster { sum: f64::from(place % 20 < 6), size: 1.0 }).collect();
+        let tasks: Vec<Cluster> = (0..200).map(|place| Cluster { sum: f64::from(place % 20 < 6), size: 1.0 }).collect();
         let problems: Vec<Cluster> =
             ones(6, 20).iter().map(|cluster| Cluster { sum: 10.0 * cluster.sum, size: 10.0 }).collect();
         let width = |clusters: &[Cluster]| {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracetune_engine::stage::StageError;
 
 use super::{Params, VerifiedRow, row};
-use crate::metrics::MetricRow;
+use crate::metrics::{Bounds, MetricRow};
 
 /// Of the samples that pass, the share that fail `full` (`false fix rate`); of those of `full` that fail, the share that
 /// pass here (`wrong accepted rate`; what `rows` lacks was not accepted). Each is a mean over samples, its interval
@@ -36,8 +36,9 @@ pub(super) fn rates(
     }
     let wrong = full.iter().filter(here).filter(|row| row.verdict != "pass");
     let wrong = wrong.map(|row| (f64::from(known.contains(&key(row))), row.problem_id.as_str())).unzip();
-    let rate =
-        |metric, (values, problems): &(Vec<f64>, Vec<&str>)| self::row(params, split, metric, None, values, problems);
+    let rate = |metric, (values, problems): &(Vec<f64>, Vec<&str>)| {
+        self::row(params, split, (metric, None), Bounds::SHARE, values, problems)
+    };
     Ok([rate("false fix rate", &passes), rate("wrong accepted rate", &wrong)].into_iter().flatten().collect())
 }
 

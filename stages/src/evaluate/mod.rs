@@ -15,7 +15,7 @@ use tracetune_engine::stage::{
 use tracetune_engine::table::Record;
 
 use self::outcomes::Problems;
-use crate::metrics::{MetricRow, OutcomeRow, clustered_bootstrap, pass_at_k, twice};
+use crate::metrics::{Bounds, MetricRow, OutcomeRow, clustered_mean, pass_at_k, twice};
 use crate::sample::GREEDY;
 
 record! {
@@ -50,23 +50,11 @@ pub struct Params {
     pub by_mutation: bool,
     /// Only what is against the ports `baseline` and `full`, none of the rates.
     pub only_gain: bool,
-    /// Bootstrap draws behind each interval.
-    #[schemars(range(min = 100))]
-    pub resamples: usize,
-    /// Seed of the bootstrap.
-    pub bootstrap_seed: u64,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self {
-            k: vec![1, 5, 10],
-            condition: None,
-            by_mutation: false,
-            only_gain: false,
-            resamples: 2000,
-            bootstrap_seed: 1,
-        }
+        Self { k: vec![1, 5, 10], condition: None, by_mutation: false, only_gain: false }
     }
 }
 
@@ -91,15 +79,12 @@ impl tracetune_engine::stage::Params for Params {
         if let Some(k) = twice(&self.k) {
             return wrong("k", &format!("{k} is there twice"), "leave it out");
         }
-        if self.resamples < 100 {
-            return wrong("resamples", "must be at least 100", "2000 gives a steady interval");
-        }
         Ok(())
     }
 }
 
-/// Fix rates of verified samples: pass@k by the unbiased estimator, greedy pass@1, each with a 95 % bootstrap
-/// interval clustered by problem; against `baseline`, the paired difference.
+/// Fix rates of verified samples: pass@k by the unbiased estimator, greedy pass@1, each with a 95 %
+/// interval over problems; against `baseline`, the paired difference.
 ///
 /// Against `full`, the false-fix rate: of the samples that pass, the share that fail more tests.
 ///
@@ -108,7 +93,7 @@ pub struct Evaluate;
 
 impl TableStage for Evaluate {
     const KIND: &'static str = "evaluate";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "pass@k and greedy fix rate with intervals, and the paired gain over a baseline";
     type Params = Params;
 
@@ -267,18 +252,18 @@ fn estimate(
 ) -> Option<MetricRow> {
     let (values, clusters): (Vec<f64>, Vec<&str>) =
         tasks.iter().filter_map(|task| Some((value(task)?, task.problem_id.as_str()))).unzip();
-    row(params, split, metric, k, &values, &clusters)
+    row(params, split, (metric, k), Bounds::SHARE, &values, &clusters)
 }
 
 fn row(
     params: &Params,
     split: &str,
-    metric: &str,
-    k: Option<usize>,
+    (metric, k): (&str, Option<usize>),
+    bounds: Bounds,
     values: &[f64],
     clusters: &[&str],
 ) -> Option<MetricRow> {
-    let estimate = clustered_bootstrap(values, clusters, params.resamples, params.bootstrap_seed)?;
+    let estimate = clustered_mean(values, clusters, bounds)?;
     Some(MetricRow {
         split: split.to_owned(),
         metric: params.named(metric),
@@ -312,7 +297,7 @@ fn gains(params: &Params, split: &str, pairs: &[Pair]) -> Vec<MetricRow> {
     let difference = |metric: &str, k: usize, rate: &dyn Fn(&Task) -> Option<f64>| {
         let (values, clusters): (Vec<f64>, Vec<&str>) =
             pairs.iter().filter_map(|(task, base)| Some((rate(task)? - rate(base)?, task.problem_id.as_str()))).unzip();
-        row(params, split, metric, Some(k), &values, &clusters)
+        row(params, split, (metric, Some(k)), Bounds::DIFFERENCE, &values, &clusters)
     };
     let sampled = difference("pass@1 gain", 1, &|task| pass_at_k(task.samples, task.passes, 1));
     let greedy = difference("greedy pass@1 gain", 1, &|task| task.greedy.map(|passed| f64::from(u8::from(passed))));

@@ -16,7 +16,7 @@ use tracetune_engine::statistics::splitmix64;
 use tracetune_engine::table::Record;
 use tracetune_kernels::model::Model;
 
-use crate::metrics::{MetricRow, clustered_bootstrap, plain};
+use crate::metrics::{Bounds, MetricRow, clustered_mean, plain};
 use crate::model::failed;
 use crate::prompt::{Settings, Template};
 use crate::sample::PromptRow;
@@ -118,7 +118,7 @@ pub struct Probe;
 
 impl TableStage for Probe {
     const KIND: &'static str = "probe";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "whether a model has read the trace: a linear probe of its state at the prompt's end";
     type Params = Params;
 
@@ -180,7 +180,8 @@ impl TableStage for Probe {
                 ("accuracy of mode", &frequent),
             ];
             for (what, values) in figures {
-                let Some(estimate) = clustered_bootstrap(values, &problems, 2000, 1) else { continue };
+                let bounds = if what == "gain by trace" { Bounds::DIFFERENCE } else { Bounds::SHARE };
+                let Some(estimate) = clustered_mean(values, &problems, bounds) else { continue };
                 let condition = params.condition.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
                 let name = format!("{} probe {what}{condition}", params.target);
                 metrics.push(MetricRow {
