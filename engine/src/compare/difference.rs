@@ -29,8 +29,11 @@ pub(super) fn param_differences(store: &Store, sides: &[Side]) -> Result<Vec<Par
 /// What a stage's kind and its version are listed as.
 const KIND: &str = "kind";
 
+/// What a side's stages were set to, by stage and parameter.
+pub(super) type Settings = BTreeMap<(String, String), Value>;
+
 /// Stage and parameter, and the value, of the last round that has the stage.
-fn settings(store: &Store, side: &Side) -> Result<BTreeMap<(String, String), Value>, CompareError> {
+pub(super) fn settings(store: &Store, side: &Side) -> Result<Settings, CompareError> {
     let mut settings = BTreeMap::new();
     for (node, record) in side.records(store)? {
         let mut set = |name: &str, value: Value| settings.insert((node.stage.clone(), name.to_owned()), value);

@@ -5,6 +5,8 @@ mod difference;
 mod draws;
 mod lines;
 mod note;
+mod pooled;
+mod seeds;
 mod side;
 mod statistics;
 mod tasks;
@@ -16,12 +18,15 @@ use difference::{flips, metric_lines, param_differences};
 pub use draws::ProblemDraws;
 pub use lines::ComparisonLine;
 pub use note::{Caveat, Note};
+pub use pooled::{Pooled, PooledDifference, PooledFigure, PooledLine, PooledMetric, compare_over};
+pub use seeds::Seeds;
 pub use side::Side;
 use side::named;
 pub use statistics::Tally;
 pub use tasks::Draws;
 
 use crate::cache::{CacheError, Store};
+use crate::diagnostic::list;
 use crate::runs::{MetricLine, RunsError};
 use crate::statistics::Estimate;
 use crate::table::TableError;
@@ -165,6 +170,34 @@ pub enum CompareError {
     OneSide {
         /// The side.
         side: String,
+    },
+    /// Sides to pool differ in more than the parameter.
+    #[error("{} differ in more than `{over}`: {}", list(sides), list(names))]
+    NotOver {
+        /// The sides.
+        sides: Vec<String>,
+        /// The parameter.
+        over: String,
+        /// The others, as `STAGE.PARAM`.
+        names: Vec<String>,
+    },
+    /// A side has one value of the parameter.
+    #[error("`{side}` is there for one value of `{over}` only")]
+    OneValue {
+        /// The side.
+        side: String,
+        /// The parameter.
+        over: String,
+    },
+    /// Two sides have the same value.
+    #[error("`{first}` and `{second}` have the same `{over}`")]
+    SameValue {
+        /// A side.
+        first: String,
+        /// Another one.
+        second: String,
+        /// The parameter.
+        over: String,
     },
     /// The store can't be read.
     #[error(transparent)]

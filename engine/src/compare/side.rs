@@ -169,6 +169,13 @@ impl Side {
         format!("{}:{}@{}{stage}", self.run.record.id, self.variant, self.round)
     }
 
+    /// Whether its round is the one that its loop selected.
+    pub(super) fn is_selected(&self) -> bool {
+        let is_it =
+            |selected: &SelectedRound| selected.variants.contains(&self.variant) && selected.round == self.round;
+        self.run.record.selected.iter().any(is_it)
+    }
+
     /// The stages that its problems are from.
     fn stages(&self) -> BTreeSet<&str> {
         self.outcomes.values().flat_map(BTreeMap::keys).map(String::as_str).collect()

@@ -5,6 +5,7 @@ mod compare;
 mod interruption;
 mod loops;
 mod plan;
+mod pooled;
 mod recomputation;
 mod recovery;
 mod runs;

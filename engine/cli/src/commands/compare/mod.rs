@@ -1,6 +1,7 @@
 //! `tracetune compare`
 
 mod paper;
+mod pooled;
 mod problem;
 
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ use crate::ui::{helped, numbers, style};
   tracetune compare latest:main@0 latest:no-trace@3
   tracetune compare latest:main@0 latest:main@selected
   tracetune compare latest:main@0:base_evaluation latest:main@3:evaluation
+  tracetune compare RUN RUN2 RUN3 --over seed    runs with other seeds, taken together: means, gains over the first results
   tracetune compare latest --problem mini/test/00007
   tracetune compare latest --paper")]
 pub(crate) struct Args {
@@ -45,6 +47,9 @@ pub(crate) struct Args {
     /// Put the figures beside the paper's, with what is different about the set-up
     #[arg(long, conflicts_with_all = ["problem", "out"])]
     paper: bool,
+    /// Pool runs or variants that differ in this parameter alone, e.g. `seed`, with the variance between them in the intervals
+    #[arg(long, value_name = "PARAM", conflicts_with_all = ["problem", "paper"])]
+    over: Option<String>,
     /// Put the answer into Markdown tables
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
@@ -61,6 +66,9 @@ const MANY: usize = 5;
 /// Prints the comparison. JSON: `{sides, params, metrics, flips, notes}`.
 pub(crate) fn compare(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let store = session.store_here()?;
+    if let Some(over) = &args.over {
+        return pooled::show(over, &store, args, session);
+    }
     let comparison = compare::compare(&store, &args.sides).map_err(|error| explained(error, &store))?;
     if let Some(path) = &args.out {
         let lines = compare::ComparisonLine::write(&comparison.lines())?;
@@ -129,6 +137,17 @@ fn explained(error: CompareError, store: &Store) -> anyhow::Error {
             helped(message, "a loop with `select` does; name a round by its number: `RUN:main@3`")
         }
         CompareError::NoRows { .. } => helped(message, "`gc` removed them: `tracetune run` makes them again"),
+        CompareError::OneValue { over, .. } => helped(
+            message,
+            format!("name further runs that differ in `{over}`, or those sides that they all have: `RUN:main`"),
+        ),
+        CompareError::NotOver { over, .. } => helped(
+            message,
+            format!(
+                "only figures that differ by chance can be pooled; without `--over {over}` they are put side by side"
+            ),
+        ),
+        CompareError::SameValue { .. } => helped(message, "name each run once"),
         CompareError::OneSide { .. } => {
             helped(message, "name a second run, or two of its rounds: `RUN:main@0 RUN:main@3`")
         }
@@ -259,14 +278,19 @@ fn flip_table(all: &[Flips]) -> Option<Captioned> {
 }
 
 fn cell(figure: &MetricLine, percent: bool) -> String {
+    interval(figure.value, figure.ci_low.zip(figure.ci_high), percent)
+}
+
+/// A figure with its interval, if it has one.
+fn interval(value: f64, ends: Option<(f64, f64)>, percent: bool) -> String {
     let scale = if percent { 100.0 } else { 1.0 };
-    match (figure.ci_low, figure.ci_high) {
-        (Some(low), Some(high)) => {
+    match ends {
+        Some((low, high)) => {
             let decimals = numbers::decimals((high - low) / 2.0 * scale);
             let number = |value: f64| format!("{:.decimals$}", value * scale);
-            format!("{} [{}, {}]", number(figure.value), number(low), number(high))
+            format!("{} [{}, {}]", number(value), number(low), number(high))
         }
-        _ => numbers::plain(figure.value * scale),
+        None => numbers::plain(value * scale),
     }
 }
 
