@@ -1,6 +1,7 @@
 //! The command line over toy kinds: `examples/toy.rs`, which cargo builds before it runs these tests.
 
 mod pipelines;
+mod pooled;
 mod runs;
 #[allow(dead_code, reason = "each test binary uses its part of it")]
 #[path = "../../../tests/support/mod.rs"]

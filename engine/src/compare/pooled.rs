@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::difference::{metric_lines, settings};
-use super::seeds::Seeds;
+use super::seeds::{Seeds, without};
 use super::tasks::{Draws, Tasks, join, matched};
 use super::{CompareError, Side, named};
 use crate::cache::Store;
@@ -83,13 +83,30 @@ pub struct PooledDifference {
 pub fn compare_over(store: &Store, words: &[String], over: &str) -> Result<Pooled, CompareError> {
     let mut sides = Vec::new();
     for word in words {
-        sides.extend(named(store, word, true)?);
+        sides.extend(places(store, word, over)?);
     }
     let settings = sides.iter().map(|side| settings(store, side)).collect::<Result<Vec<_>, _>>()?;
     let sides = Seeds::grouped(sides, &settings, over)?;
     let metrics = metrics(&sides);
     let differences = (1..sides.len()).flat_map(|place| differences(&sides[0], &sides[place], place)).collect();
     Ok(Pooled { over: over.to_owned(), sides, metrics, differences })
+}
+
+/// The sides of a word. What a single run begins with is there for each value that a sweep gave the parameter.
+fn places(store: &Store, word: &str, over: &str) -> Result<Vec<Side>, CompareError> {
+    let mut sides = named(store, word, true)?;
+    let [start, others @ ..] = sides.as_slice() else { return Ok(sides) };
+    let is_start = |side: &&Side| without(&side.variant, over) == without(&start.variant, over);
+    let mut variants: Vec<&str> = others.iter().filter(is_start).map(|side| side.variant.as_str()).collect();
+    variants.retain(|variant| *variant != start.variant);
+    let run = &start.run.record.id;
+    let names: Vec<String> = variants.iter().map(|variant| format!("{run}:{variant}@{}", start.round)).collect();
+    for name in names.into_iter().rev() {
+        if sides.iter().all(|side| side.name() != name) {
+            sides.splice(1..1, named(store, &name, true)?);
+        }
+    }
+    Ok(sides)
 }
 
 fn metrics(sides: &[Seeds]) -> Vec<PooledMetric> {

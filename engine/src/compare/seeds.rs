@@ -91,7 +91,7 @@ fn label(settings: &Settings, names: &[&(String, String)]) -> String {
 }
 
 /// A sweep's label `seed=1,samples=4` without the parameter; what is left empty is the pipeline itself.
-fn without(variant: &str, over: &str) -> String {
+pub(super) fn without(variant: &str, over: &str) -> String {
     let (point, rest) = match variant.split_once('/') {
         Some((point, rest)) => (point, Some(rest)),
         None => (variant, None),
