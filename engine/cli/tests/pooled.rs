@@ -17,20 +17,77 @@ fn with_seeds() -> Workspace {
 #[test]
 fn a_sweep_over_seeds_is_pooled() {
     let workspace = with_seeds();
-    assert_snapshot!(workspace.run(["compare", "latest", "--over", "seed"]), @"");
-    assert_snapshot!(workspace.run(["compare", "latest", "--over", "seed", "--markdown"]), @"");
+    assert_snapshot!(workspace.run(["compare", "latest", "--over", "seed"]), @r"
+    exit code: 0
+    --- stdout
+    Pooled over seed
+    side  variant  round  seed     runs
+    A     main         1  7, 8, 9  [run]
+    B     main         3  7, 8, 9  [run]
+
+    test
+    metric                  A                  B
+    pass@1 %  7.5 [5.9, 10.6]  33.5 [27.3, 39.8]
+    guesses               320                320
+
+    Against A, over the same problems and the same seed
+    side  split  metric  problems  seeds                points  by seed
+    B     test   pass@1        40      3  +26.0 [+18.2, +33.9]  +29.4 +25.6 +23.1
+
+    [low, high]: 95 % interval over problems and values of `seed`
+    ");
+    assert_snapshot!(workspace.run(["compare", "latest", "--over", "seed", "--markdown"]), @r"
+    exit code: 0
+    --- stdout
+    **Pooled over seed**
+
+    | side | variant | round | seed | runs |
+    | --- | --- | --: | --- | --- |
+    | A | main | 1 | 7, 8, 9 | [run] |
+    | B | main | 3 | 7, 8, 9 | [run] |
+
+    **test**
+
+    | metric | A | B |
+    | --- | --: | --: |
+    | pass@1 % | 7.5 [5.9, 10.6] | 33.5 [27.3, 39.8] |
+    | guesses | 320 | 320 |
+
+    **Against A, over the same problems and the same seed**
+
+    | side | split | metric | problems | seeds | points | by seed |
+    | --- | --- | --- | --: | --: | --: | --- |
+    | B | test | pass@1 | 40 | 3 | +26.0 [+18.2, +33.9] | +29.4 +25.6 +23.1 |
+
+    [low, high]: 95 % interval over problems and values of `seed`
+    ");
 }
 
 #[test]
 fn what_can_not_be_pooled_says_why() {
     let workspace = workspace();
     workspace.run(["run"]);
-    assert_snapshot!(workspace.run(["compare", "latest", "--over", "seed"]), @"");
-    assert_snapshot!(workspace.run(["compare", "latest", "latest", "--over", "seed"]), @"");
+    assert_snapshot!(workspace.run(["compare", "latest", "--over", "seed"]), @r"
+    exit code: 2
+    --- stderr
+    error: `[run]:main@1` is there for one value of `seed` only
+    help: name further runs that differ in `seed`, or those sides that they all have: `RUN:main`
+    ");
+    assert_snapshot!(workspace.run(["compare", "latest", "latest", "--over", "seed"]), @r"
+    exit code: 2
+    --- stderr
+    error: `[run]:main@1` and `[run]:main@1` have the same `seed`
+    help: name each run once
+    ");
     workspace.run(["run", "--set", "guesses=4", "--set", "seed=8"]);
     let runs = std::fs::read_dir(workspace.path().join(".tracetune/runs")).expect("the runs");
     let mut runs: Vec<String> =
         runs.map(|run| run.expect("a run").file_name().to_string_lossy().into_owned()).collect();
     runs.sort();
-    assert_snapshot!(workspace.run(["compare", &runs[0], &runs[1], "--over", "seed"]), @"");
+    assert_snapshot!(workspace.run(["compare", &runs[0], &runs[1], "--over", "seed"]), @r"
+    exit code: 2
+    --- stderr
+    error: `[run]:main@1` and `[run]:main@1` differ in more than `seed`: `guess.n`
+    help: only figures that differ by chance can be pooled; without `--over seed` they are put side by side
+    ");
 }

@@ -430,7 +430,7 @@ fn ablations_share_what_is_the_same_and_are_compared() {
 
     Against A, over the same problems
     side  split  problems      pass@1 points  won  lost  McNemar p  Holm p  e.g.
-    B     test         40  -0.6 [-7.5, +6.2]   13     9     0.5235  0.5235  n10 n14 n15 n21 n28
+    B     test         40  -0.6 [-7.9, +6.7]   13     9     0.5235  0.5235  n10 n14 n15 n21 n28
     ");
     assert_snapshot!(workspace.run(["compare", "latest:main@1", "latest:main@3", "--markdown"]), @r"
     exit code: 0
@@ -453,7 +453,7 @@ fn ablations_share_what_is_the_same_and_are_compared() {
 
     | side | split | problems | pass@1 points | won | lost | McNemar p | Holm p | e.g. |
     | --- | --- | --: | --: | --: | --: | --: | --: | --- |
-    | B | test | 40 | +29.4 [+23.8, +35.3] | 9 | 0 | 0.0039 | 0.0039 | n1 n12 n16 n17 n20 |
+    | B | test | 40 | +29.4 [+22.5, +35.9] | 9 | 0 | 0.0039 | 0.0039 | n1 n12 n16 n17 n20 |
     ");
     assert_snapshot!(workspace.run(["compare", "latest:main@1", "latest:main@3", "--problem", "n3"]), @r"
     exit code: 0

@@ -98,7 +98,8 @@ fn tables(pooled: &Pooled) -> Vec<Captioned> {
         });
         let rows = rows.collect();
         let each = format!("by {}", pooled.over);
-        let header = owned(&["side", "split", "metric", ">problems", ">n", ">points", &each]);
+        let seeds = format!(">{}s", pooled.over);
+        let header = owned(&["side", "split", "metric", ">problems", &seeds, ">points", &each]);
         let caption = format!("Against A, over the same problems and the same {}", pooled.over);
         tables.push(Captioned { caption, header, rows });
     }
