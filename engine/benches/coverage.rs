@@ -1,5 +1,5 @@
 //! How often the intervals of `statistics` hold the truth: experiments whose truth is known, repeated.
-//! `cargo bench -p tracetune-engine --bench coverage [-- single|paired|seeds]`; the tables are in `COVERAGE.md`.
+//! `cargo bench -p tracetune-engine --bench coverage [-- single|paired|seeds]`; `COVERAGE.md` has the tables.
 //!
 //! A cell is the share of intervals that hold the truth, in per cent; after `×` their mean width, as a multiple of the
 //! width of an interval that knew the true standard error, ± 1.96 of it.
@@ -117,7 +117,7 @@ fn single() {
         ("1 to 5 bugs a problem, 8 draws each, α + β = 1", 1.0, bugs),
     ];
     let rates = [0.005, 0.02, 0.05, 0.2, 0.5, 0.8, 0.97, 0.995];
-    for (name, alike, measure) in populations {
+    let table = |name: &str, alike: f64, measure: Measure, method: &Method| {
         println!("\n### {name}\n");
         header("problems", rates.iter().map(|rate| format!("{} %", rate * 100.0)));
         for problems in PROBLEMS {
@@ -131,7 +131,7 @@ fn single() {
                             measure(&mut random, rate)
                         })
                         .collect();
-                    if let Some(estimate) = mean_interval(&clusters, Bounds::SHARE) {
+                    if let Some(estimate) = method(&clusters) {
                         fared.add(estimate, mean);
                     }
                 }
@@ -139,8 +139,29 @@ fn single() {
             });
             println!("| {problems} | {} |", cells.join(" | "));
         }
+    };
+    for (name, alike, measure) in populations {
+        table(name, alike, measure, &|clusters| mean_interval(clusters, Bounds::SHARE));
     }
+    let (name, alike, measure) = populations[1];
+    table(&format!("The percentile bootstrap instead, {name}"), alike, measure, &|clusters| Some(bootstrap(clusters)));
     pass_at_8();
+}
+
+/// A way to an interval.
+type Method<'a> = dyn Fn(&[Cluster]) -> Option<Estimate> + 'a;
+
+/// What was used before: the 2.5 and 97.5 % quantiles of the means of resampled clusters.
+fn bootstrap(clusters: &[Cluster]) -> Estimate {
+    let mut random = Random(1);
+    let mean = |clusters: &mut dyn Iterator<Item = Cluster>| {
+        let (sum, size) = clusters.fold((0.0, 0.0), |(sum, size), cluster| (sum + cluster.sum, size + cluster.size));
+        sum / size
+    };
+    let mut draw = || clusters[(random.uniform() * clusters.len() as f64) as usize];
+    let mut means: Vec<f64> = (0..1000).map(|_| mean(&mut (0..clusters.len()).map(|_| draw()))).collect();
+    means.sort_by(f64::total_cmp);
+    Estimate { value: mean(&mut clusters.iter().copied()), low: means[25], high: means[974] }
 }
 
 /// pass@8 from 16 draws, at rates of single draws.

@@ -137,7 +137,20 @@ mod tests {
                 ("train", "mean killed", 9.0)
             ]
         );
-        assert_eq!((metrics[2].ci_low, metrics[2].ci_high), (Some(0.5), Some(1.0)));
+    }
+
+    #[test]
+    fn a_share_has_an_interval_over_problems_and_equal_numbers_have_none() {
+        let row = |problem: usize| PlacedRow { problem_id: problem.to_string(), split: "dev".to_owned() };
+        let values = ["a", "b", "a", "b", "b"].map(str::to_owned);
+        let metrics = metrics(&[1, 1, 2, 2, 2].map(row), &values, &[("killed", vec![4.0; 5])]);
+        let share = metrics.iter().find(|row| row.metric == "share of a").unwrap();
+        let [low, high] = [share.ci_low, share.ci_high].map(Option::unwrap);
+        // By engine/src/statistics/expected.py: one of two rows, and one of three.
+        let expected = [0.164_839_734_037_423_66, 0.757_968_339_999_312_7];
+        assert!((low - expected[0]).abs() < 1e-9 && (high - expected[1]).abs() < 1e-9, "{share:?}");
+        let mean = metrics.iter().find(|row| row.metric == "mean killed").unwrap();
+        assert_eq!((mean.value, mean.ci_low, mean.ci_high), (4.0, None, None));
     }
 
     #[test]

@@ -53,6 +53,7 @@ for k, n in ((0, 20), (1, 20), (10, 20), (20, 20), (0, 1), (1, 1), (1, 2), (8, 4
     print("mid-p", k, n, mid_p(k, n))
 print("paired", clustered([0.5, 0, -0.25, 0.125, -0.0625, 0.75, 0.25, 0.375], [1] * 8, -1, 1))
 print("sizes", clustered([2, 0, 5, 1, 3], [4, 2, 5, 1.5, 8], 0, 1))
+print("two", clustered([1, 1], [2, 3], 0, 1))
 print("unbounded", clustered([3, 7, 1, 12, 4], [1] * 5, None, None))
 print("beta", [(k, m, x, float(beta.cdf(x, k, m)))
                for k, m, x in ((1, 20, 0.05), (2, 19, 0.4), (19, 2, 0.8), (300, 700, 0.27), (4000, 1000, 0.81))])
