@@ -96,7 +96,7 @@ pub(super) fn without(variant: &str, over: &str) -> String {
         Some((point, rest)) => (point, Some(rest)),
         None => (variant, None),
     };
-    let is_other = |part: &&str| !part.split_once('=').is_some_and(|(path, _)| path.rsplit('.').next() == Some(over));
+    let is_other = |part: &&str| part.split_once('=').is_none_or(|(path, _)| path.rsplit('.').next() != Some(over));
     let kept: Vec<&str> = point.split(',').filter(is_other).collect();
     match (kept.is_empty(), rest) {
         (true, rest) => rest.unwrap_or(crate::pipeline::MAIN).to_owned(),
