@@ -15,7 +15,8 @@ use tracetune_engine::stage::{
 use tracetune_engine::table::Record;
 
 use self::outcomes::Problems;
-use crate::metrics::{Bounds, MetricRow, OutcomeRow, clustered_mean, pass_at_k, twice};
+use crate::judge::{self, Demand};
+use crate::metrics::{Bounds, MetricRow, OutcomeRow, clustered_mean, pass_at_k, plain, twice};
 use crate::sample::GREEDY;
 
 record! {
@@ -50,11 +51,14 @@ pub struct Params {
     pub by_mutation: bool,
     /// Only what is against the ports `baseline` and `full`, none of the rates.
     pub only_gain: bool,
+    /// Where verdicts must have been judged: `any`, or `outside` the program's process, where no program can forge them.
+    /// Other rows, in all ports, are left out.
+    pub judged: Demand,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self { k: vec![1, 5, 10], condition: None, by_mutation: false, only_gain: false }
+        Self { k: vec![1, 5, 10], condition: None, by_mutation: false, only_gain: false, judged: Demand::Any }
     }
 }
 
@@ -93,7 +97,7 @@ pub struct Evaluate;
 
 impl TableStage for Evaluate {
     const KIND: &'static str = "evaluate";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "pass@k and greedy fix rate with intervals, and the paired gain over a baseline";
     type Params = Params;
 
@@ -125,14 +129,18 @@ impl TableStage for Evaluate {
 
     fn run(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
         let table = inputs.table("rows").ok_or_else(|| StageError::input("the port `rows` is not connected"))?;
+        let all_tasks = tasks(&VerifiedRow::read(table)?);
+        let inside = judge::outside(table)?.unwrap_or_default();
+        let table = &params.judged.keep(table)?;
         let rows = VerifiedRow::read(table)?;
         let tasks = tasks(&rows);
-        let full = inputs.table("full").map(VerifiedRow::read).transpose()?;
-        let baseline = match inputs.table("baseline") {
-            Some(rows) => Some(self::tasks(&VerifiedRow::read(rows)?)),
-            None => None,
+        let demanded = |port: &str| {
+            let rows = inputs.table(port).map(|rows| params.judged.keep(rows)).transpose()?;
+            Ok::<_, StageError>(rows.as_ref().map(VerifiedRow::read).transpose()?)
         };
-        let mut metrics = Vec::new();
+        let full = demanded("full")?;
+        let baseline = demanded("baseline")?.map(|rows| self::tasks(&rows));
+        let mut metrics = judged_outside(params, &all_tasks, &inside);
         let mut splits: Vec<&str> = tasks.iter().map(|task| task.split.as_str()).collect();
         splits.sort_unstable();
         splits.dedup();
@@ -212,6 +220,19 @@ pub fn tasks(rows: &[VerifiedRow]) -> Vec<Task> {
         }
     }
     tasks
+}
+
+/// How many tasks were judged outside, for each split in which some were not.
+fn judged_outside(params: &Params, tasks: &[Task], outside: &[bool]) -> Vec<MetricRow> {
+    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for task in tasks.iter().filter(|task| task.row < outside.len()) {
+        let (outside_here, all) = counts.entry(&task.split).or_default();
+        *outside_here += usize::from(outside[task.row]);
+        *all += 1;
+    }
+    let mixed = counts.into_iter().filter(|(_, (outside, all))| outside < all && !params.only_gain);
+    let metric = |(split, (outside, all))| plain(split, &params.named("tasks judged outside"), outside as f64, all);
+    mixed.map(metric).collect()
 }
 
 fn split_metrics(params: &Params, split: &str, tasks: &[&Task]) -> Vec<MetricRow> {
@@ -346,6 +367,27 @@ mod tests {
         let metrics = split_metrics(&Params::default(), "test", &tasks.iter().collect::<Vec<_>>());
         let value = |name: &str| metrics.iter().find(|row| row.metric == name).map(|row| row.value);
         assert_eq!((value("pass@1"), value("greedy pass@1"), value("pass@5")), (Some(0.5), Some(1.0), None));
+    }
+
+    #[test]
+    fn what_a_program_could_forge_is_left_out_on_demand() {
+        let rows =
+            [verified("a", 0, "pass"), verified("a", 1, "pass"), verified("b", 0, "fail"), verified("b", 1, "fail")];
+        let table = VerifiedRow::write(&rows).unwrap();
+        let judged = ["inside", "inside", "outside", "outside"].map(str::to_owned).to_vec();
+        let table = tracetune_engine::table::with_column(table, "judged", |_| judged).unwrap();
+        let inputs = Inputs(BTreeMap::from([("rows".to_owned(), Artifact::Table(table))]));
+        let cx = crate::dataset::tests::context(std::path::Path::new("/"));
+        let figure = |judged, name: &str| {
+            let params = Params { k: vec![1], judged, ..Params::default() };
+            let outputs = Evaluate::run(&params, &inputs, &cx).unwrap();
+            let Artifact::Table(metrics) = &outputs["metrics"] else { panic!("a table") };
+            let rows = MetricRow::read(metrics).unwrap();
+            rows.into_iter().find(|row| row.metric == name).map(|row| (row.value, row.n))
+        };
+        assert_eq!(figure(Demand::Any, "pass@1"), Some((0.5, 2)));
+        assert_eq!(figure(Demand::Outside, "pass@1"), Some((0.0, 1)));
+        assert_eq!(figure(Demand::Any, "tasks judged outside"), Some((1.0, 2)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::JudgedRow;
 use crate::facts;
 use crate::metrics::{Bounds, MetricRow, clustered_mean, plain};
 
-/// Rows and problems, verified and kept, and why rows were dropped; where it is known, how many were judged outside.
+/// Rows and problems, verified and kept, and why rows were dropped; where some were judged inside, how many were not.
 pub(super) fn counts(rows: &[JudgedRow], reasons: &[Option<String>], outside: Option<&[bool]>) -> Vec<MetricRow> {
     let splits: BTreeSet<&str> = rows.iter().map(|row| row.split.as_str()).collect();
     let mut metrics = Vec::new();
@@ -25,7 +25,7 @@ pub(super) fn counts(rows: &[JudgedRow], reasons: &[Option<String>], outside: Op
         count("samples", here.len());
         count("verified", here.iter().filter(|&&row| rows[row].verdict == "pass").count());
         count("solved", problems(&|row| rows[row].verdict == "pass"));
-        if let Some(outside) = outside {
+        if let Some(outside) = outside.filter(|outside| here.iter().any(|&row| !outside[row])) {
             count("judged outside", here.iter().filter(|&&row| outside[row]).count());
         }
         count("kept", here.iter().filter(|&&row| reasons[row].is_none()).count());

@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn greedy_draws_do_not_say_how_hard_a_task_is() {
-        let params = Params { hard_below: 0.1, ..Params::default() };
+        let params = Params { max_base_pass_rate: 0.1, ..Params::default() };
         let greedy = Task { samples: 0, greedy: Some(false), ..outcome("a", 0) };
         assert!(check_base(&params, Some(&[greedy])).unwrap_err().to_string().contains("greedy draws only"));
         assert!(check_base(&params, Some(&[outcome("a", 0)])).is_ok());

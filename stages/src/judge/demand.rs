@@ -1,10 +1,11 @@
 //! Where later kinds want verdicts to have been judged.
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::stage::StageError;
-use tracetune_engine::table::read_column;
+use tracetune_engine::table::{RecordError, read_column};
 
 /// What is asked of a verdict's column `judged`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +32,17 @@ impl Demand {
                 "`judged = \"outside\"` needs the column `judged`, which `verify` writes, and the rows have none";
             StageError::input(message)
         })
+    }
+}
+
+impl Demand {
+    /// The rows of a table that meet it.
+    ///
+    /// # Errors
+    /// As [`Demand::met`].
+    pub fn keep(self, table: &RecordBatch) -> Result<RecordBatch, StageError> {
+        let met = BooleanArray::from(self.met(table)?);
+        Ok(filter_record_batch(table, &met).map_err(RecordError::from)?)
     }
 }
 
