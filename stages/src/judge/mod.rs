@@ -220,33 +220,27 @@ fn write(
 ) {
     let python = (0..suite.tests.len()).filter(|&place| matches!(suite.tests[place], Test::Python(_)));
     let places: Vec<Option<usize>> = std::iter::once(None).chain(python.map(Some)).collect();
-    let mut first: Option<(Option<usize>, Outcome, String, Option<(usize, usize)>, usize)> = None;
-    for (unit, decision) in decisions.iter().enumerate() {
-        let place = places[unit];
+    for (decision, place) in decisions.iter().zip(&places) {
         if let Some(test) = place {
-            verdict.tests[test] = Some(decision.outcome);
-        }
-        if decision.outcome != Outcome::Pass && first.is_none() {
-            let detail = match (place, decision.is_death) {
-                (_, true) => decision.detail.clone(),
-                (None, _) => format!("setup: {}", decision.detail),
-                (Some(test), _) => format!("test {}: {}", test + 1, decision.detail),
-            };
-            first = Some((place, decision.outcome, detail, decision.reports, unit));
+            verdict.tests[*test] = Some(decision.outcome);
         }
         verdict.doubt = verdict.doubt.or(decision.doubt);
     }
-    let (over, detail, _) = died(reply, cpu_s);
-    if reply.ending == Ending::Output {
-        let place = first.as_ref().and_then(|first| first.0);
-        first = Some((place, over, detail, None, 0));
-    }
-    if let Some((place, outcome, detail, reports, unit)) = first {
-        verdict.outcome = outcome;
-        verdict.detail = detail;
-        verdict.first_failing = place;
-        let (begin, reports) = reports.map_or((0, None), |(begin, end)| (begin, Some(end)));
+    if let Some(unit) = decisions.iter().position(|decision| decision.outcome != Outcome::Pass) {
+        let decision = &decisions[unit];
+        verdict.outcome = decision.outcome;
+        verdict.first_failing = places[unit];
+        verdict.detail = match places[unit] {
+            _ if decision.is_death => decision.detail.clone(),
+            None => format!("setup: {}", decision.detail),
+            Some(test) => format!("test {}: {}", test + 1, decision.detail),
+        };
+        let (begin, reports) = decision.reports.map_or((0, None), |(begin, end)| (begin, Some(end)));
         verdict.path = Path { stops: stops.into_iter().take(unit).collect(), begin, reports };
+    }
+    if reply.ending == Ending::Output {
+        (verdict.outcome, verdict.detail, _) = died(reply, cpu_s);
+        verdict.path.reports = None;
     }
 }
 
