@@ -89,6 +89,40 @@ fn the_first_failing_test_is_traced() {
     }
 }
 
+/// What was traced of a program: its test's number, the value that decided, the status, and the lines with a change.
+fn traced(buggy: &str, tests: &[&str]) -> Option<(usize, String, String, Vec<String>)> {
+    let found = traces(&Params::default(), &[row(buggy, tests)]).pop()?;
+    let test = tests.iter().position(|test| *test == found.test).expect("one of the tests");
+    let changes = found.trace.lines().filter_map(|line| Some(line.split_once("  # ")?.1.to_owned())).collect();
+    Some((test, found.got, found.trace_status, changes))
+}
+
+#[test]
+fn what_is_traced_is_what_failed() {
+    let grid = "def grid(n):\n    row = [0] * n\n    return [row] * n";
+    let Some(found) = traced(grid, &["g = grid(2)\ng[0][0] = 1\nassert g == [[1, 0], [0, 0]]"]) else { return };
+    assert_eq!((found.1.as_str(), found.2.as_str(), found.3.len()), ("[[1, 0], [1, 0]]", "ok", 3));
+    // Of several comparisons the one that is false: the calls before and after it are not shown.
+    let f = "def f(x):\n    return x + (x == 5)";
+    let tests = ["assert f(1) == 1", "assert f(2) == 2\nassert f(5) == 5\nassert f(7) == 7"];
+    let found = traced(f, &tests).expect("a trace");
+    assert_eq!(
+        (found.0, found.1.as_str(), found.3),
+        (1, "6", vec!["(0) x=5;".to_owned(), "(1) __return__=6;".to_owned()])
+    );
+    // Nothing ran between the comparisons: then the whole test is shown.
+    let found = traced(f, &["r = f(5)\nassert r > 0\nassert r == 5"]).expect("a trace");
+    assert_eq!((found.1.as_str(), found.3.len()), ("6", 2));
+}
+
+#[test]
+fn a_script_is_traced_with_its_input() {
+    let double = "n = int(input())\nm = n * 3\nprint(m)";
+    let Some(found) = traced(double, &[r#"{"stdin": "3\n", "stdout": "6\n"}"#]) else { return };
+    assert_eq!((found.1.as_str(), found.2.as_str()), (r"'9\n'", "ok"));
+    assert_eq!(found.3, ["(0) n=3;", "(1) m=9;", r"(2) __out__='9\n';"]);
+}
+
 #[test]
 fn programs_that_can_not_be_traced_have_a_status() {
     let tests = &["assert f(1) == 2"];

@@ -264,6 +264,8 @@ class Printed(io.TextIOWrapper):
 
 def capture_output(tracer, most):
     for name in ("stdout", "stderr"):
+        if not hasattr(getattr(sys, name), "buffer"):  # a script's error output goes nowhere
+            continue
         stream = Printed(getattr(sys, name).buffer, encoding="utf-8", errors="backslashreplace", write_through=True)
         stream.tracer, stream.most = tracer, most
         setattr(sys, name, stream)
@@ -338,7 +340,11 @@ def run(job, send, memory=None):
     try:
         if mode == b"script":
             space = script["main_module"](prelude)
-            tracing.run(lambda: exec(code, space))
+            flush = sys.stdout.flush
+            try:
+                tracing.run(lambda: exec(code, space))
+            finally:
+                flush()
             return send(b"done")
         module = type(sys)("candidate")
         sys.modules["candidate"] = module
