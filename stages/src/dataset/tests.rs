@@ -166,14 +166,19 @@ fn what_the_sandbox_wrote_down_holds_in_the_verifier() {
         ("HumanEvalPlus.jsonl", "evalplus"),
         ("MbppPlus.jsonl", "evalplus"),
         ("quixbugs", "quixbugs"),
+        ("apps/train.jsonl", "apps"),
+        ("codecontests/valid-00000-of-00001.jsonl", "codecontests"),
+        ("classeval.json", "classeval"),
     ] {
-        for problem in fixture(source, layout).0 {
+        // A problem may come without a solution.
+        for problem in fixture(source, layout).0.into_iter().filter(|problem| !problem.reference.is_empty()) {
             let job = |source: &str| crate::judge::Job {
                 source: source.to_owned(),
                 setup: problem.setup.clone(),
                 tests: problem.tests.clone(),
                 reference: Some(problem.reference.clone()),
-                ..crate::judge::Job::default()
+                // What solutions of APPS count on.
+                prelude: if layout == "apps" { "from typing import *".to_owned() } else { String::new() },
             };
             let jobs = [job(&problem.reference), job(&problem.buggy)];
             let verdicts = crate::judge::judge(sandbox, &jobs, &|| false, &|_| {}).unwrap();
