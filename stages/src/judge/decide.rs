@@ -1,10 +1,10 @@
 //! Decides what a unit's comparisons and its end come to.
 
-use super::report::{End, Event, Operand, Record};
+use super::report::{End, Event, Operand, Record, text};
 use super::suite::{Kind, Site, Suite, Unit};
 use super::verdict::Outcome;
 use crate::sandbox::value::Value;
-use crate::sandbox::{Call, CpuSeconds, Doubt, Ending, SandboxError, Worker};
+use crate::sandbox::{Call, CpuSeconds, Doubt, Ending, Frame, SandboxError, Worker};
 
 /// Characters of a value shown in a detail, and of the text of a test.
 const SHOWN: usize = 60;
@@ -25,7 +25,7 @@ pub(crate) struct Decision {
 }
 
 /// What a comparison came to.
-enum Compared {
+pub(crate) enum Compared {
     True,
     /// False, with some words where they do not follow from the operands.
     False(Option<String>),
@@ -34,52 +34,71 @@ enum Compared {
     Open,
 }
 
-/// Comparisons that only Python can make, in the order of the reports.
+/// What each comparison of a program came to, in the order of the reports: those that only Python can make are asked for together.
 #[derive(Default)]
-pub(crate) struct Undecided {
-    comparisons: Vec<Vec<Vec<u8>>>,
+pub(crate) struct Comparisons {
+    /// `None` for one that only Python can make.
+    decided: Vec<Option<Compared>>,
+    /// The fields of these.
+    asked: Vec<Vec<Vec<u8>>>,
 }
 
-impl Undecided {
+impl Comparisons {
     pub(crate) fn add(&mut self, suite: &Suite, record: &Record) {
         for event in &record.events {
             let Some(site) = suite.sites.get(&event.site) else { continue };
-            if by_value(site, event).is_none() {
+            let decided = by_value(site, event);
+            if decided.is_none() {
                 let operand = |operand: &Operand| match operand {
                     Operand::Sent(bytes) => bytes.clone(),
                     _ => b"none".to_vec(),
                 };
                 let mut fields = vec![site.code.clone(), event.operands.len().to_string().into_bytes()];
                 fields.extend(event.operands.iter().map(operand));
-                self.comparisons.push(fields);
+                self.asked.push(fields);
             }
+            self.decided.push(decided);
         }
     }
 
-    /// Makes them, in a process of their own.
-    pub(crate) fn compare(self, worker: &mut Worker) -> Result<Vec<Answer>, SandboxError> {
-        let mut results: Vec<Answer> = Vec::new();
-        while results.len() < self.comparisons.len() {
-            let rest = &self.comparisons[results.len()..];
-            let fields: Vec<&[u8]> = rest.iter().flatten().map(Vec::as_slice).collect();
-            let reply = worker.run(Call::new("compare", &fields).cpu(PATIENCE))?;
-            let before = results.len();
-            let frames = reply.frames.iter().take_while(|frame| frame[0] != b"done").take(rest.len());
-            results.extend(frames.map(|frame| {
-                let words = frame.get(1).map(|words| String::from_utf8_lossy(words).into_owned());
-                (frame[0].clone(), words.unwrap_or_default())
-            }));
-            if results.len() < self.comparisons.len() && reply.ending != Ending::Done || results.len() == before {
-                // The one that it died of.
-                results.push((b"limit".to_vec(), "the comparison with it takes too much time or memory".to_owned()));
-            }
-        }
-        Ok(results)
+    /// All of them, in order.
+    pub(crate) fn decide(self, worker: &mut Worker) -> Result<Vec<Compared>, SandboxError> {
+        let mut answers = ask(worker, &self.asked)?.into_iter();
+        let answered = |decided: Option<Compared>| decided.or_else(|| answers.next()).unwrap_or(Compared::Open);
+        Ok(self.decided.into_iter().map(answered).collect())
     }
 }
 
-/// A frame of `compare.py`: its tag and its words.
-type Answer = (Vec<u8>, String);
+/// Makes comparisons in a process of their own.
+fn ask(worker: &mut Worker, comparisons: &[Vec<Vec<u8>>]) -> Result<Vec<Compared>, SandboxError> {
+    let mut answers: Vec<Compared> = Vec::new();
+    while answers.len() < comparisons.len() {
+        let rest = &comparisons[answers.len()..];
+        let fields: Vec<&[u8]> = rest.iter().flatten().map(Vec::as_slice).collect();
+        let reply = worker.run(Call::new("compare", &fields).cpu(PATIENCE))?;
+        let before = answers.len();
+        let frames = reply.frames.iter().take_while(|frame| frame[0] != b"done").take(rest.len());
+        answers.extend(frames.map(answer));
+        if answers.len() < comparisons.len() && reply.ending != Ending::Done || answers.len() == before {
+            // The one that it died of.
+            let words = "the comparison with it takes too much time or memory".to_owned();
+            answers.push(Compared::Raised(Outcome::Limit, words));
+        }
+    }
+    Ok(answers)
+}
+
+/// A frame of `compare.py`.
+fn answer(frame: &Frame) -> Compared {
+    let words = frame.get(1).map(|words| text(words)).unwrap_or_default();
+    match frame[0].as_slice() {
+        b"true" => Compared::True,
+        b"false" => Compared::False(None),
+        b"unknown" => Compared::False(Some(words)),
+        b"missing" => Compared::Open,
+        tag => Compared::Raised(Outcome::of_tag(tag), words),
+    }
+}
 
 /// Compares without Python, where nothing but built-in types is compared; `None` otherwise.
 fn by_value(site: &Site, event: &Event) -> Option<Compared> {
@@ -114,29 +133,20 @@ fn by_value(site: &Site, event: &Event) -> Option<Compared> {
     }
 }
 
-/// Decides a unit: its first comparison that does not hold, or else its end. `compared` has the results of those that only Python
-/// could make, in order; `texts` are the setup's and the unit's; `died` says how the process ended.
+/// Decides a unit: its first comparison that does not hold, or else its end. `compared` has what each comparison came to, in
+/// order; `texts` are the setup's and the unit's; `died` says how the process ended.
 pub(crate) fn unit(
     suite: &Suite,
     unit: &Unit,
     texts: [&str; 2],
     record: &Record,
-    compared: &mut impl Iterator<Item = Answer>,
+    compared: &mut impl Iterator<Item = Compared>,
     died: impl Fn() -> (Outcome, String, Option<Doubt>),
 ) -> Decision {
     let mut decided = None;
     for (place, event) in record.events.iter().enumerate() {
         let Some(site) = suite.sites.get(&event.site) else { continue };
-        let result = by_value(site, event).unwrap_or_else(|| match compared.next() {
-            Some((tag, words)) => match tag.as_slice() {
-                b"true" => Compared::True,
-                b"false" => Compared::False(None),
-                b"unknown" => Compared::False(Some(words)),
-                b"missing" => Compared::Open,
-                tag => Compared::Raised(Outcome::of_tag(tag), words),
-            },
-            None => Compared::Open,
-        });
+        let Some(result) = compared.next() else { break };
         if decided.is_some() {
             continue; // its results are taken all the same
         }

@@ -21,9 +21,9 @@ mod verdict;
 use tracetune_engine::stage::StageError;
 
 use crate::sandbox::{Bounds, Call, CpuSeconds, Ending, Reply, Sandbox, SandboxError, ValueBounds, Worker};
-use decide::{Decision, Undecided};
+use decide::{Comparisons, Decision};
 pub use demand::{Demand, outside};
-use report::Record;
+use report::{Record, text};
 pub use suite::{BadTest, Judged, Suites};
 pub(crate) use suite::{Suite, Test, Unit};
 pub use verdict::{Outcome, Verdict};
@@ -170,7 +170,6 @@ fn check_python(worker: &mut Worker, job: &Job, suite: &Suite, verdict: &mut Ver
 
 /// What became of a program that did not come to its setup.
 fn ended_before_tests(reply: &Reply, cpu_s: CpuSeconds) -> Option<(Outcome, String)> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut loaded = false;
     for frame in &reply.frames {
         match frame.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
@@ -193,12 +192,9 @@ fn decide(
     reply: &Reply,
     cpu_s: CpuSeconds,
 ) -> Result<Vec<Decision>, SandboxError> {
-    let mut undecided = Undecided::default();
-    for record in records {
-        undecided.add(suite, record);
-    }
-    let compared = undecided.compare(worker)?;
-    let mut compared = compared.into_iter();
+    let mut comparisons = Comparisons::default();
+    records.iter().for_each(|record| comparisons.add(suite, record));
+    let mut compared = comparisons.decide(worker)?.into_iter();
     let python = job.tests.iter().zip(&suite.tests).filter(|(_, test)| matches!(test, Test::Python(_)));
     let texts = std::iter::once(job.setup.as_str()).chain(python.map(|(text, _)| text.as_str()));
     let mut decisions = Vec::new();
@@ -254,7 +250,6 @@ fn check_scripts(worker: &mut Worker, job: &Job, suite: &Suite, verdict: &mut Ve
         }
         let fields = [job.source.as_bytes(), job.prelude.as_bytes(), script.stdin.as_bytes()];
         let reply = worker.run(Call::new("script", &fields).cpu(cpu_s).bounds(Bounds::frames(4)).with_output())?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let last = reply.frames.iter().rev().find(|frame| !matches!(frame[0].as_slice(), b"begin" | b"done"));
         let (outcome, detail, doubt) =
             match last.map(|frame| frame.iter().map(Vec::as_slice).collect::<Vec<_>>()).as_deref() {

@@ -161,6 +161,6 @@ fn number(bytes: &[u8]) -> usize {
     std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(usize::MAX)
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracetune_engine::stage::StageError;
 
+use super::report::text;
 use super::script::Script;
 use super::{Job, report};
 use crate::sandbox::value::Value;
@@ -400,8 +401,4 @@ impl From<BadTest> for StageError {
     fn from(bad: BadTest) -> Self {
         Self::input(format!("test `{}` does not parse: {}", bad.text, bad.reason))
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
