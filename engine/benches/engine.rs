@@ -46,7 +46,7 @@ impl TableStage for Lines {
     const ABOUT: &'static str = "lines of text";
     type Params = LinesParams;
     fn outputs(_: &LinesParams, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "rows", port_type: PortType::Table(Some(Line::schema())) }]
+        vec![Output::new("rows", PortType::Table(Some(Line::schema())))]
     }
     fn run(params: &LinesParams, _: &Inputs, _: &Context) -> Result<Outputs, StageError> {
         let line = |id: i64| Line { id, text: format!("the line with the number {id}, and some more text to read") };
@@ -98,7 +98,7 @@ impl TableStage for Pass {
         vec![Port { name: "rows", port_type: PortType::Table(None), optional: true, about: "a table" }]
     }
     fn outputs(_: &Tagged, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "rows", port_type: PortType::Table(Some(Length::schema())) }]
+        vec![Output::new("rows", PortType::Table(Some(Length::schema())))]
     }
     fn run(params: &Tagged, _: &Inputs, _: &Context) -> Result<Outputs, StageError> {
         Ok(Outputs::from([("rows", Artifact::Table(Length::write(&[Length { length: params.tag }])?))]))

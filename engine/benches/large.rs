@@ -48,7 +48,7 @@ impl TableStage for Numbers {
     const ABOUT: &'static str = "numbers";
     type Params = NumbersParams;
     fn outputs(_: &NumbersParams, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "rows", port_type: PortType::Table(Some(Number::schema())) }]
+        vec![Output::new("rows", PortType::Table(Some(Number::schema())))]
     }
     fn run(params: &NumbersParams, _: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
         const PIECE: i64 = 1 << 16;

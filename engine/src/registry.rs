@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use serde::Deserialize;
 use toml::de::ValueDeserializer;
 
 use crate::pipeline::{self, Parameter};
@@ -75,11 +74,28 @@ pub trait Kind: Send + Sync {
     fn ports(&self) -> Vec<Port>;
     /// See [`TableStage::OPEN_PORTS`].
     fn open_ports(&self) -> bool;
-    /// Reads the parameters: a TOML table without the keys of ports and of the engine.
+    /// Reads and checks the parameters: a TOML table without the keys of ports and of the engine.
     ///
     /// # Errors
+    /// [`ParseError`]
+    fn parse(&self, params: ValueDeserializer<'_>, setup: &Setup) -> Result<CheckedStage, ParseError>;
+}
+
+/// Why there is no stage with these parameters.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
     /// Wrong type, missing or unknown key; the error keeps the span of the value.
-    fn parse(&self, params: ValueDeserializer<'_>) -> Result<CheckedStage, toml::de::Error>;
+    #[error(transparent)]
+    Toml(#[from] toml::de::Error),
+    /// See [`Params::validate`] and [`Params::resolve`].
+    #[error("`{}`: {}", .0.param, .0.message)]
+    Param(ParamError),
+}
+
+impl From<ParamError> for ParseError {
+    fn from(error: ParamError) -> Self {
+        Self::Param(error)
+    }
 }
 
 /// What a row kind does to a table.
@@ -102,11 +118,6 @@ pub trait Stage: Send + Sync {
     fn kind(&self) -> &dyn Kind;
     /// The parameters as JSON, defaults filled in; objects sorted by key.
     fn params(&self) -> &serde_json::Value;
-    /// See [`Params::validate`].
-    ///
-    /// # Errors
-    /// The first parameter that is wrong.
-    fn validate(&self) -> Result<(), ParamError>;
     /// See [`TableStage::outputs`]; for a row kind one table `rows`.
     fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output>;
     /// See [`TableStage::environment`].
@@ -153,6 +164,10 @@ pub trait RowWork: Send + Sync {
     fn part_params(&self) -> &'static [&'static str];
     /// The parts of each row's work.
     fn parts(&self) -> Vec<i32>;
+    /// See [`RowStage::SESSION_THREADS`].
+    fn session_threads(&self) -> usize {
+        usize::MAX
+    }
     /// Items a segment.
     fn segment_items(&self) -> usize;
     /// Sets up.
@@ -211,9 +226,8 @@ impl<S: RowStage> Kind for RowKind<S> {
     fn open_ports(&self) -> bool {
         false
     }
-    fn parse(&self, params: ValueDeserializer<'_>) -> Result<CheckedStage, toml::de::Error> {
-        let mut params = S::Params::deserialize(params)?;
-        params.normalise();
+    fn parse(&self, params: ValueDeserializer<'_>, setup: &Setup) -> Result<CheckedStage, ParseError> {
+        let params: S::Params = checked(params, setup)?;
         Ok(Arc::new(BoundRow::<S> { canonical: canonical(&params), params, kind: Self(PhantomData) }))
     }
 }
@@ -238,7 +252,7 @@ fn bound_shape<S: RowStage>(params: &S::Params) -> RowShape {
 fn row_outputs(shape: &RowShape, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
     let carried = inputs.get(shape.port).cloned().flatten();
     let schema = carried.map(|carried| append_columns(&carried, &shape.adds));
-    vec![Output { name: ROWS_OUTPUT, port_type: PortType::Table(schema) }]
+    vec![Output::new(ROWS_OUTPUT, PortType::Table(schema))]
 }
 
 struct BoundRow<S: RowStage> {
@@ -253,9 +267,6 @@ impl<S: RowStage> Stage for BoundRow<S> {
     }
     fn params(&self) -> &serde_json::Value {
         &self.canonical
-    }
-    fn validate(&self) -> Result<(), ParamError> {
-        self.params.validate()
     }
     fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         row_outputs(&bound_shape::<S>(&self.params), inputs)
@@ -280,6 +291,9 @@ impl<S: RowStage> RowWork for BoundRow<S> {
     }
     fn parts(&self) -> Vec<i32> {
         S::parts(&self.params)
+    }
+    fn session_threads(&self) -> usize {
+        S::SESSION_THREADS.max(1)
     }
     fn segment_items(&self) -> usize {
         S::segment_items(&self.params).max(1)
@@ -339,9 +353,8 @@ impl<S: TableStage> Kind for TableKind<S> {
     fn open_ports(&self) -> bool {
         S::OPEN_PORTS
     }
-    fn parse(&self, params: ValueDeserializer<'_>) -> Result<CheckedStage, toml::de::Error> {
-        let mut params = S::Params::deserialize(params)?;
-        params.normalise();
+    fn parse(&self, params: ValueDeserializer<'_>, setup: &Setup) -> Result<CheckedStage, ParseError> {
+        let params: S::Params = checked(params, setup)?;
         let row_form = S::row_form(&params);
         Ok(Arc::new(BoundTable::<S> { canonical: canonical(&params), params, row_form, kind: Self(PhantomData) }))
     }
@@ -360,9 +373,6 @@ impl<S: TableStage> Stage for BoundTable<S> {
     }
     fn params(&self) -> &serde_json::Value {
         &self.canonical
-    }
-    fn validate(&self) -> Result<(), ParamError> {
-        self.params.validate()
     }
     fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         match &self.row_form {
@@ -391,6 +401,14 @@ impl<S: TableStage> TableWork for BoundTable<S> {
     fn run(&self, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
         S::run(&self.params, inputs, cx)
     }
+}
+
+fn checked<P: Params>(params: ValueDeserializer<'_>, setup: &Setup) -> Result<P, ParseError> {
+    let mut params = P::deserialize(params)?;
+    params.normalise();
+    params.validate()?;
+    params.resolve(setup)?;
+    Ok(params)
 }
 
 /// The parameters as JSON. `serde_json`'s maps are sorted, so equal parameters give equal text.

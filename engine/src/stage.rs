@@ -4,6 +4,7 @@
 //! but its parameters, its inputs and the environment it declares; [`Context`] therefore carries cancellation,
 //! progress and scratch space, and nothing to compute from.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,6 +88,14 @@ pub trait Params: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 'sta
     fn validate(&self) -> Result<(), ParamError> {
         Ok(())
     }
+    /// Reads what the parameters point at and the pipeline's check needs to know, e.g. a function's signature, into fields
+    /// that serde skips. Called after [`Params::validate`].
+    ///
+    /// # Errors
+    /// The parameter that points at what can't be read.
+    fn resolve(&mut self, _setup: &Setup) -> Result<(), ParamError> {
+        Ok(())
+    }
 }
 
 /// What flows along an edge.
@@ -97,6 +106,10 @@ pub enum PortType {
     Table(Option<SchemaRef>),
     /// A directory in the Hugging Face layout (`config.json`, `model.safetensors`, `tokenizer.json`).
     Model,
+    /// A directory of files. As an input, a model is one too.
+    Folder,
+    /// Whatever a stage gives: for ports that the user names.
+    Any,
 }
 
 /// An input port.
@@ -120,9 +133,16 @@ pub struct Port {
 #[derive(Clone, Debug)]
 pub struct Output {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What it gives.
     pub port_type: PortType,
+}
+
+impl Output {
+    /// An output of that name.
+    pub fn new(name: impl Into<Cow<'static, str>>, port_type: PortType) -> Self {
+        Self { name: name.into(), port_type }
+    }
 }
 
 /// What a stage declares of the world it computes in; part of its key. E.g. `("python", "3.11.7")`.
@@ -198,7 +218,25 @@ impl Inputs {
 }
 
 /// A stage's outputs by name. A directory given here is moved into the cache.
-pub type Outputs = BTreeMap<&'static str, Artifact>;
+#[derive(Clone, Debug, Default)]
+pub struct Outputs(pub BTreeMap<String, Artifact>);
+
+impl Outputs {
+    /// Takes an output out.
+    pub fn remove(&mut self, name: &str) -> Option<Artifact> {
+        self.0.remove(name)
+    }
+    /// Adds an output.
+    pub fn insert(&mut self, name: impl Into<String>, artifact: Artifact) {
+        self.0.insert(name.into(), artifact);
+    }
+}
+
+impl<const N: usize> From<[(&str, Artifact); N]> for Outputs {
+    fn from(outputs: [(&str, Artifact); N]) -> Self {
+        Self(outputs.map(|(name, artifact)| (name.to_owned(), artifact)).into())
+    }
+}
 
 /// Tells a running stage whether to stop, and lets it tell how far it is.
 #[derive(Clone)]
@@ -348,6 +386,8 @@ pub trait RowStage: Send + Sync + 'static {
     const PART_PARAMS: &'static [&'static str] = &[];
     /// The most threads that it makes use of: stages that need few run side by side.
     const MAX_THREADS: usize = usize::MAX;
+    /// The most threads that one session makes use of: with fewer than there are, several sessions work side by side.
+    const SESSION_THREADS: usize = usize::MAX;
     /// How many items make a segment: what is computed, stored and lost together.
     fn segment_items(_params: &Self::Params) -> usize {
         512
@@ -392,7 +432,7 @@ pub trait TableStage: Send + Sync + 'static {
     fn ports() -> Vec<Port> {
         Vec::new()
     }
-    /// Whether `inputs = { port = "stage" }` may name ports of the user's own, all tables.
+    /// Whether `inputs = { port = "stage" }` may name ports of the user's own: tables, models, folders.
     const OPEN_PORTS: bool = false;
     /// Whether it takes tables as [`Artifact::File`].
     const TABLES_AS_FILES: bool = false;

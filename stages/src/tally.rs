@@ -67,7 +67,7 @@ impl TableStage for Tally {
     }
 
     fn outputs(_: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) }]
+        vec![Output::new("metrics", PortType::Table(Some(MetricRow::schema())))]
     }
 
     fn run(params: &Params, inputs: &Inputs, _: &Context) -> Result<Outputs, StageError> {

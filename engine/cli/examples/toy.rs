@@ -103,7 +103,7 @@ impl TableStage for Numbers {
     const ABOUT: &'static str = "gives numbers to guess";
     type Params = NumbersParams;
     fn outputs(_: &NumbersParams, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "rows", port_type: PortType::Table(Some(Number::schema())) }]
+        vec![Output::new("rows", PortType::Table(Some(Number::schema())))]
     }
     fn run(params: &NumbersParams, _: &Inputs, _: &Context) -> Result<Outputs, StageError> {
         let number = |at: i32| Number { problem_id: format!("n{at}"), split: "test".into(), number: at * 37 % 100 };
@@ -233,8 +233,8 @@ impl TableStage for Score {
     }
     fn outputs(_: &Nothing, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         vec![
-            Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
-            Output { name: "outcomes", port_type: PortType::Table(Some(OutcomeRow::schema())) },
+            Output::new("metrics", PortType::Table(Some(MetricRow::schema()))),
+            Output::new("outcomes", PortType::Table(Some(OutcomeRow::schema()))),
         ]
     }
     fn run(_: &Nothing, inputs: &Inputs, _: &Context) -> Result<Outputs, StageError> {
@@ -298,10 +298,7 @@ impl TableStage for Learn {
         ]
     }
     fn outputs(_: &Nothing, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![
-            Output { name: "model", port_type: PortType::Model },
-            Output { name: "curve", port_type: PortType::Table(Some(Loss::schema())) },
-        ]
+        vec![Output::new("model", PortType::Model), Output::new("curve", PortType::Table(Some(Loss::schema())))]
     }
     fn run(_: &Nothing, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
         let before: i32 = match inputs.directory("model") {

@@ -99,8 +99,10 @@ pub struct OutputRecord {
 pub enum OutputType {
     /// A Parquet table.
     Table,
-    /// A directory of files.
+    /// A directory with a model.
     Model,
+    /// A directory of files.
+    Folder,
 }
 
 /// A file of a directory.
@@ -169,7 +171,7 @@ impl Store {
     pub fn lost_output<'a>(&self, record: &'a ActionRecord) -> Option<&'a str> {
         let is_lost = |output: &OutputRecord| match output.output_type {
             OutputType::Table => !self.holds(&output.digest, output.bytes),
-            OutputType::Model => {
+            OutputType::Model | OutputType::Folder => {
                 !self.has_object(&output.digest)
                     || output.files.iter().any(|file| !self.holds(&file.digest, file.bytes))
             }

@@ -22,7 +22,7 @@ impl Store {
     ///
     /// # Errors
     /// A file can't be read, the disk is full, or the store can't be written.
-    pub fn put_directory(&self, folder: &Path) -> Result<OutputRecord, CacheError> {
+    pub fn put_directory(&self, folder: &Path, output_type: OutputType) -> Result<OutputRecord, CacheError> {
         let mut files = Vec::new();
         let mut folders = vec![PathBuf::new()];
         while let Some(relative) = folders.pop() {
@@ -43,7 +43,7 @@ impl Store {
         let bytes = files.iter().map(|file| file.bytes).sum();
         let manifest = serde_json::to_vec(&Manifest { files: files.clone() }).expect("a manifest is plain data");
         let digest = self.put_bytes(&manifest)?;
-        Ok(OutputRecord { digest, output_type: OutputType::Model, rows: 0, bytes, files })
+        Ok(OutputRecord { digest, output_type, rows: 0, bytes, files })
     }
 
     fn put_file(&self, path: &Path, relative: &Path) -> Result<FileRecord, CacheError> {

@@ -65,7 +65,7 @@ fn with_bad_rows(
     if let (Work::Rows(work), Some(_)) = (stage.work(), bad_rows) {
         let rows = tables.get(work.shape().port).cloned().flatten();
         let schema = rows.map(|rows| append_columns(&rows, &BadRow::schema()));
-        outputs.push(Output { name: BadRows::OUTPUT, port_type: PortType::Table(schema) });
+        outputs.push(Output::new(BadRows::OUTPUT, PortType::Table(schema)));
     }
     outputs
 }
@@ -104,12 +104,12 @@ fn output_of<'o>(
     let source = graph.definition(origin.sample());
     let all = outputs[origin.sample()].as_ref()?;
     let Some(wanted) = &origin.output else { return all.first() };
-    let found = all.iter().find(|output| output.name == wanted);
+    let found = all.iter().find(|output| output.name == wanted.as_str());
     if found.is_none() {
-        let help = match nearest(wanted, all.iter().map(|output| output.name)) {
+        let help = match nearest(wanted, all.iter().map(|output| &*output.name)) {
             Some(near) => format!("did you mean `{}.{near}`?", source.name),
             None if all.len() == 1 => format!("its only output is `{}`", all[0].name),
-            None => format!("its outputs are {}", list(all.iter().map(|output| output.name))),
+            None => format!("its outputs are {}", list(all.iter().map(|output| &*output.name))),
         };
         problems.error(connection.at, format!("`{}` has no output `{wanted}`", source.name), "").help(help);
     }
@@ -136,7 +136,10 @@ enum MismatchKind {
 
 fn mismatch(wanted: &PortType, given: &PortType) -> Option<MismatchKind> {
     match (wanted, given) {
-        (PortType::Model, PortType::Model) | (PortType::Table(None), PortType::Table(_)) => None,
+        (PortType::Any, _)
+        | (PortType::Model, PortType::Model)
+        | (PortType::Folder, PortType::Folder | PortType::Model)
+        | (PortType::Table(None), PortType::Table(_)) => None,
         (PortType::Table(Some(_)), PortType::Table(None)) => None,
         (PortType::Table(Some(wanted)), PortType::Table(Some(given))) => {
             let lacks = |name: &String| given.field_with_name(name).is_err();
@@ -187,10 +190,7 @@ impl Mismatch<'_> {
                 (message, format!("has it as {}", column_type(found)))
             }
             MismatchKind::Type => {
-                let (wanted, given) = match self.output.port_type {
-                    PortType::Model => ("a table", "a model"),
-                    PortType::Table(_) => ("a model", "a table"),
-                };
+                let (wanted, given) = (in_words(&self.connection.port_type), in_words(&self.output.port_type));
                 (format!("`{reader}` needs {wanted} at `{port}`, and `{name}` is {given}"), format!("is {given}"))
             }
         };
@@ -217,13 +217,23 @@ impl Mismatch<'_> {
                 let what = match &self.kind {
                     MismatchKind::Missing(missing) if missing.len() > 1 => "has them",
                     MismatchKind::Missing(_) | MismatchKind::ColumnType(..) => "has it",
-                    MismatchKind::Type if output.port_type == PortType::Model => "is a model",
-                    MismatchKind::Type => "is a table",
+                    MismatchKind::Type => "",
                 };
+                let what =
+                    if what.is_empty() { format!("is {}", in_words(&output.port_type)) } else { what.to_owned() };
                 return Some(format!("`{reference}` {what}: write `{port} = \"{reference}\"`"));
             }
         }
         None
+    }
+}
+
+fn in_words(port_type: &PortType) -> &'static str {
+    match port_type {
+        PortType::Model => "a model",
+        PortType::Folder => "a folder",
+        PortType::Table(_) => "a table",
+        PortType::Any => "an output",
     }
 }
 

@@ -112,7 +112,7 @@ fn moved(binding: &mut Binding, places: &[NodeIndex], loop_places: &[usize]) {
 /// Two nodes whose figures could not be told apart: a variant has the name of a label that stands in the file.
 pub(super) fn shared_figures(nodes: &[Node]) -> Option<Diagnostic> {
     let mut known: HashMap<(&str, &str, i32), &Node> = HashMap::new();
-    let gives = |node: &&Node| node.outputs.iter().any(|output| ["metrics", "outcomes"].contains(&output.name));
+    let gives = |node: &&Node| node.outputs.iter().any(|output| ["metrics", "outcomes"].contains(&&*output.name));
     for node in nodes.iter().filter(gives) {
         for label in &node.variant {
             if let Some(other) = known.insert((&node.stage, label, node.round), node) {

@@ -14,8 +14,8 @@ use super::value::{expect_string, expect_table, wrong_type};
 use super::variants::MAIN;
 use crate::Registry;
 use crate::diagnostic::{list, nearest};
-use crate::registry::{CheckedStage, Kind, RowShape, Work};
-use crate::stage::{Port, PortType};
+use crate::registry::{CheckedStage, Kind, ParseError, RowShape, Work};
+use crate::stage::{Port, PortType, Setup};
 
 /// The key that lets a stage lose every row.
 pub(super) const ALLOW_EMPTY: &str = "allow_empty";
@@ -47,6 +47,7 @@ pub(super) fn define<'a>(
     stage: &StageTable<'a>,
     seed: &Value<'a>,
     registry: &Registry,
+    setup: &Setup,
     problems: &mut Problems<'a>,
 ) -> Definition {
     let mut definition = Definition {
@@ -78,7 +79,7 @@ pub(super) fn define<'a>(
             }
         } else if key == "inputs" && kind.open_ports() {
             for (port, _, value) in expect_table(key, value, problems).map(entries).unwrap_or_default() {
-                definition.connect(port, PortType::Table(None), value, problems);
+                definition.connect(port, PortType::Any, value, problems);
             }
         } else if let Some(port) = ports.iter().find(|port| port.name == key) {
             definition.connect(port.name, port.port_type.clone(), value, problems);
@@ -105,7 +106,7 @@ pub(super) fn define<'a>(
     if known.iter().any(|parameter| parameter.name == "seed") && !rest.contains_key("seed") {
         rest.insert(Spanned::new(seed.span(), "seed".into()), seed.clone());
     }
-    definition.checked = parse(stage, kind, rest, problems);
+    definition.checked = parse(stage, kind, rest, setup, problems);
     let Some(checked) = definition.checked.clone() else { return definition };
     match (checked.work(), bad_rows_at) {
         (Work::Rows(work), _) => definition.read_rows(&work.shape()),
@@ -209,7 +210,8 @@ fn missing(
             PortType::Table(Some(columns)) if !columns.fields().is_empty() => {
                 format!("a stage with {}", list(columns.fields().iter().map(|field| field.name())))
             }
-            PortType::Table(_) => "a stage".to_owned(),
+            PortType::Folder => "a stage that gives a folder".to_owned(),
+            PortType::Table(_) | PortType::Any => "a stage".to_owned(),
         };
         let help = format!("add `{} = \"…\"`: {wanted}", port.name);
         let message = format!("`{}` has no `{}`: {}", definition.name, port.name, port.about);
@@ -230,6 +232,7 @@ fn parse<'a>(
     stage: &StageTable<'a>,
     kind: &dyn Kind,
     params: Table<'a>,
+    setup: &Setup,
     problems: &mut Problems<'a>,
 ) -> Option<CheckedStage> {
     let places: Vec<(String, Span)> =
@@ -237,26 +240,25 @@ fn parse<'a>(
     let place = |name: &str| places.iter().find(|(known, _)| known == name).map(|(_, at)| *at);
     let whole = stage.at.start..stage.at.end;
     let deserializer = ValueDeserializer::from(Spanned::new(whole.clone(), DeValue::Table(params)));
-    let checked = match kind.parse(deserializer) {
-        Ok(checked) => checked,
-        Err(error) => {
+    match kind.parse(deserializer, setup) {
+        Ok(checked) => Some(checked),
+        Err(ParseError::Toml(error)) => {
             let at = error.span().map_or(stage.at, Span::from);
             let within =
                 places.iter().find(|(_, place)| place.start <= at.start && at.end <= place.end && place.end > 0);
             let name = within.map_or(stage.name.as_str(), |(name, _)| name);
             problems.error(at, format!("`{name}`: {}", in_words(error.message())), "");
-            return None;
+            None
         }
-    };
-    if let Err(error) = checked.validate() {
-        let at = place(error.param).unwrap_or(stage.at);
-        // "must be at least 0" goes on after the name; a whole sentence does not.
-        let colon = if error.message.starts_with("must") { "" } else { ":" };
-        let problem = problems.error(at, format!("`{}`{colon} {}", error.param, error.message), "");
-        problem.help.extend(error.help);
-        return None;
+        Err(ParseError::Param(error)) => {
+            let at = place(error.param).unwrap_or(stage.at);
+            // "must be at least 0" goes on after the name; a whole sentence does not.
+            let colon = if error.message.starts_with("must") { "" } else { ":" };
+            let problem = problems.error(at, format!("`{}`{colon} {}", error.param, error.message), "");
+            problem.help.extend(error.help);
+            None
+        }
     }
-    Some(checked)
 }
 
 /// The parser's message, with words for the types of Rust in it.

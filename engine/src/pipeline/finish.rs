@@ -69,7 +69,7 @@ pub(super) fn finish(
 
 fn source(origin: &Origin, place: &[NodeIndex], outputs: &Outputs) -> Source {
     let first = || outputs[origin.sample()].as_ref().and_then(|outputs| outputs.first());
-    let output = origin.output.clone().or_else(|| first().map(|output| output.name.to_owned())).unwrap_or_default();
+    let output = origin.output.clone().or_else(|| first().map(|output| output.name.to_string())).unwrap_or_default();
     match origin.pick {
         None => Source::Node { node: place[origin.sample()], output },
         Some((in_loop, pick)) => {

@@ -48,7 +48,7 @@ use source::Sources;
 use crate::Registry;
 use crate::diagnostic::Diagnostic;
 use crate::registry::CheckedStage;
-use crate::stage::{Output, PortType};
+use crate::stage::{Output, PortType, Setup};
 
 /// A node's place in [`Pipeline::nodes`].
 pub type NodeIndex = usize;
@@ -118,6 +118,7 @@ impl Pipeline {
         registry: &Registry,
         choice: &Choice,
     ) -> Result<Self, Vec<Diagnostic>> {
+        let setup = Setup::new(root);
         let mut problems = Problems::new(sources);
         let mut table = merge::merged(sources, &mut problems);
         if problems.errors() > 0 {
@@ -126,7 +127,8 @@ impl Pipeline {
         }
         let whole = (!choice.is_plain()).then(|| table.clone());
         let declared = variants::take(&mut table, name, &mut problems);
-        let Some(plain) = Unrolled::of(table.clone(), registry, &mut problems).filter(|_| problems.errors() == 0)
+        let Some(plain) =
+            Unrolled::of(table.clone(), registry, &setup, &mut problems).filter(|_| problems.errors() == 0)
         else {
             return Err(problems.finish().err().unwrap_or_default());
         };
@@ -140,7 +142,7 @@ impl Pipeline {
             let mut table = table.clone();
             variant.apply(&mut table, &mut problems);
             let unrolled =
-                (problems.errors() == errors).then(|| Unrolled::of(table, registry, &mut problems)).flatten();
+                (problems.errors() == errors).then(|| Unrolled::of(table, registry, &setup, &mut problems)).flatten();
             if problems.errors() > errors {
                 problems.help_after(before, &format!("this is so in variant `{}`", variant.name));
                 return Err(problems.finish().err().unwrap_or_default());
@@ -181,11 +183,16 @@ struct Unrolled<'a> {
 
 impl<'a> Unrolled<'a> {
     /// `None` if something is so wrong that the rest can't be checked.
-    fn of(mut table: source::Table<'a>, registry: &Registry, problems: &mut Problems<'a>) -> Option<Self> {
+    fn of(
+        mut table: source::Table<'a>,
+        registry: &Registry,
+        setup: &Setup,
+        problems: &mut Problems<'a>,
+    ) -> Option<Self> {
         let errors = problems.errors();
         params::substitute(&mut table, problems);
         let document = document::read(&table, problems);
-        let graph = unroll::unroll(&document, registry, problems);
+        let graph = unroll::unroll(&document, registry, setup, problems);
         let order = order::order(&graph, problems)?;
         let outputs = check::check(&graph, &order, registry, problems);
         for (index, outer) in document.loops.iter().enumerate() {

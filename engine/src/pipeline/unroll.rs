@@ -10,6 +10,7 @@ use super::source::{Span, Value};
 use super::{NodeIndex, Pick};
 use crate::Registry;
 use crate::diagnostic::{Diagnostic, list, nearest};
+use crate::stage::Setup;
 
 /// Nodes in the order of the file, with edges.
 pub(super) struct Graph {
@@ -73,9 +74,14 @@ struct Scope {
 }
 
 /// Unrolls a document.
-pub(super) fn unroll<'a>(document: &Document<'a>, registry: &Registry, problems: &mut Problems<'a>) -> Graph {
+pub(super) fn unroll<'a>(
+    document: &Document<'a>,
+    registry: &Registry,
+    setup: &Setup,
+    problems: &mut Problems<'a>,
+) -> Graph {
     let mut graph = Graph { definitions: Vec::new(), nodes: Vec::new(), loops: Vec::new(), outer: HashMap::new() };
-    graph.place_nodes(document, registry, problems);
+    graph.place_nodes(document, registry, setup, problems);
     for node in 0..graph.nodes.len() {
         let definition = &graph.definitions[graph.nodes[node].definition];
         let scope = Scope { round: graph.nodes[node].round, stages_first: false };
@@ -92,7 +98,13 @@ pub(super) fn unroll<'a>(document: &Document<'a>, registry: &Registry, problems:
 }
 
 impl Graph {
-    fn place_nodes<'a>(&mut self, document: &Document<'a>, registry: &Registry, problems: &mut Problems<'a>) {
+    fn place_nodes<'a>(
+        &mut self,
+        document: &Document<'a>,
+        registry: &Registry,
+        setup: &Setup,
+        problems: &mut Problems<'a>,
+    ) {
         let seed = &document.seed;
         // A name that a loop shares with another one, or with a stage outside, is told apart by the loop's.
         let mut uses: HashMap<&str, usize> = HashMap::new();
@@ -111,13 +123,13 @@ impl Graph {
         for (_, part) in parts {
             match part {
                 Part::Stage(stage) => {
-                    let definition = self.add(define(stage, seed, registry, problems));
+                    let definition = self.add(define(stage, seed, registry, setup, problems));
                     self.outer.insert(stage.name.clone(), self.nodes.len());
                     self.nodes.push(Draft { id: stage.name.clone(), definition, round: None, inputs: Vec::new() });
                 }
                 Part::Loop(outer) => {
                     let index = document.loops.iter().position(|known| known.name == outer.name).unwrap_or_default();
-                    let definitions = self.define_loop(outer, seed, registry, problems);
+                    let definitions = self.define_loop(outer, seed, registry, setup, problems);
                     for round in 0..outer.times {
                         for (stage, (first, later)) in outer.stages.iter().zip(&definitions) {
                             let prefix =
@@ -142,6 +154,7 @@ impl Graph {
         outer: &LoopTable<'a>,
         seed: &Value<'a>,
         registry: &Registry,
+        setup: &Setup,
         problems: &mut Problems<'a>,
     ) -> Vec<(usize, usize)> {
         let mut definitions = Vec::with_capacity(outer.stages.len());
@@ -151,12 +164,12 @@ impl Graph {
                 let mut keys = stage.keys.clone();
                 lay_over(&mut keys, first.keys.clone());
                 let stage = StageTable { name: stage.name.clone(), at: stage.at, keys };
-                self.add(define(&stage, seed, registry, problems))
+                self.add(define(&stage, seed, registry, setup, problems))
             });
             // With one round, what `first` replaces is never used, and may be missing.
             let later = match first {
                 Some(first) if outer.times == 1 => first,
-                _ => self.add(define(stage, seed, registry, problems)),
+                _ => self.add(define(stage, seed, registry, setup, problems)),
             };
             definitions.push((first.unwrap_or(later), later));
         }

@@ -54,7 +54,7 @@ pub(crate) struct RunLog<'a> {
 /// The name of a node's default output.
 pub(crate) fn first_output(node: &Node) -> Option<String> {
     let inputs = node.inputs.iter().map(|binding| (binding.port.clone(), None)).collect();
-    node.stage_kind.outputs(&inputs).first().map(|output| output.name.to_owned())
+    node.stage_kind.outputs(&inputs).first().map(|output| output.name.to_string())
 }
 
 pub(super) fn lock_name(id: &str) -> String {

@@ -196,7 +196,7 @@ impl Job<'_> {
             let artifact = match output.output_type {
                 OutputType::Table if as_files => Artifact::File(self.load(port, Store::checked_path)?),
                 OutputType::Table => Artifact::Table(self.load(port, Store::table)?),
-                OutputType::Model => Artifact::Directory(self.load(port, Store::directory)?),
+                OutputType::Model | OutputType::Folder => Artifact::Directory(self.load(port, Store::directory)?),
             };
             inputs.0.insert(port.clone(), artifact);
         }
@@ -234,10 +234,10 @@ impl Job<'_> {
         let kind = stage.kind().name();
         let mut outputs = BTreeMap::new();
         for declared in stage.outputs(&schemas) {
-            let record = self.put_output(kind, &declared, given.remove(declared.name))?;
-            outputs.insert(declared.name.to_owned(), record);
+            let record = self.put_output(kind, &declared, given.remove(&declared.name))?;
+            outputs.insert(declared.name.into_owned(), record);
         }
-        match given.keys().next() {
+        match given.0.keys().next() {
             Some(name) => Err(output_error(kind, &format!("gave an output `{name}` that it does not declare"))),
             None => Ok(outputs),
         }
@@ -245,7 +245,7 @@ impl Job<'_> {
 
     /// Stores an output, if it is what was declared.
     fn put_output(&self, kind: &str, declared: &Output, given: Option<Artifact>) -> Result<OutputRecord, JobError> {
-        let name = declared.name;
+        let name = &declared.name;
         let wrong = |what: String| output_error(kind, &format!("gave an output `{name}` {what}"));
         let checked = |batch: RecordBatch, schema: &Option<SchemaRef>| match schema {
             Some(schema) => declared_columns(&batch, schema).map_err(&wrong),
@@ -253,9 +253,15 @@ impl Job<'_> {
         };
         match (given, &declared.port_type) {
             (None, _) => Err(output_error(kind, &format!("did not give its output `{name}`"))),
-            (Some(Artifact::Directory(folder)), PortType::Model) => Ok(self.store.put_directory(&folder)?),
+            (Some(Artifact::Directory(folder)), PortType::Model) => {
+                Ok(self.store.put_directory(&folder, OutputType::Model)?)
+            }
+            (Some(Artifact::Directory(folder)), PortType::Folder) => {
+                Ok(self.store.put_directory(&folder, OutputType::Folder)?)
+            }
             (Some(Artifact::Directory(_)), _) => Err(wrong("that is a directory, not a table".to_owned())),
-            (Some(_), PortType::Model) => Err(wrong("that is a table, not a directory".to_owned())),
+            (Some(_), PortType::Any) => Err(wrong("of no declared type".to_owned())),
+            (Some(_), PortType::Model | PortType::Folder) => Err(wrong("that is a table, not a directory".to_owned())),
             (Some(Artifact::Table(batch)), PortType::Table(schema)) => {
                 Ok(self.store.put_table(&checked(batch, schema)?)?)
             }

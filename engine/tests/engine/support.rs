@@ -169,7 +169,7 @@ impl TableStage for Numbers {
     const ABOUT: &'static str = "numbers";
     type Params = NumbersParams;
     fn outputs(_: &NumbersParams, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "rows", port_type: PortType::Table(Some(Number::schema())) }]
+        vec![Output::new("rows", PortType::Table(Some(Number::schema())))]
     }
     fn run(params: &NumbersParams, _: &Inputs, _: &Context) -> Result<Outputs, StageError> {
         let rows: Vec<Number> = params
@@ -178,7 +178,7 @@ impl TableStage for Numbers {
             .enumerate()
             .map(|(row, &value)| Number { id: format!("n{row}"), value, extra: format!("{}{row}", params.extra) })
             .collect();
-        Ok(BTreeMap::from([("rows", Artifact::Table(Number::write(&rows)?))]))
+        Ok(Outputs::from([("rows", Artifact::Table(Number::write(&rows)?))]))
     }
 }
 
@@ -306,12 +306,12 @@ impl TableStage for Sum {
         vec![Port { name: "rows", port_type: PortType::Table(Some(schema)), optional: false, about: "rows" }]
     }
     fn outputs(_: &SumParams, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "total", port_type: PortType::Table(Some(Total::schema())) }]
+        vec![Output::new("total", PortType::Table(Some(Total::schema())))]
     }
     fn run(params: &SumParams, inputs: &Inputs, _: &Context) -> Result<Outputs, StageError> {
         let total: i64 = int64s(inputs.table("rows").unwrap(), "double").iter().sum();
         let rows = [Total { total: total / params.divide }];
-        Ok(BTreeMap::from([("total", Artifact::Table(Total::write(&rows)?))]))
+        Ok(Outputs::from([("total", Artifact::Table(Total::write(&rows)?))]))
     }
 }
 
@@ -336,9 +336,9 @@ impl TableStage for Step {
     }
     fn outputs(_: &StepParams, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         vec![
-            Output { name: "to", port_type: PortType::Table(Some(Total::schema())) },
-            Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
-            Output { name: "outcomes", port_type: PortType::Table(Some(Outcome::schema())) },
+            Output::new("to", PortType::Table(Some(Total::schema()))),
+            Output::new("metrics", PortType::Table(Some(MetricRow::schema()))),
+            Output::new("outcomes", PortType::Table(Some(Outcome::schema()))),
         ]
     }
     fn run(params: &StepParams, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
@@ -356,7 +356,7 @@ impl TableStage for Step {
             n: 3,
         };
         let outcome = Outcome { split: "dev".to_owned(), problem_id: "p".to_owned(), samples: 4, passes: total as i32 };
-        Ok(BTreeMap::from([
+        Ok(Outputs::from([
             ("to", Artifact::Table(Total::write(&[Total { total: total + 1 }])?)),
             ("metrics", Artifact::Table(MetricRow::write(&[metric])?)),
             ("outcomes", Artifact::Table(Outcome::write(&[outcome])?)),
@@ -404,8 +404,8 @@ impl TableStage for Results {
     }
     fn outputs(_: &ResultsParams, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         vec![
-            Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
-            Output { name: "outcomes", port_type: PortType::Table(Some(OutcomeRow::schema())) },
+            Output::new("metrics", PortType::Table(Some(MetricRow::schema()))),
+            Output::new("outcomes", PortType::Table(Some(OutcomeRow::schema()))),
         ]
     }
     fn run(params: &ResultsParams, _: &Inputs, _: &Context) -> Result<Outputs, StageError> {
@@ -430,7 +430,7 @@ impl TableStage for Results {
         };
         let metrics: Vec<MetricRow> = params.metrics.iter().map(metric).collect();
         let outcomes: Vec<OutcomeRow> = params.outcomes.iter().map(outcome).collect();
-        Ok(BTreeMap::from([
+        Ok(Outputs::from([
             ("metrics", Artifact::Table(MetricRow::write(&metrics)?)),
             ("outcomes", Artifact::Table(OutcomeRow::write(&outcomes)?)),
         ]))
@@ -457,7 +457,7 @@ impl TableStage for Keep {
         ]
     }
     fn outputs(_: &KeepParams, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "model", port_type: PortType::Model }]
+        vec![Output::new("model", PortType::Model)]
     }
     fn run(_: &KeepParams, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
         let text = match (inputs.table("from"), inputs.directory("model")) {
@@ -469,7 +469,7 @@ impl TableStage for Keep {
         std::fs::create_dir_all(folder.join("sub"))?;
         std::fs::write(folder.join("sub/rows.txt"), text)?;
         std::fs::write(folder.join("empty"), "")?;
-        Ok(BTreeMap::from([("model", Artifact::Directory(folder))]))
+        Ok(Outputs::from([("model", Artifact::Directory(folder))]))
     }
 }
 
@@ -492,18 +492,18 @@ impl TableStage for Fail {
         vec![Port { name: "from", port_type: PortType::Table(None), optional: true, about: "a table" }]
     }
     fn outputs(_: &FailParams, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "total", port_type: PortType::Table(Some(Total::schema())) }]
+        vec![Output::new("total", PortType::Table(Some(Total::schema())))]
     }
     fn run(params: &FailParams, _: &Inputs, _: &Context) -> Result<Outputs, StageError> {
         match params.how.as_str() {
             "error" => Err(StageError::environment("no interpreter", "install one")),
             "panic" => panic!("a kind's bug"),
-            "no output" => Ok(BTreeMap::new()),
+            "no output" => Ok(Outputs::default()),
             "wrong output" => {
                 let number = Number { id: "a".to_owned(), value: 1, extra: String::new() };
-                Ok(BTreeMap::from([("total", Artifact::Table(Number::write(&[number])?))]))
+                Ok(Outputs::from([("total", Artifact::Table(Number::write(&[number])?))]))
             }
-            "directory" => Ok(BTreeMap::from([("total", Artifact::Directory(PathBuf::from("/")))])),
+            "directory" => Ok(Outputs::from([("total", Artifact::Directory(PathBuf::from("/")))])),
             how => panic!("no such failure: {how}"),
         }
     }

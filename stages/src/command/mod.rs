@@ -99,7 +99,7 @@ impl TableStage for CommandKind {
     type Params = Params;
 
     fn outputs(_: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "rows", port_type: PortType::Table(None) }]
+        vec![Output::new("rows", PortType::Table(None))]
     }
 
     fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {

@@ -79,8 +79,8 @@ impl TableStage for Dataset {
 
     fn outputs(params: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         vec![
-            Output { name: "problems", port_type: PortType::Table(Some(params.schema())) },
-            Output { name: "skipped", port_type: PortType::Table(Some(SkippedRow::schema())) },
+            Output::new("problems", PortType::Table(Some(params.schema()))),
+            Output::new("skipped", PortType::Table(Some(SkippedRow::schema()))),
         ]
     }
 

@@ -42,8 +42,8 @@ fn import(root: &Path, json: serde_json::Value) -> Result<Vec<ProblemRow>, Stage
 fn import_and_skip(root: &Path, json: serde_json::Value) -> Result<(Vec<ProblemRow>, Vec<String>), StageError> {
     let params = params(json);
     let outputs = Dataset::run(&params, &Inputs::default(), &context(root))?;
-    let Artifact::Table(table) = &outputs["problems"] else { panic!("a table") };
-    let Artifact::Table(skipped) = &outputs["skipped"] else { panic!("a table") };
+    let Artifact::Table(table) = &outputs.0["problems"] else { panic!("a table") };
+    let Artifact::Table(skipped) = &outputs.0["skipped"] else { panic!("a table") };
     let text = |row: SkippedRow| format!("{} {} {} {}", row.problem_id, row.part, row.count, row.reason);
     let skipped = SkippedRow::read(skipped)?.into_iter().map(text).collect();
     assert_eq!(table.schema(), params.schema());

@@ -122,8 +122,8 @@ impl TableStage for Evaluate {
 
     fn outputs(_: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         vec![
-            Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
-            Output { name: "outcomes", port_type: PortType::Table(Some(OutcomeRow::schema())) },
+            Output::new("metrics", PortType::Table(Some(MetricRow::schema()))),
+            Output::new("outcomes", PortType::Table(Some(OutcomeRow::schema()))),
         ]
     }
 
@@ -381,7 +381,7 @@ mod tests {
         let figure = |judged, name: &str| {
             let params = Params { k: vec![1], judged, ..Params::default() };
             let outputs = Evaluate::run(&params, &inputs, &cx).unwrap();
-            let Artifact::Table(metrics) = &outputs["metrics"] else { panic!("a table") };
+            let Artifact::Table(metrics) = &outputs.0["metrics"] else { panic!("a table") };
             let rows = MetricRow::read(metrics).unwrap();
             rows.into_iter().find(|row| row.metric == name).map(|row| (row.value, row.n))
         };

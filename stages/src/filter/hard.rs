@@ -87,9 +87,9 @@ impl TableStage for HardTasks {
         let rows = inputs.get("rows").cloned().flatten().as_ref().map(with_counts);
         let dropped = rows.as_ref().map(with_reason);
         vec![
-            Output { name: "rows", port_type: PortType::Table(rows) },
-            Output { name: "dropped", port_type: PortType::Table(dropped) },
-            Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
+            Output::new("rows", PortType::Table(rows)),
+            Output::new("dropped", PortType::Table(dropped)),
+            Output::new("metrics", PortType::Table(Some(MetricRow::schema()))),
         ]
     }
 

@@ -158,7 +158,7 @@ impl TableStage for ModelKind {
     }
 
     fn outputs(_: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "model", port_type: PortType::Model }]
+        vec![Output::new("model", PortType::Model)]
     }
 
     fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {

@@ -92,8 +92,8 @@ impl TableStage for Collect {
     fn outputs(_: &Params, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         let rows = inputs.get("rows").cloned().flatten();
         vec![
-            Output { name: "rows", port_type: PortType::Table(rows.map(|rows| task_schema(&rows))) },
-            Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
+            Output::new("rows", PortType::Table(rows.map(|rows| task_schema(&rows)))),
+            Output::new("metrics", PortType::Table(Some(MetricRow::schema()))),
         ]
     }
 
@@ -238,7 +238,7 @@ mod tests {
         let inputs = Inputs(BTreeMap::from([("rows".to_owned(), Artifact::Table(table.clone()))]));
         let cx = crate::dataset::tests::context(std::path::Path::new("/"));
         let outputs = Collect::run(&Params::default(), &inputs, &cx).unwrap();
-        let Artifact::Table(tasks) = &outputs["rows"] else { panic!("a table") };
+        let Artifact::Table(tasks) = &outputs.0["rows"] else { panic!("a table") };
         let names: Vec<_> = tasks.schema().fields().iter().map(|field| field.name().clone()).collect();
         assert_eq!((names.join(" ").as_str(), tasks.num_rows()), ("problem_id split buggy mutation", 1));
         assert_eq!(read_column::<String>(tasks, "buggy").unwrap(), ["x = 1"]);

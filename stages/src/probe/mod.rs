@@ -134,7 +134,7 @@ impl TableStage for Probe {
     }
 
     fn outputs(_: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) }]
+        vec![Output::new("metrics", PortType::Table(Some(MetricRow::schema())))]
     }
 
     fn environment(params: &Params, setup: &stage::Setup) -> Result<stage::Environment, StageError> {

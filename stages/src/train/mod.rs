@@ -100,13 +100,13 @@ impl TableStage for Train {
 
     fn outputs(_: &Params, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         let mut outputs = vec![
-            Output { name: "model", port_type: PortType::Model },
-            Output { name: "curve", port_type: PortType::Table(Some(StepRow::schema())) },
-            Output { name: "metrics", port_type: PortType::Table(Some(MetricRow::schema())) },
+            Output::new("model", PortType::Model),
+            Output::new("curve", PortType::Table(Some(StepRow::schema()))),
+            Output::new("metrics", PortType::Table(Some(MetricRow::schema()))),
         ];
         if inputs.contains_key("dev") {
             let port_type = PortType::Table(Some(EvaluationRow::schema()));
-            outputs.push(Output { name: "evaluations", port_type });
+            outputs.push(Output::new("evaluations", port_type));
         }
         outputs
     }

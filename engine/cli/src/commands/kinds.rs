@@ -94,6 +94,8 @@ fn takes(port_type: &PortType) -> &'static str {
     match port_type {
         PortType::Table(_) => "table",
         PortType::Model => "model",
+        PortType::Folder => "folder",
+        PortType::Any => "any",
     }
 }
 

@@ -101,7 +101,7 @@ impl<'a> NodeView<'a> {
             Forecast::Blocked { error, help: None } => Some(error.clone()),
             _ => (!causes.is_empty()).then(|| causes.join(", ")),
         };
-        let first = defined.outputs.first().filter(|_| !defined.gives_model()).map(|output| output.name);
+        let first = defined.outputs.first().filter(|_| !defined.gives_model()).map(|output| &*output.name);
         let rows = match &node.forecast {
             Forecast::Hit(record) => first.and_then(|first| record.outputs.get(first)).map(|output| output.rows),
             _ => None,

@@ -114,10 +114,10 @@ macro_rules! table_kind {
                 vec![$($port),*]
             }
             fn outputs(_: &Nothing, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-                vec![$(Output { name: $output, port_type: $type }),*]
+                vec![$(Output::new($output, $type)),*]
             }
             fn run(_: &Nothing, _: &Inputs, _: &Context) -> Result<Outputs, StageError> {
-                Ok(Outputs::new())
+                Ok(Outputs::default())
             }
         }
     };
