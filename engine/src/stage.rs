@@ -5,6 +5,7 @@
 //! progress and scratch space, and nothing to compute from.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{KnownFiles, digest_of_path};
+use crate::cache::{KnownFiles, WatchedFile};
 use crate::registry::RowWork;
 use crate::table::Record;
 
@@ -154,15 +155,17 @@ pub struct Setup<'a> {
     pub root: &'a Path,
     /// Digests of large files that were read before.
     known: Option<&'a KnownFiles>,
+    /// What was looked at so far.
+    watched: RefCell<Vec<WatchedFile>>,
 }
 
 impl<'a> Setup<'a> {
     /// Reads every file anew.
     pub fn new(root: &'a Path) -> Self {
-        Self { root, known: None }
+        Self { root, known: None, watched: RefCell::default() }
     }
     pub(crate) fn remembering(root: &'a Path, known: &'a KnownFiles) -> Self {
-        Self { root, known: Some(known) }
+        Self { root, known: Some(known), watched: RefCell::default() }
     }
     /// The path a parameter names.
     pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
@@ -175,13 +178,32 @@ impl<'a> Setup<'a> {
     /// The file can't be read; the message names it.
     pub fn digest_file(&self, path: impl AsRef<Path>) -> Result<String, StageError> {
         let path = self.resolve(path);
-        let digest = match self.known {
-            Some(known) => known.digest(&path),
-            None => digest_of_path(&path),
-        };
-        let digest = digest.map_err(|error| StageError::Input(format!("can't read `{}`: {error}", path.display())))?;
+        let fresh = KnownFiles::default();
+        let (digest, watched) =
+            self.known.unwrap_or(&fresh).watched(&path).map_err(|error| unreadable(&path, &error))?;
+        self.watched.borrow_mut().push(watched);
         Ok(digest.to_string())
     }
+    /// Notes that the stage reads a file or a folder which its key covers by something else than its bytes, e.g. by the
+    /// syntax tree of a module. Call it before reading. Nothing is recorded of a stage whose files change while it runs:
+    /// [`Setup::digest_file`] notes its files by itself.
+    ///
+    /// # Errors
+    /// As [`Setup::digest_file`].
+    pub fn watch(&self, path: impl AsRef<Path>) -> Result<(), StageError> {
+        let path = self.resolve(path);
+        let watched = WatchedFile::at(&path).map_err(|error| unreadable(&path, &error))?;
+        self.watched.borrow_mut().push(watched);
+        Ok(())
+    }
+    /// What was looked at since the last call.
+    pub(crate) fn take_watched(&self) -> Vec<WatchedFile> {
+        self.watched.take()
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> StageError {
+    StageError::Input(format!("can't read `{}`: {error}", path.display()))
 }
 
 /// What an input port holds when the stage runs.

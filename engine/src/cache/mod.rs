@@ -38,7 +38,7 @@ pub use segment::{Place, Segment, Segments};
 
 pub(crate) use file::Destination;
 use file::{Faults, Workspace};
-pub(crate) use known_files::{KnownFiles, digest_of_path};
+pub(crate) use known_files::{KnownFiles, WatchedFile};
 use lock::Locks;
 
 /// Why the store could not do what it was asked.

@@ -4,10 +4,11 @@
 //! have the same bytes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::cache::{ActionKey, Digest, KeyPart, PartGroup, RecipeKey, Signature, Store};
+use crate::cache::{ActionKey, Digest, KeyPart, PartGroup, RecipeKey, Signature, Store, WatchedFile};
 use crate::pipeline::{BadRows, Node, Pick, Pipeline, Source};
 use crate::registry::{Stage, Work};
 use crate::stage::{Environment, RowKey, Setup, StageError};
@@ -22,6 +23,8 @@ pub(crate) struct Recipe {
     pub parts: Vec<KeyPart>,
     /// The key over the recipes of its inputs.
     pub key: RecipeKey,
+    /// The files that the environment was read from: none of them may change while the stage runs.
+    pub watched: Arc<[WatchedFile]>,
     /// For a row stage, what its signature leaves out.
     row: Option<LeftOut>,
 }
@@ -45,13 +48,13 @@ pub(crate) fn recipes(pipeline: &Pipeline, store: &Store) -> Vec<Result<Recipe, 
     let setup = Setup::remembering(&pipeline.root, &known_files);
     let mut defaults = Defaults::default();
     // Rounds of a loop ask the same of the machine: it is asked once.
-    let mut environments: HashMap<(&'static str, String), Result<Environment, NoKey>> = HashMap::new();
+    let mut environments: HashMap<(&'static str, String), Result<Surroundings, NoKey>> = HashMap::new();
     let mut recipes: Vec<Result<Recipe, NoKey>> = Vec::with_capacity(pipeline.nodes.len());
     for node in &pipeline.nodes {
         let stage = node.stage_kind.as_ref();
         let environment = environments
             .entry((stage.kind().name(), stage.params().to_string()))
-            .or_insert_with(|| stage.environment(&setup).map_err(|error| NoKey::of(&error)));
+            .or_insert_with(|| Surroundings::of(stage, &setup).map_err(|error| NoKey::of(&error)));
         let recipe = match environment {
             Ok(environment) => recipe(pipeline, node, defaults.changed(stage), environment, &recipes),
             Err(no_key) => Err(no_key.clone()),
@@ -65,11 +68,25 @@ pub(crate) fn recipes(pipeline: &Pipeline, store: &Store) -> Vec<Result<Recipe, 
     recipes
 }
 
+/// What a stage computes in.
+struct Surroundings {
+    environment: Environment,
+    watched: Arc<[WatchedFile]>,
+}
+
+impl Surroundings {
+    fn of(stage: &dyn Stage, setup: &Setup) -> Result<Self, StageError> {
+        let environment = stage.environment(setup);
+        let watched = setup.take_watched().into();
+        Ok(Self { environment: environment?, watched })
+    }
+}
+
 fn recipe(
     pipeline: &Pipeline,
     node: &Node,
     params: BTreeMap<String, String>,
-    environment: &Environment,
+    Surroundings { environment, watched }: &Surroundings,
     before: &[Result<Recipe, NoKey>],
 ) -> Result<Recipe, NoKey> {
     let stage = node.stage_kind.as_ref();
@@ -107,7 +124,7 @@ fn recipe(
         };
         with_inputs.push(part(PartGroup::Input, &binding.port, &from));
     }
-    Ok(Recipe { parts, key: hash("recipe", &with_inputs).into(), row })
+    Ok(Recipe { parts, key: hash("recipe", &with_inputs).into(), watched: Arc::clone(watched), row })
 }
 
 impl NoKey {

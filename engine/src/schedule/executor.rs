@@ -11,7 +11,7 @@ use super::attempt::{ChannelReporter, Message, attempts};
 use super::job::{Computed, Job, JobError, NoteKeeper};
 use super::state::{Decision, Description, Happening, RoundValues, Skip, State};
 use super::{Event, NodeSummary, RunError, RunOptions, RunSummary, empty};
-use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, OutputRecord, Signature, Store};
+use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, OutputRecord, Signature, Store, WatchedFile};
 use crate::pipeline::{Loop, MetricName, NodeIndex, Pipeline};
 use crate::plan::{NoKey, Recipe, node_key, recipes};
 use crate::runs::{
@@ -21,6 +21,9 @@ use crate::runs::{
 
 /// How often a node's lost outputs are computed again before the run gives up on them.
 const MOST_RECOVERIES: u32 = 3;
+
+/// How often a node whose files change while it runs is computed again before the run gives up on it.
+const MOST_KEY_CHANGES: u32 = 5;
 
 /// Nodes whose records wait for the disk at the most, before no further stage is started.
 const MOST_UNSAVED: usize = 32;
@@ -47,6 +50,7 @@ pub(super) fn run(
         prepared: pipeline.nodes.iter().map(|_| None).collect(),
         rows_in: vec![None; pipeline.nodes.len()],
         recoveries: vec![0; pipeline.nodes.len()],
+        key_changes: vec![0; pipeline.nodes.len()],
         unsaved: 0,
         cancel,
         sender,
@@ -109,6 +113,7 @@ struct Executor<'a> {
     /// Rows that a node works on, once its inputs are known.
     rows_in: Vec<Option<u64>>,
     recoveries: Vec<u32>,
+    key_changes: Vec<u32>,
     /// Nodes that are done and whose records are being written.
     unsaved: usize,
     cancel: Arc<AtomicBool>,
@@ -119,6 +124,7 @@ struct Prepared {
     key: ActionKey,
     parts: Vec<KeyPart>,
     signature: Option<Signature>,
+    watched: Arc<[WatchedFile]>,
     inputs: BTreeMap<String, (NodeIndex, OutputRecord)>,
 }
 
@@ -163,7 +169,8 @@ impl<'a> Executor<'a> {
         let (key, parts) = recipe.action(&digests);
         let signature = recipe.signature(&digests);
         (self.nodes[node].key, self.nodes[node].signature) = (Some(key), signature);
-        self.prepared[node] = Some(Prepared { key, parts, signature, inputs });
+        let watched = Arc::clone(&recipe.watched);
+        self.prepared[node] = Some(Prepared { key, parts, signature, watched, inputs });
         match self.store.action(&key) {
             Ok(None) => Happening::Miss(node),
             Ok(Some(record)) => {
@@ -206,6 +213,7 @@ impl<'a> Executor<'a> {
             key: prepared.key,
             parts: prepared.parts,
             signature: prepared.signature,
+            watched: prepared.watched,
             inputs: prepared.inputs,
             store: self.store,
             root: &self.pipeline.root,
@@ -247,6 +255,14 @@ impl<'a> Executor<'a> {
                 let text = format!("its output is gone from the cache or damaged; `{}` needs it", self.id(node));
                 self.tell(Event::StageNote { node: self.id(from), text });
                 Happening::InputLost(node, from)
+            }
+            Err(JobError::FileChanged(path)) if self.key_changes[node] < MOST_KEY_CHANGES => {
+                self.key_changes[node] += 1;
+                let path = path.strip_prefix(&self.pipeline.root).unwrap_or(&path);
+                let text = format!("`{}` changed since the stage's key was made: it is computed again", path.display());
+                self.tell(Event::StageNote { node: self.id(node), text });
+                self.recipes = recipes(self.pipeline, self.store);
+                Happening::KeyOutdated(node)
             }
             Err(error) => self.failed(node, error.to_string(), error.help()),
         }

@@ -16,7 +16,7 @@ use super::rows::Rows;
 use super::telemetry::Meter;
 use crate::cache::{
     ActionKey, ActionRecord, CacheError, Cost, Digest, KeyPart, Lock, OutputRecord, OutputType, Provenance, Signature,
-    Store,
+    Store, WatchedFile,
 };
 use crate::pipeline::{BadRows, Node, NodeIndex};
 use crate::registry::{ROWS_OUTPUT, Stage, TableWork, Work};
@@ -32,6 +32,8 @@ pub(super) struct Job<'a> {
     pub key: ActionKey,
     pub parts: Vec<KeyPart>,
     pub signature: Option<Signature>,
+    /// The files that the key was made of.
+    pub watched: Arc<[WatchedFile]>,
     /// By port: the node that gives it, and what it gave.
     pub inputs: BTreeMap<String, (NodeIndex, OutputRecord)>,
     pub store: &'a Store,
@@ -82,6 +84,9 @@ pub(super) enum JobError {
     /// What this node gave is gone from the store, or damaged.
     #[error("an input is gone from the cache")]
     InputLost(NodeIndex),
+    /// A file that the node's key was made of changed: what was computed may be of other bytes than the key says.
+    #[error("`{}` changed while the stage ran", .0.display())]
+    FileChanged(PathBuf),
 }
 
 impl JobError {
@@ -125,6 +130,7 @@ impl Job<'_> {
             let rows_cached = record.items.unwrap_or_default();
             return Ok((Computed { record, was_cached: true, rows_cached, rows_computed: 0, cost }, None));
         }
+        check_watched(&self.watched)?;
         let stage = self.node.stage_kind.as_ref();
         let inputs = self.load_inputs(stage.work())?;
         let scratch = self.store.scratch()?;
@@ -148,6 +154,7 @@ impl Job<'_> {
                     bad_rows: self.node.bad_rows,
                     signature: self.signature.expect("a kind that works on rows has a signature"),
                     store: self.store,
+                    watched: &self.watched,
                 };
                 let waiting = || self.reporter.pass_on("waiting for another run that computes the same rows");
                 let output = rows.run(&table, &inputs, &cx, waiting)?;
@@ -161,6 +168,7 @@ impl Job<'_> {
             let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
             Err(output_error(stage.kind().name(), &format!("panicked: {}", text.unwrap_or("no message"))))
         })?;
+        check_watched(&self.watched)?;
         let cost = meter.read();
         let record = ActionRecord {
             key: self.key,
@@ -275,6 +283,14 @@ impl Job<'_> {
                 })
             }
         }
+    }
+}
+
+/// That the files which a key was made of are as they were.
+pub(super) fn check_watched(watched: &[WatchedFile]) -> Result<(), JobError> {
+    match watched.iter().find_map(WatchedFile::changed) {
+        Some(path) => Err(JobError::FileChanged(path)),
+        None => Ok(()),
     }
 }
 

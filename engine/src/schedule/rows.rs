@@ -9,8 +9,8 @@ use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 
-use super::job::{JobError, output_error};
-use crate::cache::{OutputRecord, Place, Segments, Signature, Store};
+use super::job::{JobError, check_watched, output_error};
+use crate::cache::{OutputRecord, Place, Segments, Signature, Store, WatchedFile};
 use crate::pipeline::BadRows;
 use crate::plan::row_keys;
 use crate::registry::{RowSession, RowShape, RowWork};
@@ -42,6 +42,8 @@ pub(super) struct Rows<'a> {
     pub bad_rows: Option<BadRows>,
     pub signature: Signature,
     pub store: &'a Store,
+    /// The files that the signature was made of.
+    pub watched: &'a [WatchedFile],
 }
 
 impl Rows<'_> {
@@ -170,7 +172,7 @@ impl Pass<'_> {
         if self.cx.cancelled() {
             return Err(StageError::Cancelled.into());
         }
-        let Rows { kind, work, signature, store, .. } = self.rows;
+        let Rows { kind, work, signature, store, watched, .. } = self.rows;
         let session = match &mut self.session {
             Some(session) => session,
             closed => closed.insert(work.open(self.inputs, self.cx)?),
@@ -201,6 +203,7 @@ impl Pass<'_> {
         if counts.len() != items.len() || found != added.num_rows() as u64 {
             return Err(output_error(kind, "gave another number of rows than it said"));
         }
+        check_watched(watched)?;
         store.put_segment(signature, segments, (&keys, &item_parts, &counts), &added)?;
         cx.progress(items.len() as u64, items.len() as u64, "");
         self.done += items.len();

@@ -49,6 +49,8 @@ pub(crate) enum Happening {
     Cancelled(NodeIndex),
     /// A started node found that an output of the second one is gone: that one must run again.
     InputLost(NodeIndex, NodeIndex),
+    /// A started node found that its key is not of the files that it read: it is looked up again.
+    KeyOutdated(NodeIndex),
     /// Nothing new may start.
     Interrupt,
 }
@@ -203,6 +205,7 @@ impl State {
                     self.enter(from, Phase::Waiting);
                 }
             }
+            Happening::KeyOutdated(node) => self.enter(node, Phase::Waiting),
             Happening::Interrupt => self.halt(Skip::Interrupted),
         }
     }

@@ -92,6 +92,9 @@ impl Template {
     /// # Errors
     /// As [`Template::source`].
     pub fn key_part(name: &str, setup: &Setup) -> Result<(String, String), StageError> {
+        if !name.starts_with("builtin:") && setup.resolve(name).is_file() {
+            setup.watch(name)?;
+        }
         let text = Self::source(name, setup.root)?;
         Ok((format!("template {name}"), blake3::hash(text.as_bytes()).to_hex().to_string()))
     }
