@@ -21,11 +21,13 @@ mod clear;
 mod digest;
 mod directory;
 mod file;
+mod files;
 mod known_files;
 mod lease;
 mod lock;
 mod object;
 mod segment;
+mod watched;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -35,10 +37,11 @@ pub use clear::{Cleared, Roots, Size, Verified};
 pub use digest::{ActionKey, Digest, NotHexadecimal, RecipeKey, Signature};
 pub use lock::{Lock, LockKind};
 pub use segment::{Place, Segment, Segments};
+pub(crate) use watched::WatchedFile;
 
 pub(crate) use file::Destination;
 use file::{Faults, Workspace};
-pub(crate) use known_files::{KnownFiles, WatchedFile};
+pub(crate) use known_files::KnownFiles;
 use lock::Locks;
 
 /// Why the store could not do what it was asked.
