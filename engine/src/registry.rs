@@ -118,6 +118,8 @@ pub trait Stage: Send + Sync {
     fn kind(&self) -> &dyn Kind;
     /// The parameters as JSON, defaults filled in; objects sorted by key.
     fn params(&self) -> &serde_json::Value;
+    /// See [`Params::warnings`].
+    fn warnings(&self, setup: &Setup) -> Vec<ParamError>;
     /// See [`TableStage::outputs`]; for a row kind one table `rows`.
     fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output>;
     /// See [`TableStage::environment`].
@@ -268,6 +270,9 @@ impl<S: RowStage> Stage for BoundRow<S> {
     fn params(&self) -> &serde_json::Value {
         &self.canonical
     }
+    fn warnings(&self, setup: &Setup) -> Vec<ParamError> {
+        self.params.warnings(setup)
+    }
     fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         row_outputs(&bound_shape::<S>(&self.params), inputs)
     }
@@ -373,6 +378,9 @@ impl<S: TableStage> Stage for BoundTable<S> {
     }
     fn params(&self) -> &serde_json::Value {
         &self.canonical
+    }
+    fn warnings(&self, setup: &Setup) -> Vec<ParamError> {
+        self.params.warnings(setup)
     }
     fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         match &self.row_form {

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{KnownFiles, WatchedFile};
+use crate::cache::{KnownFiles, WatchedFile, check_files};
 use crate::registry::RowWork;
 use crate::table::Record;
 
@@ -96,6 +96,10 @@ pub trait Params: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 'sta
     /// The parameter that points at what can't be read.
     fn resolve(&mut self, _setup: &Setup) -> Result<(), ParamError> {
         Ok(())
+    }
+    /// What may be meant otherwise, e.g. a script that is no part of the key.
+    fn warnings(&self, _setup: &Setup) -> Vec<ParamError> {
+        Vec::new()
     }
 }
 
@@ -183,6 +187,28 @@ impl<'a> Setup<'a> {
             self.known.unwrap_or(&fresh).watched(&path).map_err(|error| unreadable(&path, &error))?;
         self.watched.borrow_mut().push(watched);
         Ok(digest.to_string())
+    }
+    /// Whether [`Setup::digest_file`] would find something to read, without reading it.
+    ///
+    /// # Errors
+    /// As [`Setup::digest_file`].
+    pub fn check_file(&self, path: impl AsRef<Path>) -> Result<(), StageError> {
+        let path = self.resolve(path);
+        check_files(&path).map_err(|error| unreadable(&path, &error))
+    }
+    /// What can be learnt of a file by asking it, e.g. an interpreter for its version: asked once for as long as the file
+    /// system says that the file is the same.
+    ///
+    /// # Errors
+    /// There is no such file; or as `ask`.
+    pub fn fact(
+        &self,
+        path: &Path,
+        question: &str,
+        ask: impl FnOnce() -> Result<String, StageError>,
+    ) -> Result<String, StageError> {
+        let fresh = KnownFiles::default();
+        self.known.unwrap_or(&fresh).fact(path, question, ask)
     }
     /// Notes that the stage reads a file or a folder which its key covers by something else than its bytes, e.g. by the
     /// syntax tree of a module. Call it before reading. Nothing is recorded of a stage whose files change while it runs:

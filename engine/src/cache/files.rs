@@ -178,6 +178,14 @@ impl Files {
     }
 }
 
+/// That a path names what a key can be made of.
+///
+/// # Errors
+/// As [`Files::at`].
+pub(crate) fn check_files(path: &Path) -> io::Result<()> {
+    Files::at(path).map(|_| ())
+}
+
 fn is_ignored(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     IGNORED.iter().any(|ignored| name == *ignored)

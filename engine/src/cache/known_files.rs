@@ -25,8 +25,25 @@ pub(crate) struct KnownFiles {
 
 #[derive(Debug, Default)]
 struct Known {
-    by_path: BTreeMap<PathBuf, KnownFile>,
+    file: KnownFilesFile,
     learnt: bool,
+}
+
+/// `known-files.json`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct KnownFilesFile {
+    files: BTreeMap<PathBuf, KnownFile>,
+    /// By path, then by question.
+    #[serde(default)]
+    facts: BTreeMap<PathBuf, BTreeMap<String, Fact>>,
+}
+
+/// What a program said of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Fact {
+    /// Of the file that was asked.
+    identity: Digest,
+    answer: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +61,29 @@ impl KnownFiles {
         Ok((digest, WatchedFile::new(path, &files, Some(digest))?))
     }
 
+    /// The answer to a question about a file, asked only if it is not known.
+    pub(crate) fn fact<E: From<io::Error>>(
+        &self,
+        path: &Path,
+        question: &str,
+        ask: impl FnOnce() -> Result<String, E>,
+    ) -> Result<String, E> {
+        let files = Files::at(path)?;
+        let identity = files.identity();
+        let known = self.known.lock().ok().and_then(|known| known.file.facts.get(path)?.get(question).cloned());
+        if let Some(known) = known.filter(|known| known.identity == identity) {
+            return Ok(known.answer);
+        }
+        let answer = ask()?;
+        let is_same = Files::at(path)?.identity() == identity;
+        if let (true, true, Ok(mut known)) = (is_same, files.are_old(), self.known.lock()) {
+            let fact = Fact { identity, answer: answer.clone() };
+            known.file.facts.entry(path.to_owned()).or_default().insert(question.to_owned(), fact);
+            known.learnt = true;
+        }
+        Ok(answer)
+    }
+
     /// The digest of a file or a folder, read only if it is not known.
     #[cfg(test)]
     fn digest(&self, path: &Path) -> io::Result<Digest> {
@@ -55,14 +95,14 @@ impl KnownFiles {
             return files.digest();
         }
         let identity = files.identity();
-        let known = self.known.lock().ok().and_then(|known| known.by_path.get(path).cloned());
+        let known = self.known.lock().ok().and_then(|known| known.file.files.get(path).cloned());
         if let Some(known) = known.filter(|known| known.identity == identity) {
             return Ok(known.digest);
         }
         let digest = files.digest()?;
         let is_same = Files::at(path)?.identity() == identity;
         if let (true, true, Ok(mut known)) = (is_same, files.are_old(), self.known.lock()) {
-            known.by_path.insert(path.to_owned(), KnownFile { identity, digest });
+            known.file.files.insert(path.to_owned(), KnownFile { identity, digest });
             known.learnt = true;
         }
         Ok(digest)
@@ -73,8 +113,8 @@ impl Store {
     /// What earlier runs learnt. Anything unreadable is unknown.
     pub(crate) fn known_files(&self) -> KnownFiles {
         let text = std::fs::read(self.known_files_path()).unwrap_or_default();
-        let by_path = serde_json::from_slice(&text).unwrap_or_default();
-        KnownFiles { known: Mutex::new(Known { by_path, learnt: false }) }
+        let file = serde_json::from_slice(&text).unwrap_or_default();
+        KnownFiles { known: Mutex::new(Known { file, learnt: false }) }
     }
 
     /// Keeps what was learnt.
@@ -87,7 +127,7 @@ impl Store {
             return Ok(());
         }
         // A path that is not UTF-8 can't be written down: then nothing is remembered.
-        let Ok(text) = serde_json::to_vec_pretty(&known.by_path) else { return Ok(()) };
+        let Ok(text) = serde_json::to_vec_pretty(&known.file) else { return Ok(()) };
         self.write_file(Destination::Telemetry(self.known_files_path()), &text)
     }
 
@@ -131,7 +171,7 @@ mod tests {
         let known = KnownFiles::default();
         let told = Digest([7; 32]);
         let identity = Files::at(&path).unwrap().identity();
-        known.known.lock().unwrap().by_path.insert(path.clone(), KnownFile { identity, digest: told });
+        known.known.lock().unwrap().file.files.insert(path.clone(), KnownFile { identity, digest: told });
         assert_eq!(known.digest(&path).unwrap(), told);
     }
 

@@ -78,7 +78,8 @@ pub(super) fn define<'a>(
                 _ => wrong_type(key, "true or false", value, problems),
             }
         } else if key == "inputs" && kind.open_ports() {
-            for (port, _, value) in expect_table(key, value, problems).map(entries).unwrap_or_default() {
+            for (port, at, value) in expect_table(key, value, problems).map(entries).unwrap_or_default() {
+                definition.check_port_name(port, at, problems);
                 definition.connect(port, PortType::Any, value, problems);
             }
         } else if let Some(port) = ports.iter().find(|port| port.name == key) {
@@ -124,6 +125,16 @@ impl Definition {
     fn read_rows(&mut self, shape: &RowShape) {
         for connection in self.connections.iter_mut().filter(|connection| connection.port == shape.port) {
             connection.port_type = PortType::Table(Some(Arc::clone(&shape.reads)));
+        }
+    }
+
+    /// Programs find ports in variables of their environment, whose names have neither case nor hyphens.
+    fn check_port_name(&self, port: &str, at: Span, problems: &mut Problems) {
+        let folded = |name: &str| name.to_uppercase().replace('-', "_");
+        if let Some(other) = self.connections.iter().find(|other| folded(&other.port) == folded(port)) {
+            let message =
+                format!("ports `{}` and `{port}` have the same variable `TRACETUNE_IN_{}`", other.port, folded(port));
+            problems.error(at, message, "").help("give one of them another name");
         }
     }
 
@@ -241,7 +252,14 @@ fn parse<'a>(
     let whole = stage.at.start..stage.at.end;
     let deserializer = ValueDeserializer::from(Spanned::new(whole.clone(), DeValue::Table(params)));
     match kind.parse(deserializer, setup) {
-        Ok(checked) => Some(checked),
+        Ok(checked) => {
+            for warning in checked.warnings(setup) {
+                let at = place(warning.param).unwrap_or(stage.at);
+                let problem = problems.warning(at, format!("`{}`: {}", warning.param, warning.message), "");
+                problem.help.extend(warning.help);
+            }
+            Some(checked)
+        }
         Err(ParseError::Toml(error)) => {
             let at = error.span().map_or(stage.at, Span::from);
             let within =

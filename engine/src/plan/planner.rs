@@ -227,6 +227,26 @@ fn work_of(record: &ActionRecord) -> u64 {
     record.items.unwrap_or_else(|| record.outputs.values().map(|output| output.rows).max().unwrap_or_default())
 }
 
+/// The keys of a table that differ, by their path from the parameter.
+fn changed_keys(
+    name: &str,
+    old: &serde_json::Map<String, serde_json::Value>,
+    new: &serde_json::Map<String, serde_json::Value>,
+) -> Vec<Cause> {
+    let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let shown = |value: Option<&serde_json::Value>| value.map_or("unset".to_owned(), serde_json::Value::to_string);
+    let cause = |key: &String| match (old.get(key), new.get(key)) {
+        (old, new) if old == new => Vec::new(),
+        (Some(serde_json::Value::Object(old)), Some(serde_json::Value::Object(new))) => {
+            changed_keys(&format!("{name}.{key}"), old, new)
+        }
+        (old, new) => vec![Cause::Param { name: format!("{name}.{key}"), old: shown(old), new: shown(new) }],
+    };
+    keys.into_iter().flat_map(cause).collect()
+}
+
 /// What differs between a record and what is known now. Inputs that are not known yet are left out.
 pub(super) fn diff(node: &Node, last: &ActionRecord, parts: &[KeyPart], inputs: &KnownInputs) -> Vec<Cause> {
     let by_name = |parts: &[KeyPart], group: PartGroup| -> BTreeMap<String, String> {
@@ -261,8 +281,16 @@ pub(super) fn diff(node: &Node, last: &ActionRecord, parts: &[KeyPart], inputs: 
         causes.push(Cause::KindVersion { kind: kind.to_owned(), old, new });
     }
     for (name, old, new) in changed(PartGroup::Param) {
-        let (old, new) = (shown(&last.params, &name, old), shown(node.stage_kind.params(), &name, new));
-        causes.push(Cause::Param { name, old, new });
+        let now = node.stage_kind.params();
+        match (last.params.get(&name), now.get(&name)) {
+            (Some(serde_json::Value::Object(old)), Some(serde_json::Value::Object(new))) => {
+                causes.extend(changed_keys(&name, old, new));
+            }
+            _ => {
+                let (old, new) = (shown(&last.params, &name, old), shown(now, &name, new));
+                causes.push(Cause::Param { name, old, new });
+            }
+        }
     }
     for (name, old, new) in changed(PartGroup::Environment) {
         causes.push(Cause::Environment { name, old, new });

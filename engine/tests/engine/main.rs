@@ -1,6 +1,7 @@
 //! The engine with toy kinds: whole runs in a temporary folder.
 
 mod bad_rows;
+mod changing_files;
 mod compare;
 mod empty;
 mod interruption;

@@ -195,7 +195,7 @@ pub(crate) struct DoubleParams {
     offset: i64,
     #[serde(default = "three")]
     segment: usize,
-    /// Fails once this file is not there.
+    /// A file with a number that is added to each row.
     #[serde(default)]
     needs: String,
     /// The value at which it fails.
@@ -261,9 +261,13 @@ impl RowStage for Double {
             }
             std::thread::sleep(std::time::Duration::from_millis(params.sleep_ms));
             count(&params.tag, 1);
+            let more: i64 = match params.needs.as_str() {
+                "" => 0,
+                path => std::fs::read_to_string(cx.root.join(path))?.trim().parse().unwrap_or_default(),
+            };
             let row = DoubleOut {
                 part: item.part,
-                double: value * 2 + params.offset + i64::from(item.part),
+                double: value * 2 + params.offset + i64::from(item.part) + more,
                 words: (0..value.rem_euclid(3)).map(|word| format!("{}-{word}", item.row.id)).collect(),
             };
             let copies = if value < 0 { 0 } else { 1 + usize::from(value % 5 == 0) };

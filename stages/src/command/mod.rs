@@ -1,5 +1,6 @@
 //! Kind `command`: any program that reads Parquet and writes Parquet.
 
+mod identity;
 mod program;
 mod rows;
 #[cfg(test)]
@@ -21,7 +22,9 @@ use tracetune_engine::stage::{
 pub struct Params {
     /// The program and its arguments, started directly, in the project's root; no shell.
     run: Vec<String>,
-    /// Files and folders, from the project's root, whose bytes are part of the key: scripts, configuration, data.
+    /// Files, folders and globs (`scripts/**/*.py`), from the project's root, whose bytes are part of the key: scripts,
+    /// configuration, data. Of a folder, `.git`, `__pycache__`, `*.pyc`, stores and what its `.tracetuneignore` says (in the
+    /// syntax of `.gitignore`) is left out.
     #[serde(default)]
     files: Vec<String>,
     /// All the environment that the program gets, beside PATH and the variables of its ports; part of the key.
@@ -53,6 +56,9 @@ fn segment_rows() -> usize {
 }
 
 impl stage::Params for Params {
+    fn warnings(&self, setup: &Setup) -> Vec<ParamError> {
+        identity::warnings(self, setup)
+    }
     fn validate(&self) -> Result<(), ParamError> {
         let wrong =
             |param, message: String, help: &str| Err(ParamError { param, message, help: Some(help.to_owned()) });
@@ -92,7 +98,7 @@ pub struct CommandKind;
 
 impl TableStage for CommandKind {
     const KIND: &'static str = "command";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "runs a program of your own that reads Parquet and writes Parquet";
     const OPEN_PORTS: bool = true;
     const TABLES_AS_FILES: bool = true;
@@ -103,7 +109,11 @@ impl TableStage for CommandKind {
     }
 
     fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
-        params.files.iter().map(|file| Ok((format!("file {file}"), setup.digest_file(file)?))).collect()
+        let mut environment = identity::of(params, setup)?;
+        for file in &params.files {
+            environment.push((format!("file {file}"), setup.digest_file(file)?));
+        }
+        Ok(environment)
     }
 
     fn row_form(params: &Params) -> Option<Box<dyn RowWork>> {

@@ -62,13 +62,17 @@ pub(super) fn run(params: &Params, inputs: &Inputs, folder: &Path, cx: &Context)
 /// The program's path, as the system would find it. Given a path, Rust starts it without a copy of this process, whose
 /// threads would all have to wait for that.
 fn found_in(path: &OsStr, program: &str) -> PathBuf {
+    let found = if program.contains('/') { None } else { in_path(path, program) };
+    found.unwrap_or_else(|| program.into())
+}
+
+/// The first program of that name in the folders of PATH.
+pub(super) fn in_path(path: &OsStr, program: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let is_program = |path: &PathBuf| {
         std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     };
-    let mut candidates = std::env::split_paths(path).map(|folder| folder.join(program));
-    let found = if program.contains('/') { None } else { candidates.find(is_program) };
-    found.unwrap_or_else(|| program.into())
+    std::env::split_paths(path).map(|folder| folder.join(program)).find(is_program)
 }
 
 /// Where the program finds an input.

@@ -72,11 +72,15 @@ pub(super) fn read_sweep<'a>(table: &Table<'a>, name: &str, problems: &mut Probl
     };
     let mut variants: Vec<Variant> = Vec::new();
     for values in points {
-        let name = point_name(&values);
         // Two draws of small axes may be the same point.
-        if !variants.iter().any(|known| known.name == name) {
-            variants.push(Variant { name, values });
+        if variants.iter().any(|known| is_same_point(&known.values, &values)) {
+            continue;
         }
+        let is_free = |name: &String| !variants.iter().any(|known| known.name == *name);
+        let numbered = |number| format!("{}~{number}", point_name(&values, as_toml));
+        let names = [point_name(&values, as_text), point_name(&values, as_toml)].into_iter();
+        let name = names.chain((2..).map(numbered)).find(is_free).expect("there are more numbers than points");
+        variants.push(Variant { name, values });
     }
     variants
 }
@@ -194,22 +198,35 @@ fn parsed<'a>(text: String, at: Span) -> Value<'a> {
     Spanned::new(at.start..at.end, value)
 }
 
+fn is_same_point(one: &[Assignment], other: &[Assignment]) -> bool {
+    let is_same = |(one, other): (&Assignment, &Assignment)| {
+        one.path == other.path && as_toml(&one.value) == as_toml(&other.value)
+    };
+    one.len() == other.len() && one.iter().zip(other).all(is_same)
+}
+
+/// A value for people.
+fn as_text(value: &Value) -> String {
+    match value.get_ref() {
+        DeValue::String(text) => text.to_string(),
+        _ => as_toml(value),
+    }
+}
+
+/// A value as the file has it: tells `"4"` from `4`.
+fn as_toml(value: &Value) -> String {
+    plain(value.get_ref()).to_string()
+}
+
 /// `samples=4,temperature=0.6`: the last words of the paths, where they tell the axes apart.
-fn point_name(values: &[Assignment]) -> String {
+fn point_name(values: &[Assignment], text: fn(&Value) -> String) -> String {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let words: Vec<String> = values.iter().map(|value| last(&value.path)).collect();
     let word = |index: usize| match words.iter().filter(|word| **word == words[index]).count() {
         1 => words[index].clone(),
         _ => values[index].path.clone(),
     };
-    let text = |value: &DeValue| match value {
-        DeValue::String(text) => text.to_string(),
-        other => plain(other).to_string(),
-    };
-    let parts: Vec<String> = values
-        .iter()
-        .enumerate()
-        .map(|(index, one)| format!("{}={}", word(index), text(one.value.get_ref())))
-        .collect();
+    let parts: Vec<String> =
+        values.iter().enumerate().map(|(index, one)| format!("{}={}", word(index), text(&one.value))).collect();
     parts.join(",")
 }
