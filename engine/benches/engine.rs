@@ -195,7 +195,7 @@ fn load(registry: &Registry, text: &str) -> Result<Pipeline, Failure> {
 fn timed(registry: &Registry, store: &Store, text: &str) -> Result<(f64, RunSummary), Failure> {
     let start = Instant::now();
     let pipeline = load(registry, text)?;
-    let options = RunOptions { threads: 2, ..RunOptions::default() };
+    let options = RunOptions::with_threads(2);
     let summary = schedule::run(&pipeline, store, &options, Arc::new(AtomicBool::new(false)), &|_| {})?;
     Ok((start.elapsed().as_secs_f64(), summary))
 }

@@ -103,7 +103,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
         let pipeline = Pipeline::from_text(&text, "bench.toml", Path::new("/"), &registry, &Overrides::default())
             .map_err(|problems| format!("{problems:?}"))?;
-        let options = RunOptions { threads: 2, ..RunOptions::default() };
+        let options = RunOptions::with_threads(2);
         let summary = schedule::run(&pipeline, &store, &options, Arc::new(AtomicBool::new(false)), &|_| {})?;
         let squares = summary.nodes.iter().find(|node| node.id == "squares").ok_or("no such stage")?;
         let stages = runs::load(&store, &summary.run_id)?.stages()?;

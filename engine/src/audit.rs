@@ -129,7 +129,8 @@ pub fn audit(
             prefill(node, record, signature, store, clean, options)?;
         }
     }
-    let run_options = RunOptions { threads: options.threads, keep_going: true, run_id: Some("audit".to_owned()) };
+    let run_options =
+        RunOptions { keep_going: true, run_id: Some("audit".to_owned()), ..RunOptions::with_threads(options.threads) };
     let summary = schedule::run(pipeline, clean, &run_options, cancel, observer)?;
     let mut findings: Vec<Finding> = Vec::new();
     for &index in sampled {

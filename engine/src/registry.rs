@@ -398,7 +398,8 @@ impl<S: TableStage> Stage for BoundTable<S> {
         }
     }
     fn max_threads(&self) -> usize {
-        S::MAX_THREADS
+        // Rows are computed side by side.
+        if self.row_form.is_some() { usize::MAX } else { S::MAX_THREADS }
     }
 }
 

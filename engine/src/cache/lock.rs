@@ -289,17 +289,12 @@ impl Store {
         self.lock(&format!("action-{key}"), cancelled, waiting)
     }
 
-    /// Waits until nobody else computes rows under this signature.
+    /// The right to compute rows of a block of a table under a signature, unless another process or thread has it.
     ///
     /// # Errors
-    /// As [`Store::lock`].
-    pub(crate) fn lock_segments(
-        &self,
-        signature: &Signature,
-        cancelled: &dyn Fn() -> bool,
-        waiting: impl FnOnce(),
-    ) -> Result<Lock, CacheError> {
-        self.lock(&format!("segments-{signature}"), cancelled, waiting)
+    /// The lock can't be made.
+    pub(crate) fn claim_rows(&self, signature: &Signature, block: usize) -> Result<Option<Lock>, CacheError> {
+        self.try_lock(&format!("rows-{signature}-{block}"))
     }
 }
 

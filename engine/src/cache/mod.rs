@@ -37,6 +37,7 @@ pub use clear::{Cleared, Roots, Size, Verified};
 pub use digest::{ActionKey, Digest, NotHexadecimal, RecipeKey, Signature};
 pub use lock::{Lock, LockKind};
 pub use segment::{Place, Segment, Segments};
+
 pub(crate) use watched::WatchedFile;
 
 pub(crate) use file::Destination;

@@ -5,7 +5,7 @@
 //! has one row, `_count` 0 and the rest null. One small record a segment, below the signature's folder, says that it
 //! is there: nothing is ever rewritten, so any number of processes may add.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub struct Segment {
 /// The finished rows under one signature: an index in memory, and the contents of the segments used last.
 pub struct Segments {
     files: Vec<Digest>,
+    /// The same, to be asked for.
+    known: HashSet<Digest>,
     places: HashMap<ShortKey, Place, BuildHasherDefault<FirstBytes>>,
     recent: Recent,
 }
@@ -114,24 +116,74 @@ impl Store {
     pub fn segments(&self, signature: &Signature) -> Result<Segments, CacheError> {
         let records = self.segment_records(signature)?;
         let items: u64 = records.iter().map(|segment| segment.items).sum();
-        let mut segments = Segments { files: Vec::new(), places: HashMap::default(), recent: Recent::default() };
+        let mut segments = Segments::new();
         segments.expect(usize::try_from(items).unwrap_or_default());
         for segment in records {
-            let bytes = match self.bytes(&segment.digest) {
-                Ok(bytes) => bytes,
-                Err(CacheError::Lost { .. }) => {
-                    let path = self.segment_path(signature, &segment.digest);
-                    std::fs::remove_file(&path).map_err(CacheError::io("remove", path))?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let index = columns_from_bytes(bytes, &["_key", "_count"])?;
-            let keys = index.column(0).as_fixed_size_binary();
-            let keys = (0..index.num_rows()).map(|row| RowKey(keys.value(row).try_into().expect("keys have 32 bytes")));
-            segments.add(segment.digest, keys, index.column(1).as_primitive::<Int32Type>());
+            self.add_segment(signature, &segment.digest, &mut segments)?;
         }
         Ok(segments)
+    }
+
+    /// Adds the segments that other processes have recorded since.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub(crate) fn refresh_segments(&self, signature: &Signature, segments: &mut Segments) -> Result<(), CacheError> {
+        let folder = self.fanned("segments", &signature.to_string());
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(CacheError::io("read", folder)(error)),
+        };
+        for entry in entries {
+            let name = entry.map_err(CacheError::io("read", &folder))?.file_name();
+            let digest = name.to_str().and_then(|name| name.strip_suffix(".json")?.parse().ok());
+            if let Some(digest) = digest.filter(|digest| !segments.known.contains(digest)) {
+                self.add_segment(signature, &digest, segments)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets segments whose rows were computed anew, but those that came out the same.
+    ///
+    /// # Errors
+    /// A record can't be removed.
+    pub(crate) fn remove_segments(
+        &self,
+        signature: &Signature,
+        replaced: &[Segment],
+        by: &Segments,
+    ) -> Result<(), CacheError> {
+        for segment in replaced.iter().filter(|segment| !by.known.contains(&segment.digest)) {
+            let path = self.segment_path(signature, &segment.digest);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(CacheError::io("remove", path)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters a segment, unless its bytes are gone or damaged: then it is forgotten.
+    fn add_segment(&self, signature: &Signature, digest: &Digest, segments: &mut Segments) -> Result<(), CacheError> {
+        let bytes = match self.bytes(digest) {
+            Ok(bytes) => bytes,
+            Err(CacheError::Lost { .. }) => {
+                let path = self.segment_path(signature, digest);
+                return match std::fs::remove_file(&path) {
+                    // Another process found the same.
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                    removed => removed.map_err(CacheError::io("remove", path)),
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        let index = columns_from_bytes(bytes, &["_key", "_count"])?;
+        let keys = index.column(0).as_fixed_size_binary();
+        let keys = (0..index.num_rows()).map(|row| RowKey(keys.value(row).try_into().expect("keys have 32 bytes")));
+        segments.add(*digest, keys, index.column(1).as_primitive::<Int32Type>());
+        Ok(())
     }
 
     /// The records of a signature's segments, sorted.
@@ -167,21 +219,32 @@ impl Store {
         &self,
         signature: &Signature,
         segments: &mut Segments,
-        (keys, parts, counts): (&[RowKey], &[i32], &[u32]),
+        items: (&[RowKey], &[i32], &[u32]),
         added: &RecordBatch,
     ) -> Result<Segment, CacheError> {
+        let written = self.write_segment(signature, items, added)?;
+        let segment = written.segment.clone();
+        segments.enter(written)?;
+        Ok(segment)
+    }
+
+    /// As [`Store::put_segment`]; what it gives is still to be entered.
+    ///
+    /// # Errors
+    /// As [`Store::put_segment`].
+    pub(crate) fn write_segment(
+        &self,
+        signature: &Signature,
+        (keys, parts, counts): (&[RowKey], &[i32], &[u32]),
+        added: &RecordBatch,
+    ) -> Result<WrittenSegment, CacheError> {
         let table = with_bookkeeping(&with_placeholders(added, counts)?, keys, parts, counts)?;
         let output = self.put_table(&table)?;
         let segment = Segment { digest: output.digest, bytes: output.bytes, items: keys.len() as u64 };
         let record = serde_json::to_vec(&segment).expect("a record is plain data");
         self.sync_object(&segment.digest)?;
         self.write_file(Destination::Record(self.segment_path(signature, &segment.digest)), &record)?;
-        let spread_keys = spread(keys, counts);
-        let count_column = table.column_by_name("_count").expect("it was put there").as_primitive::<Int32Type>();
-        let number = segments.add(segment.digest, spread_keys, count_column);
-        let columns: Vec<usize> = (2..table.num_columns()).collect();
-        segments.recent.put(number, table.project(&columns).map_err(TableError::from)?);
-        Ok(segment)
+        Ok(WrittenSegment { segment, keys: spread(keys, counts).collect(), table })
     }
 
     fn segment_path(&self, signature: &Signature, digest: &Digest) -> std::path::PathBuf {
@@ -189,7 +252,37 @@ impl Store {
     }
 }
 
+/// A segment that is stored.
+pub(crate) struct WrittenSegment {
+    segment: Segment,
+    /// Of each row of the table.
+    keys: Vec<RowKey>,
+    table: RecordBatch,
+}
+
 impl Segments {
+    /// None.
+    pub(crate) fn new() -> Self {
+        Self { files: Vec::new(), known: HashSet::new(), places: HashMap::default(), recent: Recent::default() }
+    }
+
+    /// Enters a segment that was written just now, whose rows need not be read again.
+    ///
+    /// # Errors
+    /// Its columns are not a segment's.
+    pub(crate) fn enter(&mut self, written: WrittenSegment) -> Result<(), CacheError> {
+        let WrittenSegment { segment, keys, table } = written;
+        // A look at the folder may have been quicker.
+        if self.known.contains(&segment.digest) {
+            return Ok(());
+        }
+        let counts = table.column_by_name("_count").expect("it was put there").as_primitive::<Int32Type>();
+        let number = self.add(segment.digest, keys.into_iter(), counts);
+        let columns: Vec<usize> = (2..table.num_columns()).collect();
+        self.recent.put(number, table.project(&columns).map_err(TableError::from)?);
+        Ok(())
+    }
+
     /// Makes room for that many items in all.
     pub fn expect(&mut self, items: usize) {
         self.places.reserve(items.saturating_sub(self.places.len()));
@@ -199,6 +292,7 @@ impl Segments {
     fn add(&mut self, digest: Digest, keys: impl Iterator<Item = RowKey>, counts: &Int32Array) -> u32 {
         let segment = u32::try_from(self.files.len()).expect("there are fewer segments than that");
         self.files.push(digest);
+        self.known.insert(digest);
         let mut next = 0;
         for (row, key) in keys.enumerate() {
             if row == next {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::variants::MAIN;
-use super::{Binding, Loop, Node, NodeIndex, Source};
+use super::{Binding, Loop, Node, NodeIndex, Resources, Source};
 use crate::diagnostic::Diagnostic;
 
 /// What a node is, with all that it depends on.
@@ -152,6 +152,9 @@ fn identities(nodes: &[Node], loops: &[Loop], deciding: Option<&[Identity]>) -> 
         node.bad_rows.iter().for_each(|bad_rows| _ = hasher.text("bad rows").text(&bad_rows.to_string()));
         if node.allow_empty {
             hasher.text("allow empty");
+        }
+        if node.resources != Resources::default() {
+            hasher.text(&format!("{:?}", node.resources));
         }
         if let (Some(index), Some(deciding)) = (node.in_loop, deciding)
             && decides(&loops[index])

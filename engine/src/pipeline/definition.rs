@@ -9,6 +9,7 @@ use super::bad_rows::BadRows;
 use super::document::{StageTable, unknown_key};
 use super::parameter::Parameter;
 use super::problems::Problems;
+use super::resources::Resources;
 use super::source::{Span, Table, Value, entries, span};
 use super::value::{expect_string, expect_table, wrong_type};
 use super::variants::MAIN;
@@ -28,6 +29,7 @@ pub(super) struct Definition {
     pub(super) variant: Vec<String>,
     pub(super) bad_rows: Option<BadRows>,
     pub(super) allow_empty: bool,
+    pub(super) resources: Resources,
     pub(super) connections: Vec<Connection>,
     /// `None` if it has errors: then nothing is known of its outputs.
     pub(super) checked: Option<CheckedStage>,
@@ -56,6 +58,7 @@ pub(super) fn define<'a>(
         variant: vec![MAIN.to_owned()],
         bad_rows: None,
         allow_empty: false,
+        resources: Resources::default(),
         connections: Vec::new(),
         checked: None,
     };
@@ -95,6 +98,8 @@ pub(super) fn define<'a>(
                 problems.error(at, message, "").help(format!("leave out `{key}`"));
             }
             rest.insert(Spanned::new(at.start..at.end, name.clone().into()), value.clone());
+        } else if Resources::KEYS.contains(&key) {
+            definition.resources.read(key, value, problems);
         } else {
             unknown(key, at, kind, &ports, known, problems);
         }
@@ -194,6 +199,7 @@ fn unknown(key: &str, at: Span, kind: &dyn Kind, ports: &[Port], parameters: &[P
     let mut known: Vec<&str> = ports.iter().map(|port| port.name).collect();
     known.extend(parameters.iter().map(|parameter| parameter.name.as_str()));
     known.extend(["kind", "variant", ALLOW_EMPTY]);
+    known.extend(Resources::KEYS);
     if kind.row().is_some() || kind.open_ports() {
         known.push(BadRows::KEY);
     }

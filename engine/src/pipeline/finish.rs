@@ -45,6 +45,7 @@ pub(super) fn finish(
             outputs: outputs[old].clone().unwrap_or_default(),
             bad_rows: definition.bad_rows,
             allow_empty: definition.allow_empty,
+            resources: definition.resources.clone(),
             in_loop: draft.round.map(|(outer, _)| outer),
         });
     }

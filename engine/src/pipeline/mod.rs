@@ -24,6 +24,7 @@ mod parameter;
 mod params;
 mod problems;
 mod resolved;
+mod resources;
 mod schema;
 mod source;
 #[cfg(test)]
@@ -35,6 +36,7 @@ mod variants;
 pub use bad_rows::BadRows;
 pub use check::column_type;
 pub use parameter::{Parameter, parameters};
+pub use resources::Resources;
 pub use schema::schema;
 pub use source::project_root;
 pub use variants::Choice;
@@ -232,6 +234,8 @@ pub struct Node {
     pub bad_rows: Option<BadRows>,
     /// Whether it may lose every row.
     pub allow_empty: bool,
+    /// What it takes of the machine.
+    pub resources: Resources,
     /// The loop (place in [`Pipeline::loops`]) whose early stop may skip this node.
     pub in_loop: Option<usize>,
 }

@@ -6,6 +6,7 @@ use super::BadRows;
 use super::definition::ALLOW_EMPTY;
 use super::document::{LOOP_KEYS, PIPELINE_KEYS};
 use super::parameter::FORMER_NAME;
+use super::resources::Resources;
 use crate::Registry;
 use crate::registry::Kind;
 
@@ -166,6 +167,7 @@ fn stage(kind: &dyn Kind, definitions: &mut Map<String, Json>) -> Json {
             "description": "Whether the stage may lose every row. Unless it may, a stage that is given rows and returns none fails, and so does a source without rows.",
         })),
     );
+    properties.extend(Resources::schema().into_iter().map(|(key, schema)| (key, parameter(schema))));
     if kind.row().is_some() || kind.open_ports() {
         properties.insert(
             BadRows::KEY.into(),
@@ -180,7 +182,7 @@ fn stage(kind: &dyn Kind, definitions: &mut Map<String, Json>) -> Json {
             "inputs".into(),
             json!({
                 "type": "object",
-                "description": "Tables by a name of your own: each value is a stage.",
+                "description": "Tables, models and folders by a name of your own: each value is a stage.",
                 "additionalProperties": {"type": "string"},
             }),
         );

@@ -35,6 +35,7 @@ pub use row::{ColumnChange, RowError, RowWhy};
 pub struct Plan {
     /// The nodes, in the pipeline's order.
     pub nodes: Vec<PlannedNode>,
+    pub(crate) recipes: Vec<Result<Recipe, NoKey>>,
 }
 
 /// A node of a [`Plan`].

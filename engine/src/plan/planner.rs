@@ -12,7 +12,8 @@ use crate::schedule::rounds;
 use crate::table::row_digests;
 
 pub(super) fn plan(pipeline: &Pipeline, store: &Store) -> Result<Plan, CacheError> {
-    Ok(Plan { nodes: Planner::up_to(pipeline, store, pipeline.nodes.len())?.nodes })
+    let Planner { nodes, recipes, .. } = Planner::up_to(pipeline, store, pipeline.nodes.len())?;
+    Ok(Plan { nodes, recipes })
 }
 
 pub(super) struct Planner<'a> {

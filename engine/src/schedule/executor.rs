@@ -1,23 +1,24 @@
 //! Does what the state machine decides: looks nodes up, starts threads, tells events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, Scope};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::attempt::{ChannelReporter, Message, attempts};
 use super::job::{Computed, Job, JobError, NoteKeeper};
 use super::state::{Decision, Description, Happening, RoundValues, Skip, State};
-use super::{Event, NodeSummary, RunError, RunOptions, RunSummary, empty};
+use super::{Event, Machine, NodeSummary, RunError, RunOptions, RunSummary, empty};
 use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, OutputRecord, Signature, Store, WatchedFile};
 use crate::pipeline::{Loop, MetricName, NodeIndex, Pipeline};
-use crate::plan::{NoKey, Recipe, node_key, recipes};
+use crate::plan::{Forecast, NoKey, Plan, PlannedNode, Recipe, node_key, recipes};
 use crate::runs::{
     MetricRow, NodeLog, RunLog, RunStatus, SelectedRound, StageStatus, first_output, metrics_of, outcomes_of,
     shared_name,
 };
+use crate::stage::StageError;
 
 /// How often a node's lost outputs are computed again before the run gives up on them.
 const MOST_RECOVERIES: u32 = 3;
@@ -29,21 +30,36 @@ const MOST_KEY_CHANGES: u32 = 5;
 const MOST_UNSAVED: usize = 32;
 
 /// A stage's stack: what deep recursion in a parser may need.
-const STACK_BYTES: usize = 16 << 20;
+pub(super) const STACK_BYTES: usize = 16 << 20;
 
 pub(super) fn run(
     pipeline: &Pipeline,
     store: &Store,
+    plan: Option<Plan>,
     options: &RunOptions,
     cancel: Arc<AtomicBool>,
     observer: &(dyn Fn(Event) + Sync),
 ) -> Result<RunSummary, RunError> {
     let _hold = store.hold()?;
     let (sender, receiver) = mpsc::channel();
+    let (recipes, found) = match plan {
+        Some(Plan { nodes, recipes }) => {
+            let hit = |node: PlannedNode| match node.forecast {
+                Forecast::Hit(record) => Some((record.key, *record)),
+                _ => None,
+            };
+            (recipes, nodes.into_iter().filter_map(hit).collect())
+        }
+        None => (recipes(pipeline, store), HashMap::new()),
+    };
     let mut executor = Executor {
         pipeline,
         store,
-        recipes: recipes(pipeline, store),
+        recipes,
+        found,
+        forced: options.forced.iter().copied().collect(),
+        running: HashMap::new(),
+        machine: options.machine.clone(),
         log: RunLog::start(store, pipeline, options.run_id.as_deref())?,
         observer,
         nodes: vec![NodeLog::default(); pipeline.nodes.len()],
@@ -55,13 +71,20 @@ pub(super) fn run(
         cancel,
         sender,
     };
-    let mut state = State::new(Description::of(pipeline, options.threads, options.keep_going));
+    let mut state = State::new(Description::of(pipeline, options.machine.clone(), options.keep_going));
     executor.tell(Event::RunStarted {
         run_id: executor.log.id().to_owned(),
         pipeline: pipeline.name.clone(),
         nodes: pipeline.nodes.iter().map(|node| node.id.clone()).collect(),
     });
     let run_id = executor.log.id().to_owned();
+    if !options.only.is_empty() {
+        for decision in state.restrict(&options.only) {
+            if let Decision::Skip(node, skip) = decision {
+                executor.skipped(node, skip);
+            }
+        }
+    }
     let mut interrupted = false;
     thread::scope(|scope| {
         while !state.is_over() || executor.unsaved > 0 {
@@ -69,6 +92,7 @@ pub(super) fn run(
                 interrupted = true;
                 state.tell(Happening::Interrupt);
             }
+            executor.stop_what_must(interrupted);
             let is_behind = executor.unsaved >= MOST_UNSAVED;
             let decisions = if is_behind { Vec::new() } else { state.decide() };
             let idle = decisions.is_empty();
@@ -105,6 +129,12 @@ struct Executor<'a> {
     pipeline: &'a Pipeline,
     store: &'a Store,
     recipes: Vec<Result<Recipe, NoKey>>,
+    /// What a plan made just now found in the cache.
+    found: HashMap<ActionKey, ActionRecord>,
+    /// Nodes that are computed although they are in the cache, once.
+    forced: HashSet<NodeIndex>,
+    running: HashMap<NodeIndex, Running>,
+    machine: Machine,
     log: RunLog<'a>,
     observer: &'a (dyn Fn(Event) + Sync),
     nodes: Vec<NodeLog>,
@@ -120,7 +150,16 @@ struct Executor<'a> {
     sender: Sender<Message>,
 }
 
+/// A node's thread.
+struct Running {
+    cancel: Arc<AtomicBool>,
+    deadline: Option<Instant>,
+    timed_out: bool,
+}
+
 struct Prepared {
+    /// Whether what is in the cache does not count.
+    force: bool,
     key: ActionKey,
     parts: Vec<KeyPart>,
     signature: Option<Signature>,
@@ -170,8 +209,18 @@ impl<'a> Executor<'a> {
         let signature = recipe.signature(&digests);
         (self.nodes[node].key, self.nodes[node].signature) = (Some(key), signature);
         let watched = Arc::clone(&recipe.watched);
-        self.prepared[node] = Some(Prepared { key, parts, signature, watched, inputs });
-        match self.store.action(&key) {
+        let force = self.forced.remove(&node);
+        self.prepared[node] = Some(Prepared { force, key, parts, signature, watched, inputs });
+        let found = match self.found.remove(&key) {
+            Some(record) => Ok(Some(record)),
+            None => self.store.action(&key),
+        };
+        match found {
+            Ok(Some(record)) if force => {
+                // Compared with what is computed now.
+                self.nodes[node].outputs = record.outputs;
+                Happening::Miss(node)
+            }
             Ok(None) => Happening::Miss(node),
             Ok(Some(record)) => {
                 let rows_cached = record.items.unwrap_or_default();
@@ -207,6 +256,20 @@ impl<'a> Executor<'a> {
             node: described.id.clone(),
             kind: described.stage_kind.kind().name().to_owned(),
         });
+        let resources = &described.resources;
+        for (name, &count) in &resources.slots {
+            let there = self.machine.slots_of(name);
+            if count > there {
+                let message = format!("it needs {count} of `{name}`, and the run has {there}");
+                let error = StageError::environment(message, format!("run with `--slots {name}={count}`"));
+                let _ = self.sender.send(Message::Ended(node, Err(error.into())));
+                return;
+            }
+        }
+        let timeout = resources.timeout_s.map(Duration::from_secs_f64);
+        let cancel = Arc::new(AtomicBool::new(false));
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        self.running.insert(node, Running { cancel: Arc::clone(&cancel), deadline, timed_out: false });
         let reporter = ChannelReporter::new(described.id.clone(), self.sender.clone());
         let job = Job {
             node: described,
@@ -219,7 +282,8 @@ impl<'a> Executor<'a> {
             root: &self.pipeline.root,
             run_id,
             threads,
-            cancel: Arc::clone(&self.cancel),
+            force: prepared.force,
+            cancel,
             reporter: Arc::new(NoteKeeper::new(reporter)),
         };
         let (sender, store) = (self.sender.clone(), self.store);
@@ -232,7 +296,18 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Tells the nodes that run to stop if the run is interrupted, or if they took longer than they may.
+    fn stop_what_must(&mut self, interrupted: bool) {
+        for running in self.running.values_mut() {
+            running.timed_out |= running.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if interrupted || running.timed_out {
+                running.cancel.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
     fn ended(&mut self, node: NodeIndex, result: Result<Computed, JobError>) -> Happening {
+        let timed_out = self.running.remove(&node).is_some_and(|running| running.timed_out);
         match result {
             Ok(computed) => {
                 self.unsaved += 1;
@@ -243,6 +318,11 @@ impl<'a> Executor<'a> {
                     Ok(happening) => happening,
                     Err(error) => self.failed(node, error.to_string(), None),
                 }
+            }
+            Err(error) if error.is_cancelled() && timed_out => {
+                let timeout_s = self.pipeline.nodes[node].resources.timeout_s.unwrap_or_default();
+                let message = format!("it ran longer than `timeout_s = {timeout_s}`; what it had finished is kept");
+                self.failed(node, message, Some("raise it, or leave it out".to_owned()))
             }
             Err(error) if error.is_cancelled() => {
                 let reason = "interrupted; what it had finished is kept".to_owned();

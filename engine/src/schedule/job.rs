@@ -34,6 +34,8 @@ pub(super) struct Job<'a> {
     pub signature: Option<Signature>,
     /// The files that the key was made of.
     pub watched: Arc<[WatchedFile]>,
+    /// Whether what is in the cache does not count.
+    pub force: bool,
     /// By port: the node that gives it, and what it gave.
     pub inputs: BTreeMap<String, (NodeIndex, OutputRecord)>,
     pub store: &'a Store,
@@ -56,7 +58,7 @@ pub(super) struct Computed {
 
 /// What stays with a job until its record is written: other runs wait for it, and its folders are still there.
 pub(super) struct Unsaved {
-    _lock: Lock,
+    _lock: Option<Lock>,
     _scratch: TempDir,
     checkpoint: PathBuf,
 }
@@ -124,8 +126,15 @@ impl Job<'_> {
         let cancel = Arc::clone(&self.cancel);
         let cancelled = move || cancel.load(std::sync::atomic::Ordering::Relaxed);
         let waiting = || self.reporter.pass_on("waiting for another run that computes the same");
-        let lock = self.store.lock_action(&self.key, &cancelled, waiting)?;
-        if let Some(record) = self.store.action(&self.key)? {
+        // The rows of a row stage are shared by the runs that need them.
+        let lock = match self.node.stage_kind.work() {
+            Work::Rows(_) => None,
+            Work::Table(_) => Some(self.store.lock_action(&self.key, &cancelled, waiting)?),
+        };
+        let was_recorded = self.store.recorded_action(&self.key)?.is_some();
+        if !self.force
+            && let Some(record) = self.store.action(&self.key)?
+        {
             let cost = meter.read();
             let rows_cached = record.items.unwrap_or_default();
             return Ok((Computed { record, was_cached: true, rows_cached, rows_computed: 0, cost }, None));
@@ -155,6 +164,7 @@ impl Job<'_> {
                     signature: self.signature.expect("a kind that works on rows has a signature"),
                     store: self.store,
                     watched: &self.watched,
+                    force: self.force,
                 };
                 let waiting = || self.reporter.pass_on("waiting for another run that computes the same rows");
                 let output = rows.run(&table, &inputs, &cx, waiting)?;
@@ -170,6 +180,16 @@ impl Job<'_> {
         })?;
         check_watched(&self.watched)?;
         let cost = meter.read();
+        if rows_computed == 0
+            && lock.is_none()
+            && !was_recorded
+            && !self.force
+            && let Some(record) = self.store.action(&self.key)?
+        {
+            // Another run computed the rows and was quicker.
+            let rows_cached = record.items.unwrap_or_default();
+            return Ok((Computed { record, was_cached: true, rows_cached, rows_computed: 0, cost }, None));
+        }
         let record = ActionRecord {
             key: self.key,
             kind: stage.kind().name().to_owned(),

@@ -6,6 +6,7 @@ mod empty;
 mod event;
 mod executor;
 mod job;
+mod machine;
 pub(crate) mod rounds;
 mod rows;
 mod state;
@@ -17,26 +18,33 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::cache::{ActionKey, CacheError, OutputRecord, Store};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{NodeIndex, Pipeline};
+use crate::plan::Plan;
 use crate::runs::{RunStatus, StageStatus};
 
 pub use event::Event;
+pub use machine::Machine;
 
 /// How to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RunOptions {
-    /// Threads for all stages together; at least 1.
-    pub threads: usize,
+    /// What all stages together may take.
+    pub machine: Machine,
     /// Whether stages that don't depend on a failed one still run.
     pub keep_going: bool,
+    /// The stages to run, with what they need; all if empty.
+    pub only: Vec<NodeIndex>,
+    /// Stages that are computed again although they are in the cache.
+    pub forced: Vec<NodeIndex>,
     /// The run's id; made from the time and the pipeline's name if `None`.
     pub run_id: Option<String>,
 }
 
-impl Default for RunOptions {
-    fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, keep_going: false, run_id: None }
+impl RunOptions {
+    /// With so many threads for all stages together, at least 1.
+    #[must_use]
+    pub fn with_threads(threads: usize) -> Self {
+        Self { machine: Machine { threads, ..Machine::default() }, ..Self::default() }
     }
 }
 
@@ -96,5 +104,20 @@ pub fn run(
     cancel: Arc<AtomicBool>,
     observer: &(dyn Fn(Event) + Sync),
 ) -> Result<RunSummary, RunError> {
-    executor::run(pipeline, store, options, cancel, observer)
+    executor::run(pipeline, store, None, options, cancel, observer)
+}
+
+/// As [`run`], of a pipeline that was planned just now: what the plan found out is not asked again.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_planned(
+    pipeline: &Pipeline,
+    store: &Store,
+    plan: Plan,
+    options: &RunOptions,
+    cancel: Arc<AtomicBool>,
+    observer: &(dyn Fn(Event) + Sync),
+) -> Result<RunSummary, RunError> {
+    executor::run(pipeline, store, Some(plan), options, cancel, observer)
 }

@@ -9,7 +9,7 @@ mod description;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::rounds;
+use super::{Machine, rounds};
 use crate::pipeline::{NodeIndex, Pick, Pipeline, Source};
 
 pub(crate) use description::Description;
@@ -79,12 +79,14 @@ pub(crate) enum Skip {
     Halted(NodeIndex),
     /// The run was interrupted.
     Interrupted,
+    /// The run is of other stages.
+    NotAskedFor,
 }
 
 impl Skip {
     /// Whether the run is as it should be all the same.
     pub(crate) fn is_planned(self) -> bool {
-        matches!(self, Self::Stopped { .. })
+        matches!(self, Self::Stopped { .. } | Self::NotAskedFor)
     }
 
     /// In words.
@@ -113,6 +115,7 @@ impl Skip {
             }
             Self::Halted(node) => format!("`{}` failed", pipeline.nodes[node].id),
             Self::Interrupted => "the run was interrupted".to_owned(),
+            Self::NotAskedFor => "it was not asked for".to_owned(),
         }
     }
 }
@@ -123,7 +126,7 @@ enum Phase {
     LookedUp,
     /// Not in the cache; waits for threads.
     Queued,
-    Running(usize),
+    Running,
     Done,
     Failed,
     Cancelled,
@@ -141,7 +144,7 @@ pub(crate) struct State {
     description: Description,
     phases: Vec<Phase>,
     values: Vec<RoundValues>,
-    free_threads: usize,
+    free: Machine,
     /// Rounds after which each loop has stopped.
     stopped: Vec<Option<usize>>,
     halted: Option<Skip>,
@@ -169,7 +172,7 @@ impl State {
         Self {
             phases: vec![Phase::Waiting; count],
             values: vec![RoundValues::default(); count],
-            free_threads: description.threads.max(1),
+            free: description.machine.clone(),
             stopped: vec![None; description.loops.len()],
             halted: None,
             dependents: description.dependents(),
@@ -210,6 +213,13 @@ impl State {
         }
     }
 
+    /// The run is of these nodes alone, and of what they need.
+    pub(crate) fn restrict(&mut self, wanted: &[NodeIndex]) -> Vec<Decision> {
+        let needed = self.description.needed(wanted);
+        let others = (0..self.phases.len()).filter(|node| !needed.contains(node));
+        others.collect::<Vec<_>>().into_iter().map(|node| self.skip(node, Skip::NotAskedFor)).collect()
+    }
+
     /// What is to be done now, in the nodes' order. Each decision is given once.
     pub(crate) fn decide(&mut self) -> Vec<Decision> {
         let mut decisions = Vec::new();
@@ -230,10 +240,10 @@ impl State {
                 },
                 (Phase::Queued, Some(skip)) => decisions.push(self.skip(node, skip)),
                 (Phase::Queued, None) => {
-                    let threads = self.description.nodes[node].threads.clamp(1, self.description.threads);
-                    if threads <= self.free_threads {
-                        self.enter(node, Phase::Running(threads));
-                        decisions.push(Decision::Start(node, threads));
+                    let takes = self.takes(node);
+                    if self.free.has(&takes) {
+                        self.enter(node, Phase::Running);
+                        decisions.push(Decision::Start(node, takes.threads));
                     }
                 }
                 _ => _ = self.candidates.remove(&node),
@@ -244,7 +254,7 @@ impl State {
 
     /// The first node from there on for which there may be something to decide.
     fn next_to_look_at(&self, from: NodeIndex) -> Option<NodeIndex> {
-        let may_leave_queue = self.free_threads > 0 || self.halted.is_some();
+        let may_leave_queue = self.free.threads > 0 || self.halted.is_some();
         let queued = if may_leave_queue { self.queue.range(from..).next() } else { None };
         self.candidates.range(from..).next().into_iter().chain(queued).min().copied()
     }
@@ -264,6 +274,11 @@ impl State {
         self.picked(source)?.ok()
     }
 
+    /// What a node takes while it runs.
+    fn takes(&self, node: NodeIndex) -> Machine {
+        self.description.nodes[node].takes(&self.description.machine)
+    }
+
     fn skip(&mut self, node: NodeIndex, skip: Skip) -> Decision {
         self.enter(node, Phase::Skipped(skip));
         Decision::Skip(node, skip)
@@ -280,8 +295,9 @@ impl State {
     fn enter(&mut self, node: NodeIndex, phase: Phase) {
         let before = std::mem::replace(&mut self.phases[node], phase);
         match before {
-            Phase::Running(threads) => {
-                self.free_threads += threads;
+            Phase::Running => {
+                let taken = self.takes(node);
+                self.free.give_back(&taken);
                 self.active -= 1;
             }
             Phase::LookedUp => self.active -= 1,
@@ -290,8 +306,9 @@ impl State {
             _ => self.unsettled += 1,
         }
         match phase {
-            Phase::Running(threads) => {
-                self.free_threads -= threads;
+            Phase::Running => {
+                let taken = self.takes(node);
+                self.free.take(&taken);
                 self.active += 1;
             }
             Phase::LookedUp => self.active += 1,

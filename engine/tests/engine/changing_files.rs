@@ -19,7 +19,7 @@ fn run_with_edits(project: &Project, edit: &(dyn Fn(u64) + Sync)) -> (RunSummary
         Event::StageNote { text, .. } => notes.lock().unwrap().push(text),
         _ => {}
     };
-    let options = RunOptions { threads: 1, ..RunOptions::default() };
+    let options = RunOptions::with_threads(1);
     let pipeline = project.pipeline(TEXT);
     let cancel = AtomicBool::new(false).into();
     let summary = run(&pipeline, &project.store(), &options, cancel, &observer).unwrap();

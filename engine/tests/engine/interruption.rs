@@ -20,7 +20,11 @@ fn after_a_failure_only_the_unfinished_segments_are_computed() {
     let undisturbed = Project::new().run(&text("")).digest("double", "rows");
     for (poison, finished) in [(1, 0), (3, 2), (4, 2), (8, 6)] {
         let project = Project::new();
-        let failed = project.run(&text(&format!("poison = {poison}")));
+        let failed = project.run_with(
+            &text(&format!("poison = {poison}")),
+            &RunOptions::with_threads(1),
+            &AtomicBool::new(false).into(),
+        );
         assert_eq!(failed.summary.status, RunStatus::Failed);
         assert_eq!(failed.statuses(), ["numbers computed", "double failed", "sum skipped"]);
         let resumed = project.run(&text(""));
@@ -33,7 +37,8 @@ fn after_a_failure_only_the_unfinished_segments_are_computed() {
 fn an_interrupted_run_keeps_its_segments() {
     let undisturbed = Project::new().run(&text("")).digest("double", "rows");
     let project = Project::new();
-    let interrupted = project.run(&text("interrupt = 6"));
+    let interrupted =
+        project.run_with(&text("interrupt = 6"), &RunOptions::with_threads(1), &AtomicBool::new(false).into());
     assert_eq!(interrupted.summary.status, RunStatus::Interrupted);
     assert_eq!(interrupted.statuses(), ["numbers computed", "double interrupted", "sum interrupted"]);
     let resumed = project.run(&text(""));
@@ -73,7 +78,7 @@ fn two_runs_at_once_compute_each_item_once() {
 }
 
 #[test]
-fn the_same_pipeline_twice_at_once_computes_each_stage_once() {
+fn the_same_pipeline_twice_at_once_computes_each_stage_and_row_once() {
     let project = Project::new();
     let barrier = Barrier::new(2);
     std::thread::scope(|scope| {
@@ -83,11 +88,14 @@ fn the_same_pipeline_twice_at_once_computes_each_stage_once() {
         };
         let (first, second) = (scope.spawn(start), scope.spawn(start));
         let (first, second) = (first.join().unwrap(), second.join().unwrap());
-        for node in ["numbers", "double", "sum"] {
+        for node in ["numbers", "sum"] {
             let computed =
                 [&first, &second].iter().filter(|ran| ran.node(node).status == StageStatus::Computed).count();
             assert_eq!(computed, 1, "{node}");
         }
+        let rows = first.node("double").rows_computed + second.node("double").rows_computed;
+        assert_eq!(rows, 7);
+        assert_eq!(first.digest("double", "rows"), second.digest("double", "rows"));
         assert_ne!(first.summary.run_id, second.summary.run_id);
     });
 }
@@ -99,7 +107,7 @@ const FAILING: &str = "[stages.bad]\nkind = \"fail\"\nhow = \"HOW\"\n\
 
 #[test]
 fn what_needs_a_failed_stage_is_skipped() {
-    let options = RunOptions { keep_going: true, threads: 1, ..RunOptions::default() };
+    let options = RunOptions { keep_going: true, ..RunOptions::with_threads(1) };
     let ran = Project::new().run_with(&FAILING.replace("HOW", "error"), &options, &Arc::default());
     assert_eq!(ran.summary.status, RunStatus::Failed);
     assert_eq!(ran.statuses(), ["bad failed", "after skipped", "other computed", "later computed"]);
@@ -113,7 +121,7 @@ fn what_needs_a_failed_stage_is_skipped() {
 
 #[test]
 fn a_failure_ends_the_run_unless_it_is_told_to_keep_going() {
-    let options = RunOptions { threads: 1, ..RunOptions::default() };
+    let options = RunOptions::with_threads(1);
     let ran = Project::new().run_with(&FAILING.replace("HOW", "error"), &options, &Arc::default());
     assert_eq!(ran.statuses()[..2], ["bad failed", "after skipped"]);
     assert_eq!(ran.node("later").message.as_deref(), Some("`bad` failed"));

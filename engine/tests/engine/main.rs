@@ -11,6 +11,7 @@ mod pooled;
 mod recomputation;
 mod recovery;
 mod runs;
+mod side_by_side;
 mod speed;
 mod store;
 mod support;

@@ -105,7 +105,7 @@ fn segments_and_threads_do_not_show_in_the_bytes() {
     let mut digests = Vec::new();
     for (segment, threads) in [(1, 1), (2, 8), (3, 2), (100, 1)] {
         let project = Project::new();
-        let options = tracetune_engine::schedule::RunOptions { threads, ..Default::default() };
+        let options = tracetune_engine::schedule::RunOptions::with_threads(threads);
         let text = numbers("[1, 2, 3, 5, -1, 10, 7]", "x", &format!("n = 3\nsegment = {segment}"));
         digests.push(project.run_with(&text, &options, &Default::default()).digest("double", "rows"));
     }

@@ -26,7 +26,7 @@ fn a_disk_that_fails_at_any_write_loses_no_truth() {
         let project = Project::new();
         let store = project.store();
         store.fail_write(write);
-        let options = RunOptions { threads: 1, ..RunOptions::default() };
+        let options = RunOptions::with_threads(1);
         match project.run_on(&store, &text, &options, &Default::default()) {
             // The run went through before that many writes.
             Ok(ran) if ran.summary.status == RunStatus::Done => break,

@@ -50,7 +50,7 @@ impl Project {
     }
 
     pub(crate) fn run(&self, text: &str) -> Ran {
-        self.run_with(text, &RunOptions { threads: 2, ..RunOptions::default() }, &AtomicBool::new(false).into())
+        self.run_with(text, &RunOptions::with_threads(2), &AtomicBool::new(false).into())
     }
 
     pub(crate) fn run_with(&self, text: &str, options: &RunOptions, cancel: &Arc<AtomicBool>) -> Ran {
@@ -119,6 +119,20 @@ static COMPUTED: Mutex<Option<HashMap<String, usize>>> = Mutex::new(None);
 
 fn computed(tag: &str) -> usize {
     COMPUTED.lock().unwrap().get_or_insert_default().get(tag).copied().unwrap_or_default()
+}
+
+/// Waits until so many threads of a project are here.
+fn meet(tag: &str, threads: usize) {
+    static THERE: Mutex<Option<HashMap<(String, std::thread::ThreadId), ()>>> = Mutex::new(None);
+    let there = || {
+        let mut there = THERE.lock().unwrap();
+        let there = there.get_or_insert_default();
+        there.insert((tag.to_owned(), std::thread::current().id()), ());
+        there.keys().filter(|(other, _)| other == tag).count()
+    };
+    while threads > 0 && there() < threads {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
 }
 
 fn count(tag: &str, items: usize) {
@@ -198,6 +212,12 @@ pub(crate) struct DoubleParams {
     /// A file with a number that is added to each row.
     #[serde(default)]
     needs: String,
+    /// As `needs`, but in no key: what a kind must not do.
+    #[serde(default)]
+    reads: String,
+    /// How many sessions must be at work before any of them goes on.
+    #[serde(default)]
+    meet: usize,
     /// The value at which it fails.
     #[serde(default)]
     poison: Option<i64>,
@@ -223,7 +243,8 @@ impl RowStage for Double {
     type In = DoubleIn;
     type Out = DoubleOut;
     type Session = ();
-    const PART_PARAMS: &'static [&'static str] = &["n", "segment", "poison", "interrupt", "sleep_ms"];
+    const SESSION_THREADS: usize = 1;
+    const PART_PARAMS: &'static [&'static str] = &["n", "segment", "poison", "interrupt", "sleep_ms", "meet"];
     fn parts(params: &DoubleParams) -> Vec<i32> {
         (0..params.n).collect()
     }
@@ -261,7 +282,9 @@ impl RowStage for Double {
             }
             std::thread::sleep(std::time::Duration::from_millis(params.sleep_ms));
             count(&params.tag, 1);
-            let more: i64 = match params.needs.as_str() {
+            meet(&params.tag, params.meet);
+            let file = if params.needs.is_empty() { &params.reads } else { &params.needs };
+            let more: i64 = match file.as_str() {
                 "" => 0,
                 path => std::fs::read_to_string(cx.root.join(path))?.trim().parse().unwrap_or_default(),
             };

@@ -102,6 +102,7 @@ impl TableStage for CommandKind {
     const ABOUT: &'static str = "runs a program of your own that reads Parquet and writes Parquet";
     const OPEN_PORTS: bool = true;
     const TABLES_AS_FILES: bool = true;
+    const MAX_THREADS: usize = 1;
     type Params = Params;
 
     fn outputs(_: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {

@@ -51,6 +51,9 @@ impl RowWork for RowCommand {
     fn parts(&self) -> Vec<i32> {
         vec![0]
     }
+    fn session_threads(&self) -> usize {
+        1
+    }
     fn segment_items(&self) -> usize {
         self.params.segment_rows.max(1)
     }

@@ -5,11 +5,12 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Serialize;
 use tracetune_engine::cache::{OutputType, Store};
-use tracetune_engine::pipeline::{Pipeline, project_root};
+use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::pipeline::{NodeIndex, Pipeline, project_root};
 use tracetune_engine::plan;
 use tracetune_engine::registry::Work;
 use tracetune_engine::runs::{self, MetricLine, RunStatus, StageStatus};
-use tracetune_engine::schedule::{self, Event, NodeSummary, RunOptions, RunSummary};
+use tracetune_engine::schedule::{self, Event, Machine, NodeSummary, RunOptions, RunSummary};
 
 use super::plan::Summary;
 use super::seeds;
@@ -18,6 +19,7 @@ use crate::env_vars;
 use crate::exit;
 use crate::interrupt;
 use crate::session::Session;
+use crate::ui::helped;
 use crate::ui::numbers::{self, counted};
 use crate::ui::progress::Progress;
 use crate::ui::results;
@@ -32,13 +34,26 @@ use crate::{Warning, warnings};
 #[command(after_help = "Examples:
   tracetune run
   tracetune run pipelines/quickstart.toml --set samples=24
-  tracetune run --set rounds.samples.temperature=0.9 --threads 8")]
+  tracetune run --set rounds.samples.temperature=0.9 -j 8
+  tracetune run pipelines/quickstart.toml eval_before --force eval_before")]
 pub(crate) struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// How many threads stages may use [default: all]; results do not depend on it
-    #[arg(long, value_name = "N", env = env_vars::THREADS, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Only these stages and what they need: `verify`, or `verify@2` for one round of a loop
+    #[arg(value_name = "STAGE")]
+    stages: Vec<String>,
+    /// Compute a stage again although it is in the store; what it gives replaces what was there (may be repeated)
+    #[arg(long, value_name = "STAGE")]
+    force: Vec<String>,
+    /// How many threads stages may use together [default: all]; results do not depend on it
+    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", env = env_vars::THREADS, value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
+    /// How much memory the stages that state their `memory_bytes` may use together, e.g. 16GiB [default: all]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory: Option<u64>,
+    /// How many there are of what stages take by their `slots`, e.g. `gpu=2` [default: one of each] (may be repeated)
+    #[arg(long, value_name = "NAME=N", value_parser = slots)]
+    slots: Vec<(String, usize)>,
     /// Go on with what does not depend on a stage that failed
     #[arg(long)]
     keep_going: bool,
@@ -71,8 +86,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let pipeline = session.pipeline(&args.pipeline.file, &args.pipeline.set.overrides())?;
     let store = session.store(&pipeline.root)?;
     let ui = &session.ui;
+    let only = nodes_called(&args.stages, &pipeline)?;
+    let forced = nodes_called(&args.force, &pipeline)?;
+    let plan = plan::plan(&pipeline, &store)?;
     if !ui.quiet {
-        let plan = plan::plan(&pipeline, &store)?;
         ui.verb(Verb::Plan, format_args!("{}, seed {}, {}", pipeline.name, pipeline.seed, Summary::of(&plan).words()));
         let nodes = pipeline.nodes.iter().map(|node| (node.stage.as_str(), node.stage_kind.params()));
         if let Some(seeds) = seeds::of_their_own(pipeline.seed, nodes) {
@@ -84,15 +101,56 @@ pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
             }
         }
     }
-    let mut options = RunOptions { keep_going: args.keep_going, ..RunOptions::default() };
-    if let Some(threads) = args.threads {
-        options.threads = threads as usize;
-    }
+    let mut machine = Machine::default();
+    machine.threads = args.threads.map_or(machine.threads, |threads| threads as usize);
+    machine.memory_bytes = args.memory.unwrap_or(machine.memory_bytes);
+    machine.slots = args.slots.iter().cloned().collect();
+    let options = RunOptions { machine, keep_going: args.keep_going, only, forced, run_id: None };
     let progress = Progress::new(ui, &pipeline, session.app.watch);
     let cancel = interrupt::flag(progress.stopping());
     let observer = |event: Event| progress.show(&event);
-    let summary = schedule::run(&pipeline, &store, &options, cancel, &observer).context("the run could not go on")?;
+    let summary = schedule::run_planned(&pipeline, &store, plan, &options, cancel, &observer)
+        .context("the run could not go on")?;
     report(&pipeline, &store, &summary, session)
+}
+
+/// The nodes that words of the command line mean: ids, or stages with all their rounds.
+fn nodes_called(words: &[String], pipeline: &Pipeline) -> anyhow::Result<Vec<NodeIndex>> {
+    let mut called = Vec::new();
+    for word in words {
+        let before = called.len();
+        let is_meant = |index: &NodeIndex| {
+            let node = &pipeline.nodes[*index];
+            [node.id.as_str(), node.stage.as_str()].contains(&word.as_str())
+        };
+        called.extend((0..pipeline.nodes.len()).filter(is_meant));
+        if called.len() == before {
+            let ids = || pipeline.nodes.iter().map(|node| node.id.as_str());
+            let help = match nearest(word, ids().chain(pipeline.nodes.iter().map(|node| node.stage.as_str()))) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("its stages are {}", list(ids())),
+            };
+            return Err(helped(format!("`{}` has no stage `{word}`", pipeline.name), help));
+        }
+    }
+    Ok(called)
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u32); 6] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("B", 0), ("", 0)];
+    let (number, bits) =
+        UNITS.iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, *bits))).unwrap_or((text, 0));
+    let number: f64 = number.trim().parse().map_err(|_| "write a number of bytes, e.g. 16GiB".to_owned())?;
+    if number < 0.0 {
+        Err("it can't be negative".to_owned())
+    } else {
+        Ok((number * f64::from(2u32).powi(bits as i32)) as u64)
+    }
+}
+
+fn slots(text: &str) -> Result<(String, usize), String> {
+    let (name, count) = text.split_once('=').ok_or("write NAME=N, e.g. gpu=2")?;
+    Ok((name.to_owned(), count.parse().map_err(|_| format!("`{count}` is no number"))?))
 }
 
 fn report(pipeline: &Pipeline, store: &Store, summary: &RunSummary, session: &Session) -> anyhow::Result<u8> {

@@ -4,6 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// With few of everything.
+fn machine(threads: usize) -> Machine {
+    Machine { threads, memory_bytes: 10, slots: [("gpu".to_owned(), 2)].into() }
+}
+
 /// How a node will turn out, whenever it is looked at.
 #[derive(Clone, Debug)]
 struct Fate {
@@ -45,7 +50,7 @@ fn simulate(description: &Description, fates: &[Fate], choices: &[usize]) -> Out
             }
         }
         let threads: usize = running.iter().map(|(_, threads)| threads).sum();
-        assert!(threads <= description.threads, "more threads than there are");
+        assert!(threads <= description.machine.threads, "more threads than there are");
         if decisions.is_empty() && !state.is_over() {
             assert!(!running.is_empty(), "nothing to wait for: {:?}", state.phases);
             let (node, _) = running.swap_remove(choices.next().unwrap() % running.len());
@@ -60,7 +65,7 @@ fn simulate(description: &Description, fates: &[Fate], choices: &[usize]) -> Out
             });
         }
     }
-    assert_eq!(state.free_threads, description.threads, "threads were not given back");
+    assert_eq!(state.free, description.machine, "something was not given back");
     Outcome { phases: state.phases, inputs }
 }
 
@@ -78,7 +83,7 @@ fn description() -> impl Strategy<Value = Description> {
     let shape = (1usize..4, 1usize..5, 1usize..4, 1usize..5, prop::option::of(1usize..3), 1usize..5);
     (shape, prop::collection::vec((any::<usize>(), any::<usize>(), 1usize..6), 32)).prop_map(
         |((before, rounds, stages, after, patience, threads), random)| {
-            let mut description = Description { threads, keep_going: true, ..Description::default() };
+            let mut description = Description { machine: machine(threads), keep_going: true, ..Description::default() };
             let mut members: Vec<Vec<NodeIndex>> = Vec::new();
             let total = before + rounds * stages + after;
             for node in 0..total {
@@ -103,7 +108,13 @@ fn description() -> impl Strategy<Value = Description> {
                     members.resize(members.len().max(round + 1), Vec::new());
                     members[round].push(node);
                 }
-                description.nodes.push(DescribedNode { sources, place, threads });
+                description.nodes.push(DescribedNode {
+                    sources,
+                    place,
+                    threads,
+                    memory_bytes: threads as u64 * 7 % 11,
+                    slots: (threads % 2 == 0).then(|| ("gpu".to_owned(), threads / 2)).into_iter().collect(),
+                });
             }
             description.loops.push(DescribedLoop { rounds: members, patience });
             description
@@ -142,10 +153,11 @@ proptest! {
 fn a_long_chain_needs_no_recursion() {
     let node = |node: usize| DescribedNode {
         sources: node.checked_sub(1).map(|node| Source::Node { node, output: String::new() }).into_iter().collect(),
-        place: None,
         threads: 1,
+        ..DescribedNode::default()
     };
-    let description = Description { nodes: (0..3_000).map(node).collect(), threads: 1, ..Description::default() };
+    let description =
+        Description { nodes: (0..3_000).map(node).collect(), machine: machine(1), ..Description::default() };
     let mut state = State::new(description);
     while let [Decision::Lookup(node)] = state.decide()[..] {
         state.tell(Happening::Done(node, RoundValues::default()));
