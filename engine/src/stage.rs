@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{KnownFiles, WatchedFile, check_files};
+use crate::cache::{Checkpoint, KnownFiles, WatchedFile, check_files};
 use crate::registry::RowWork;
 use crate::table::Record;
 
@@ -297,9 +297,9 @@ pub struct Context {
     pub root: PathBuf,
     /// An empty folder, removed when the stage ends.
     pub scratch: PathBuf,
-    /// A folder that survives an interrupted run and is found again under the same key: for checkpoints of long
-    /// work. May not exist yet; removed once the stage succeeds.
-    pub checkpoint: PathBuf,
+    /// Survives an interrupted run and is found again under the same key: for checkpoints of long work. Removed once the
+    /// stage succeeds.
+    pub checkpoint: Checkpoint,
     /// Receives progress and notes.
     pub reporter: Arc<dyn Reporter>,
 }

@@ -76,6 +76,48 @@ fn an_interrupt_ends_the_run_cleanly() {
     run(&workspace, &[]);
 }
 
+const TRAINING: &str = "[pipeline]\nname = \"training\"\nseed = 3\n\
+    [stages.problems]\nkind = \"dataset\"\nsource = \"builtin:mini-python\"\nsizes = { seed = 20 }\n\
+    [stages.traces]\nkind = \"trace\"\nrows = \"problems\"\n\
+    [stages.tiny]\nkind = \"model\"\nsource = \"builtin:tiny\"\n\
+    [stages.train]\nkind = \"train\"\nmodel = \"tiny\"\nrows = \"traces\"\nepochs = 60\n";
+
+#[test]
+fn a_training_goes_on_from_a_checkpoint_that_is_sound_and_begins_anew_from_any_other() {
+    let undisturbed = workspace();
+    undisturbed.write("training.toml", TRAINING);
+    assert_eq!(undisturbed.run(["run", "training.toml"]).code, Some(0));
+    let damages: [(&str, &str, &dyn Fn(&mut Vec<u8>)); 4] = [
+        ("sound", "goes on from step ", &|_| ()),
+        ("flipped", "it is damaged; training begins anew", &|bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        }),
+        ("torn", "it is damaged; training begins anew", &|bytes| bytes.truncate(bytes.len() / 2)),
+        ("empty", "it is damaged; training begins anew", &|bytes| bytes.clear()),
+    ];
+    for (name, note, damage) in damages {
+        let workspace = workspace();
+        workspace.write("training.toml", &format!("{TRAINING}timeout_s = 0.7\n"));
+        let ended = workspace.run(["run", "training.toml"]);
+        assert!(ended.code == Some(1) && ended.stderr.contains("ran longer than `timeout_s = 0.7`"), "{name}: {ended}");
+        let checkpoints = files(&workspace.path().join(".tracetune/checkpoints"));
+        assert!(!checkpoints.is_empty(), "{name}");
+        for path in checkpoints {
+            let mut bytes = std::fs::read(&path).expect("a checkpoint");
+            damage(&mut bytes);
+            std::fs::write(&path, bytes).expect("a damaged checkpoint");
+        }
+        workspace.write("training.toml", TRAINING);
+        let ran = workspace.run(["run", "training.toml"]);
+        assert!(ran.code == Some(0) && ran.stderr.contains(note), "{name}: {ran}");
+        assert_eq!(digests(&undisturbed), digests(&workspace), "{name}");
+        assert!(
+            !workspace.path().join(".tracetune/checkpoints").read_dir().is_ok_and(|mut left| left.next().is_some())
+        );
+    }
+}
+
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

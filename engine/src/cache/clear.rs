@@ -42,6 +42,10 @@ pub struct Verified {
     pub bytes: u64,
     /// Those whose bytes were not their own: they were put aside, and their stages will run again.
     pub damaged: Vec<Digest>,
+    /// Unpacked models and folders whose files were not theirs any more: removed, as they can be unpacked again.
+    pub unpacked: u64,
+    /// Damaged checkpoints: removed, a stage begins anew.
+    pub checkpoints: u64,
 }
 
 /// How much a part of the store holds.
@@ -99,6 +103,8 @@ impl Store {
             verified.bytes += metadata.len();
             progress(verified.objects, objects.len() as u64);
         }
+        verified.unpacked = self.remove_damaged_directories()?;
+        verified.checkpoints = self.remove_damaged_checkpoints()?;
         Ok(verified)
     }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::file::{Destination, make_folder};
+use super::file::Destination;
+use super::watched::Stamp;
 use super::{CacheError, Digest, FileRecord, OutputRecord, OutputType, Store};
 
 /// The manifest: JSON, its files sorted by path.
@@ -58,8 +59,45 @@ impl Store {
         Ok(FileRecord { path, bytes, digest })
     }
 
-    /// A read-only folder with a directory's files. Every file is checked when the folder is made; later only that
-    /// it is there with its size.
+    /// Whether a file of an unpacked directory is there with its bytes.
+    fn is_unpacked(&self, folder: &Path, file: &FileRecord) -> bool {
+        let path = folder.join(&file.path);
+        let Ok(stamp) = std::fs::metadata(&path).map(|metadata| Stamp::from(&metadata)) else { return false };
+        if self.checked.lock().is_ok_and(|checked| checked.get(&path) == Some(&stamp)) {
+            return true;
+        }
+        let mut hasher = blake3::Hasher::new();
+        let is_whole = self.faults.next_read().is_ok()
+            && hasher.update_mmap_rayon(&path).is_ok_and(|hasher| Digest::from(hasher.finalize()) == file.digest);
+        if let (true, Ok(mut checked)) = (is_whole, self.checked.lock()) {
+            checked.insert(path, stamp);
+        }
+        is_whole
+    }
+
+    /// Removes unpacked directories that are not what they should be: they are unpacked again when they are used. Gives
+    /// how many there were.
+    pub(super) fn remove_damaged_directories(&self) -> Result<u64, CacheError> {
+        let mut removed = 0;
+        for entry in std::fs::read_dir(self.root.join("models")).into_iter().flatten().flatten() {
+            let digest: Option<Digest> = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let manifest = digest.and_then(|digest| self.bytes(&digest).ok());
+            let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok());
+            if let Ok(mut checked) = self.checked.lock() {
+                checked.clear();
+            }
+            let is_sound = manifest
+                .is_some_and(|manifest| manifest.files.iter().all(|file| self.is_unpacked(&entry.path(), file)));
+            if !is_sound {
+                std::fs::remove_dir_all(entry.path()).map_err(CacheError::io("remove", entry.path()))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// A read-only folder with a directory's files. Every file is checked when it is used first, and again when the file
+    /// system says that it changed.
     ///
     /// # Errors
     /// [`CacheError::Lost`] if an object is missing or damaged.
@@ -68,10 +106,7 @@ impl Store {
         let manifest: Manifest =
             serde_json::from_slice(&manifest).map_err(|_| CacheError::Lost { digest: *digest, damaged: true })?;
         let folder = self.root.join("models").join(digest.to_string());
-        let whole = |file: &FileRecord| {
-            std::fs::metadata(folder.join(&file.path)).is_ok_and(|metadata| metadata.len() == file.bytes)
-        };
-        if folder.is_dir() && manifest.files.iter().all(whole) {
+        if folder.is_dir() && manifest.files.iter().all(|file| self.is_unpacked(&folder, file)) {
             return Ok(folder);
         }
         let staged = self.scratch()?;
@@ -80,14 +115,17 @@ impl Store {
                 return Err(CacheError::Lost { digest: file.digest, damaged: true });
             }
             let (object, path) = (self.object_path(&file.digest), staged.path().join(&file.path));
-            make_folder(path.parent().expect("it lies below the staged folder"))?;
+            self.make_folder(path.parent().expect("it lies below the staged folder"))?;
             if std::fs::hard_link(&object, &path).is_err() {
                 std::fs::copy(&object, &path).map_err(CacheError::io("write", &path))?;
                 std::fs::set_permissions(&path, Permissions::from_mode(0o444))
                     .map_err(CacheError::io("write", &path))?;
             }
         }
-        make_folder(&self.root.join("models"))?;
+        self.make_folder(&self.root.join("models"))?;
+        // The scratch folder it was made in is for its process alone.
+        let mode = Permissions::from_mode(if self.is_shared { 0o2775 } else { 0o755 });
+        std::fs::set_permissions(staged.path(), mode).map_err(CacheError::io("make", staged.path()))?;
         if folder.is_dir() {
             std::fs::rename(&folder, self.workspace()?.join(format!("old-{digest}")))
                 .map_err(CacheError::io("move", &folder))?;

@@ -25,6 +25,51 @@ pub(crate) enum Destination {
     Telemetry(PathBuf),
 }
 
+/// How a whole file is put in its place.
+pub(super) struct Target {
+    pub(super) path: PathBuf,
+    pub(super) mode: u32,
+    /// Whether its bytes and its name are on the disk before the call returns.
+    pub(super) synced: bool,
+    /// Whether the group may write as well.
+    pub(super) is_shared: bool,
+}
+
+/// The one way of every file into a store: written in `workspace`, hashed on the way, moved to where `target` says.
+pub(super) fn write_whole<E: From<CacheError>>(
+    workspace: &Path,
+    faults: &Faults,
+    target: impl FnOnce(&Digest) -> Target,
+    fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>,
+) -> Result<(Digest, u64), E> {
+    faults.next_write().map_err(CacheError::io("write in", workspace))?;
+    let staged = tempfile::Builder::new()
+        .prefix("new-")
+        .tempfile_in(workspace)
+        .map_err(CacheError::io("write in", workspace))?;
+    let mut writer = HashingWriter::new(BufWriter::new(staged.as_file()));
+    let filled = fill(&mut writer);
+    // What went wrong with the file itself says more than what `fill` made of it.
+    let (digest, bytes) = writer.finish().map_err(CacheError::io("write", staged.path()))?;
+    filled?;
+    let Target { path, mode, synced, is_shared } = target(&digest);
+    let mode = if is_shared && mode & 0o200 != 0 { mode | 0o020 } else { mode };
+    staged
+        .as_file()
+        .set_permissions(Permissions::from_mode(mode))
+        .and_then(|()| if synced { staged.as_file().sync_all() } else { Ok(()) })
+        .map_err(CacheError::io("write", staged.path()))?;
+    let folder = path.parent().expect("files of the store lie in a folder of the store");
+    let is_new = !folder.is_dir();
+    make_folder(folder, is_shared)?;
+    staged.persist(&path).map_err(|error| CacheError::io("write", &path)(error.error))?;
+    if synced {
+        sync_folder(folder)?;
+        folder.parent().filter(|_| is_new).map_or(Ok(()), sync_folder)?;
+    }
+    Ok((digest, bytes))
+}
+
 impl Store {
     /// Writes a file, all of it or nothing. Gives the digest and the size of what `fill` wrote.
     pub(super) fn commit<E: From<CacheError>>(
@@ -32,36 +77,16 @@ impl Store {
         destination: Destination,
         fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>,
     ) -> Result<(Digest, u64), E> {
-        self.faults.next().map_err(CacheError::io("write in", &self.root))?;
-        let workspace = self.workspace()?;
-        let staged = tempfile::Builder::new()
-            .prefix("new-")
-            .tempfile_in(workspace)
-            .map_err(CacheError::io("write in", workspace))?;
-        let mut writer = HashingWriter::new(BufWriter::new(staged.as_file()));
-        let filled = fill(&mut writer);
-        // What went wrong with the file itself says more than what `fill` made of it.
-        let (digest, bytes) = writer.finish().map_err(CacheError::io("write", staged.path()))?;
-        filled?;
-        let (path, mode, synced) = match destination {
-            Destination::Object => (self.object_path(&digest), 0o444, false),
-            Destination::Record(path) => (path, 0o644, true),
-            Destination::Pointer(path) | Destination::Telemetry(path) => (path, 0o644, false),
+        let is_shared = self.is_shared;
+        let target = |digest: &Digest| {
+            let (path, mode, synced) = match destination {
+                Destination::Object => (self.object_path(digest), 0o444, false),
+                Destination::Record(path) => (path, 0o644, true),
+                Destination::Pointer(path) | Destination::Telemetry(path) => (path, 0o644, false),
+            };
+            Target { path, mode, synced, is_shared }
         };
-        staged
-            .as_file()
-            .set_permissions(Permissions::from_mode(mode))
-            .and_then(|()| if synced { staged.as_file().sync_all() } else { Ok(()) })
-            .map_err(CacheError::io("write", staged.path()))?;
-        let folder = path.parent().expect("files of the store lie in a folder of the store");
-        let is_new = !folder.is_dir();
-        make_folder(folder)?;
-        staged.persist(&path).map_err(|error| CacheError::io("write", &path)(error.error))?;
-        if synced {
-            sync_folder(folder)?;
-            folder.parent().filter(|_| is_new).map_or(Ok(()), sync_folder)?;
-        }
-        Ok((digest, bytes))
+        write_whole(self.workspace()?, &self.faults, target, fill)
     }
 
     /// Writes a record or a run's table, all of it or nothing.
@@ -95,28 +120,48 @@ impl Store {
     }
 }
 
-/// Lets tests see what becomes of a run whose disk fails at any write.
+/// Lets tests see what becomes of a run whose disk fails at any read or write.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     /// Writes until the one that fails; 0: none fails.
-    countdown: AtomicU32,
+    write: AtomicU32,
+    /// The same of reads.
+    read: AtomicU32,
 }
 
 impl Faults {
-    fn next(&self) -> std::io::Result<()> {
-        let one_less = |countdown: u32| countdown.checked_sub(1);
-        match self.countdown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
-            Ok(1) => Err(ErrorKind::StorageFull.into()),
-            _ => Ok(()),
-        }
+    fn next_write(&self) -> std::io::Result<()> {
+        if is_now(&self.write) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
+
+    pub(super) fn next_read(&self) -> std::io::Result<()> {
+        // EIO, as of a disk with a bad sector.
+        if is_now(&self.read) { Err(std::io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+}
+
+fn is_now(countdown: &AtomicU32) -> bool {
+    let one_less = |countdown: u32| countdown.checked_sub(1);
+    countdown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) == Ok(1)
 }
 
 impl Store {
     /// For tests of recovery: the `write`-th write from now on, counted from 1, fails as on a full disk.
     #[doc(hidden)]
     pub fn fail_write(&self, write: u32) {
-        self.faults.countdown.store(write, Ordering::Relaxed);
+        self.faults.write.store(write, Ordering::Relaxed);
+    }
+
+    /// How many reads come before the one that fails; 0 once it has.
+    #[doc(hidden)]
+    pub fn reads_left(&self) -> u32 {
+        self.faults.read.load(Ordering::Relaxed)
+    }
+
+    /// For tests of recovery: the `read`-th read of an object or a record from now on, counted from 1, fails.
+    #[doc(hidden)]
+    pub fn fail_read(&self, read: u32) {
+        self.faults.read.store(read, Ordering::Relaxed);
     }
 }
 
@@ -130,12 +175,13 @@ pub(super) struct Workspace {
 impl Workspace {
     fn new(store: &Store) -> Result<Self, CacheError> {
         let tmp = store.root.join("tmp");
-        make_folder(&tmp)?;
+        store.make_folder(&tmp)?;
         // Held while folders are made and swept: a folder without a lock is a dead process's.
         let _sweeping = store.lock("tmp", &|| false, || {})?;
         for entry in std::fs::read_dir(&tmp).map_err(CacheError::io("read", &tmp))?.flatten() {
-            let lock = store.try_lock(&Self::lock_name(&entry.path()))?;
-            if lock.is_some() {
+            let name = Self::lock_name(&entry.path());
+            let lock = store.try_lock(&name)?;
+            if lock.is_some() && !store.is_locked_otherwise(&name)? {
                 // Whatever can't be removed now is tried again by the next process.
                 let _ = std::fs::remove_dir_all(entry.path());
             }
@@ -153,9 +199,51 @@ impl Workspace {
     }
 }
 
-/// Makes a folder that may be there.
-pub(super) fn make_folder(folder: &Path) -> Result<(), CacheError> {
-    std::fs::create_dir_all(folder).map_err(CacheError::io("make", folder))
+/// Makes a folder that may be there, and those above it that are not; the group may write in it if it is shared.
+pub(super) fn make_folder(folder: &Path, is_shared: bool) -> Result<(), CacheError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    folder.parent().map_or(Ok(()), |above| make_folder(above, is_shared))?;
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        made => made.map_err(CacheError::io("make", folder))?,
+    }
+    if is_shared {
+        // Not all at once: the user's mask takes the group's right to write away.
+        std::fs::set_permissions(folder, Permissions::from_mode(0o2775)).map_err(CacheError::io("make", folder))?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Where the folders of runs are.
+    pub(crate) fn runs_folder(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// A new folder for a run; `None` if the id is taken.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub(crate) fn make_run_folder(&self, id: &str) -> Result<Option<PathBuf>, CacheError> {
+        let runs = self.runs_folder();
+        self.make_folder(&runs)?;
+        let folder = runs.join(id);
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
+            made => made.map_err(CacheError::io("make", &folder))?,
+        }
+        if self.is_shared {
+            let mode = Permissions::from_mode(0o2775);
+            std::fs::set_permissions(&folder, mode).map_err(CacheError::io("make", &folder))?;
+        }
+        Ok(Some(folder))
+    }
+
+    pub(super) fn make_folder(&self, folder: &Path) -> Result<(), CacheError> {
+        make_folder(folder, self.is_shared)
+    }
 }
 
 fn sync_folder(folder: &Path) -> Result<(), CacheError> {

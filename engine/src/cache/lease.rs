@@ -19,6 +19,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -38,6 +39,8 @@ const RENEWALS: u32 = 6;
 #[derive(Debug)]
 pub(super) struct Leases {
     time_to_live: Duration,
+    /// Whether other users of the group take locks as well.
+    is_shared: bool,
     owner: Owner,
     held: Arc<Mutex<HashSet<PathBuf>>>,
     /// The thread that renews them; it ends when this is dropped.
@@ -66,9 +69,9 @@ pub(super) struct Lease {
 }
 
 impl Leases {
-    pub(super) fn new(time_to_live: Duration) -> Self {
+    pub(super) fn new(time_to_live: Duration, is_shared: bool) -> Self {
         let (renewing, clock) = (OnceLock::new(), Mutex::new(None));
-        Self { time_to_live, owner: Owner::here(), held: Arc::default(), renewing, clock }
+        Self { time_to_live, is_shared, owner: Owner::here(), held: Arc::default(), renewing, clock }
     }
 
     /// Posts a lease in a folder, whoever else has one there.
@@ -147,9 +150,13 @@ impl Leases {
     fn new_file(&self, folder: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile, CacheError> {
         let prefix = format!("{}-{}-", self.owner.pid, self.owner.started.unwrap_or_default());
         loop {
-            super::file::make_folder(folder.parent().expect("it lies in the store"))?;
+            super::file::make_folder(folder.parent().expect("it lies in the store"), self.is_shared)?;
             // Not `create_dir_all`: it fails if the folder goes between its two steps.
             match std::fs::create_dir(folder) {
+                Ok(()) if self.is_shared => {
+                    let mode = std::fs::Permissions::from_mode(0o2775);
+                    std::fs::set_permissions(folder, mode).map_err(CacheError::io("make", folder))?;
+                }
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                     return Err(CacheError::io("make", folder)(error));
                 }

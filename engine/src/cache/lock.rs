@@ -2,7 +2,7 @@
 //! existence is the lock.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,7 +10,6 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::file::make_folder;
 use super::lease::{Lease, Leases, TIME_TO_LIVE};
 use super::{ActionKey, CacheError, Signature, Store};
 
@@ -81,10 +80,10 @@ pub(super) enum Locks {
 }
 
 impl Locks {
-    pub(super) fn new(kind: LockKind) -> Self {
+    pub(super) fn new(kind: LockKind, is_shared: bool) -> Self {
         match kind {
             LockKind::Flock => Self::Flock,
-            LockKind::Lease => Self::Lease(Leases::new(TIME_TO_LIVE)),
+            LockKind::Lease => Self::Lease(Leases::new(TIME_TO_LIVE, is_shared)),
         }
     }
 }
@@ -109,9 +108,9 @@ struct Flock {
 }
 
 impl Flock {
-    fn attempt(path: PathBuf) -> Result<Option<Self>, CacheError> {
+    fn attempt(path: PathBuf, is_shared: bool) -> Result<Option<Self>, CacheError> {
         loop {
-            let file = open(&path)?;
+            let file = open(&path, is_shared)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),
@@ -136,9 +135,15 @@ impl Drop for Flock {
     }
 }
 
-fn open(path: &Path) -> Result<File, CacheError> {
+fn open(path: &Path, is_shared: bool) -> Result<File, CacheError> {
+    let is_new = !path.exists();
     let file = File::options().create(true).truncate(false).write(true).open(path);
-    file.map_err(CacheError::io("open", path))
+    let file = file.map_err(CacheError::io("open", path))?;
+    if is_new && is_shared {
+        // Another user of the group made it meanwhile: then it is as it should be.
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o664));
+    }
+    Ok(file)
 }
 
 /// Says that a store is in use (many at a time), or that it is cleared out (one, and nobody uses it).
@@ -181,8 +186,8 @@ impl Store {
     pub(crate) fn try_lock(&self, name: &str) -> Result<Option<Lock>, CacheError> {
         let held = match &self.locks {
             Locks::Flock => {
-                make_folder(&self.root.join("locks"))?;
-                Flock::attempt(self.lock_path(name))?.map(|flock| Held::Flock { _flock: flock })
+                self.make_folder(&self.root.join("locks"))?;
+                Flock::attempt(self.lock_path(name), self.is_shared)?.map(|flock| Held::Flock { _flock: flock })
             }
             Locks::Lease(leases) => {
                 let folder = self.lease_folder(name);
@@ -195,6 +200,29 @@ impl Store {
             }
         };
         Ok(held.map(|held| Lock { _held: held }))
+    }
+
+    /// Whether somebody holds the lock as the other kind of lock: who shares a store with other locks is not to be harmed.
+    pub(super) fn is_locked_otherwise(&self, name: &str) -> Result<bool, CacheError> {
+        match &self.locks {
+            Locks::Flock => {
+                let folder = self.lease_folder(name);
+                Ok(folder.is_dir() && !Leases::new(TIME_TO_LIVE, self.is_shared).is_alone(None, &folder)?)
+            }
+            Locks::Lease(_) => {
+                let path = self.lock_path(name);
+                if !path.is_file() {
+                    return Ok(false);
+                }
+                let file = open(&path, self.is_shared)?;
+                match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => Ok(false),
+                    Err(Errno::WOULDBLOCK) => Ok(true),
+                    // Where there are no such locks, nobody holds one.
+                    Err(_) => Ok(false),
+                }
+            }
+        }
     }
 
     /// Waits for a lock. `waiting` is called once if somebody holds it.
@@ -247,11 +275,18 @@ impl Store {
                 self.pause();
             },
         };
+        // Posted before looking: of two runs that begin at the same time, at least one sees the other.
+        if self.is_locked_otherwise(IN_USE)? {
+            return Err(CacheError::OtherLocks { ours: self.lock_kind() });
+        }
         Ok(Hold { _held: held })
     }
 
     /// `None` while a run goes on.
     pub(super) fn hold_alone(&self) -> Result<Option<Hold>, CacheError> {
+        if self.is_locked_otherwise(IN_USE)? {
+            return Ok(None);
+        }
         let held = match &self.locks {
             Locks::Flock => self.flock_in_use(FlockOperation::NonBlockingLockExclusive)?,
             Locks::Lease(leases) => match self.try_lock(CLEARING)? {
@@ -265,10 +300,10 @@ impl Store {
     }
 
     fn flock_in_use(&self, operation: FlockOperation) -> Result<Option<Holding>, CacheError> {
-        make_folder(&self.root.join("locks"))?;
+        self.make_folder(&self.root.join("locks"))?;
         let path = self.lock_path(IN_USE);
         // Never removed: a shared lock has no last holder who knows that it is the last.
-        let file = open(&path)?;
+        let file = open(&path, self.is_shared)?;
         match flock(&file, operation) {
             Ok(()) => Ok(Some(Holding::Flock { _file: file })),
             Err(Errno::WOULDBLOCK) => Ok(None),

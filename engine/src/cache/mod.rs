@@ -5,8 +5,8 @@
 //! actions/ab/abcd….json          action key -> what the stage gave
 //! recipes/ab/abcd….json          recipe key, or a pipeline's node -> the action it last led to
 //! segments/ab/abcd…/DIGEST.json  signature -> a Parquet object with finished rows and their keys
-//! models/DIGEST/                 a directory as files again, read-only
-//! checkpoints/KEY/               what a long stage keeps to go on after an interruption
+//! models/DIGEST/                 a directory as files again, read-only; checked when used
+//! checkpoints/KEY/NUMBER-DIGEST  what a long stage keeps to go on after an interruption
 //! runs/ID/                       see `crate::runs`
 //! locks/                         flocks or leases: they die with their process
 //! known-files.json               digests of large files outside the store
@@ -17,6 +17,7 @@
 //! only if its objects are there. So a crash at any point loses work, never truth.
 
 mod action;
+mod checkpoint;
 mod clear;
 mod digest;
 mod directory;
@@ -29,15 +30,19 @@ mod object;
 mod segment;
 mod watched;
 
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 pub use action::{ActionRecord, Cost, FileRecord, KeyPart, OutputRecord, OutputType, PartGroup, Pointer, Provenance};
+pub use checkpoint::Checkpoint;
 pub use clear::{Cleared, Roots, Size, Verified};
 pub use digest::{ActionKey, Digest, NotHexadecimal, RecipeKey, Signature};
 pub use lock::{Lock, LockKind};
 pub use segment::{Place, Segment, Segments};
 
+use watched::Stamp;
 pub(crate) use watched::WatchedFile;
 
 pub(crate) use file::Destination;
@@ -70,6 +75,12 @@ pub enum CacheError {
     /// A table could not be read or written.
     #[error(transparent)]
     Table(#[from] crate::table::TableError),
+    /// Locks of the two kinds do not see each other.
+    #[error("another process uses this store with locks of another kind than `{ours}`: give both the same `--locks`")]
+    OtherLocks {
+        /// The kind that was to be used here.
+        ours: LockKind,
+    },
     /// Nothing can be cleared out while a run goes on.
     #[error("a run goes on in this store")]
     InUse,
@@ -86,6 +97,9 @@ impl CacheError {
     }
 }
 
+/// See <https://bford.info/cachedir/>.
+const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a tracetune store.\n";
+
 /// A folder of objects, records, segments and runs. Any number of processes may use one at the same time.
 #[derive(Debug)]
 pub struct Store {
@@ -93,7 +107,11 @@ pub struct Store {
     locks: Locks,
     /// Made at the first write, so that a run which finds everything writes nothing here.
     workspace: OnceLock<Workspace>,
-    faults: Faults,
+    /// Whether the store's folder lets its group write: then all in it does.
+    is_shared: bool,
+    faults: Arc<Faults>,
+    /// Files of unpacked directories that were checked, as they were then.
+    checked: Mutex<HashMap<PathBuf, Stamp>>,
 }
 
 impl Store {
@@ -113,8 +131,28 @@ impl Store {
         let folder = folder.as_ref();
         std::fs::create_dir_all(folder).map_err(CacheError::io("make", folder))?;
         let root = std::path::absolute(folder).map_err(CacheError::io("find", folder))?;
-        let locks = Locks::new(locks.unwrap_or_else(|| LockKind::of(&root)));
-        Ok(Self { root, locks, workspace: OnceLock::new(), faults: Faults::default() })
+        let is_shared = std::fs::metadata(&root).is_ok_and(|metadata| metadata.mode() & 0o020 != 0);
+        let locks = Locks::new(locks.unwrap_or_else(|| LockKind::of(&root)), is_shared);
+        let store = Self {
+            root,
+            locks,
+            workspace: OnceLock::new(),
+            is_shared,
+            faults: Arc::default(),
+            checked: Mutex::default(),
+        };
+        store.mark();
+        Ok(store)
+    }
+
+    /// Tells backup programs and git to leave the store out. A store that can't be written is one all the same.
+    fn mark(&self) {
+        for (name, text) in [("CACHEDIR.TAG", CACHEDIR_TAG), (".gitignore", "*\n")] {
+            let path = self.root.join(name);
+            if !path.exists() {
+                let _ = std::fs::write(path, text);
+            }
+        }
     }
 
     /// Its folder.

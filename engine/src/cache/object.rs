@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 
-use super::file::{Destination, make_folder};
+use super::file::Destination;
 use super::{CacheError, Digest, OutputRecord, OutputType, Store};
 use crate::table::{self, TableFile, TableWriter};
 
@@ -92,7 +92,7 @@ impl Store {
     /// [`CacheError::Lost`] if it is missing or damaged.
     pub fn bytes(&self, digest: &Digest) -> Result<Vec<u8>, CacheError> {
         let path = self.object_path(digest);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match self.faults.next_read().and_then(|()| std::fs::read(&path)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(CacheError::Lost { digest: *digest, damaged: false });
@@ -112,7 +112,7 @@ impl Store {
         if target.is_file() {
             return Ok(());
         }
-        make_folder(target.parent().unwrap_or(&self.root))?;
+        self.make_folder(target.parent().unwrap_or(&self.root))?;
         if std::fs::hard_link(&source, &target).is_ok() {
             return Ok(());
         }
@@ -136,7 +136,8 @@ impl Store {
     pub(super) fn is_sound(&self, digest: &Digest) -> Result<bool, CacheError> {
         let path = self.object_path(digest);
         let mut hasher = blake3::Hasher::new();
-        match hasher.update_mmap_rayon(&path).map(|hasher| Digest::from(hasher.finalize())) {
+        let read = self.faults.next_read().and_then(|()| hasher.update_mmap_rayon(&path).map(|_| ()));
+        match read.map(|()| &hasher).map(|hasher| Digest::from(hasher.finalize())) {
             Ok(found) if found == *digest => Ok(true),
             Ok(_) => self.put_aside(digest).map(|()| false),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -147,7 +148,7 @@ impl Store {
     /// Takes an object out of `objects/` without destroying the evidence.
     fn put_aside(&self, digest: &Digest) -> Result<(), CacheError> {
         let folder = self.root.join("damaged");
-        make_folder(&folder)?;
+        self.make_folder(&folder)?;
         let path = self.object_path(digest);
         tracing::warn!(path = %path.display(), "the bytes of an object are not its own: it is put aside");
         rename_if_there(&path, &folder.join(digest.to_string()))

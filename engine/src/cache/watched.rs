@@ -21,7 +21,7 @@ pub(crate) struct WatchedFile {
 
 /// What the file system says of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     bytes: u64,
     modified: (i64, i64),
     changed: (i64, i64),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -257,16 +257,12 @@ fn file_name(name: &str) -> String {
 
 /// Makes a folder that no other run has.
 fn make_run_folder(store: &Store, id: &str) -> Result<(String, PathBuf), CacheError> {
-    let runs = store.root().join("runs");
-    std::fs::create_dir_all(&runs).map_err(CacheError::io("make", &runs))?;
     let mut number = 1;
     loop {
         let id = if number == 1 { id.to_owned() } else { format!("{id}-{number}") };
-        let folder = runs.join(&id);
-        match std::fs::create_dir(&folder) {
-            Ok(()) => return Ok((id, folder)),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-            Err(error) => return Err(CacheError::io("make", folder)(error)),
+        match store.make_run_folder(&id)? {
+            Some(folder) => return Ok((id, folder)),
+            None => number += 1,
         }
     }
 }

@@ -64,7 +64,7 @@ pub enum RunsError {
 /// # Errors
 /// The store's folder can't be read.
 pub fn list(store: &Store) -> Result<Vec<Run>, RunsError> {
-    let folder = store.root().join("runs");
+    let folder = store.runs_folder();
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -90,7 +90,7 @@ pub fn load(store: &Store, id: &str) -> Result<Run, RunsError> {
     }
     // An id is one name in `runs/`; what has more parts is a path.
     let is_name = !id.is_empty() && Path::new(id).file_name().is_some_and(|name| name == id);
-    let folder = if is_name { store.root().join("runs").join(id) } else { PathBuf::from(id) };
+    let folder = if is_name { store.runs_folder().join(id) } else { PathBuf::from(id) };
     if folder.join("run.json").is_file() {
         return open(store, &folder);
     }

@@ -131,7 +131,7 @@ struct Executor<'a> {
     recipes: Vec<Result<Recipe, NoKey>>,
     /// What a plan made just now found in the cache.
     found: HashMap<ActionKey, ActionRecord>,
-    /// Nodes that are computed although they are in the cache, once.
+    /// Nodes that are still to be computed although they are in the cache.
     forced: HashSet<NodeIndex>,
     running: HashMap<NodeIndex, Running>,
     machine: Machine,
@@ -209,7 +209,7 @@ impl<'a> Executor<'a> {
         let signature = recipe.signature(&digests);
         (self.nodes[node].key, self.nodes[node].signature) = (Some(key), signature);
         let watched = Arc::clone(&recipe.watched);
-        let force = self.forced.remove(&node);
+        let force = self.forced.contains(&node);
         self.prepared[node] = Some(Prepared { force, key, parts, signature, watched, inputs });
         let found = match self.found.remove(&key) {
             Some(record) => Ok(Some(record)),
@@ -311,6 +311,7 @@ impl<'a> Executor<'a> {
         match result {
             Ok(computed) => {
                 self.unsaved += 1;
+                self.forced.remove(&node);
                 let status = if computed.was_cached { StageStatus::Cached } else { StageStatus::Computed };
                 self.nodes[node].cost = computed.cost;
                 let units = (computed.rows_cached, computed.rows_computed);

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -15,8 +14,8 @@ use tempfile::TempDir;
 use super::rows::Rows;
 use super::telemetry::Meter;
 use crate::cache::{
-    ActionKey, ActionRecord, CacheError, Cost, Digest, KeyPart, Lock, OutputRecord, OutputType, Provenance, Signature,
-    Store, WatchedFile,
+    ActionKey, ActionRecord, CacheError, Checkpoint, Cost, Digest, KeyPart, Lock, OutputRecord, OutputType, Provenance,
+    Signature, Store, WatchedFile,
 };
 use crate::pipeline::{BadRows, Node, NodeIndex};
 use crate::registry::{ROWS_OUTPUT, Stage, TableWork, Work};
@@ -60,17 +59,14 @@ pub(super) struct Computed {
 pub(super) struct Unsaved {
     _lock: Option<Lock>,
     _scratch: TempDir,
-    checkpoint: PathBuf,
+    checkpoint: Checkpoint,
 }
 
 impl Unsaved {
     /// Writes the record, which may wait for the disk; the stages that need the outputs need not.
     pub(super) fn save(self, record: &ActionRecord, store: &Store) -> Result<(), CacheError> {
         store.put_action(record)?;
-        match std::fs::remove_dir_all(&self.checkpoint) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(CacheError::io("remove", &self.checkpoint)(error)),
-            _ => Ok(()),
-        }
+        self.checkpoint.remove()
     }
 }
 
@@ -143,7 +139,7 @@ impl Job<'_> {
         let stage = self.node.stage_kind.as_ref();
         let inputs = self.load_inputs(stage.work())?;
         let scratch = self.store.scratch()?;
-        let checkpoint = self.store.root().join("checkpoints").join(self.key.to_string());
+        let checkpoint = self.store.checkpoint(&self.key)?;
         let cx = Context {
             cancel: Arc::clone(&self.cancel),
             threads: self.threads,

@@ -44,6 +44,39 @@ fn a_disk_that_fails_at_any_write_loses_no_truth() {
     assert!(failures > 20, "only {failures} writes were seen");
 }
 
+#[test]
+fn a_disk_that_fails_at_any_read_loses_no_truth() {
+    let text = TEXT.replace("SLEEP", "") + "[stages.again]\nkind = \"keep\"\nmodel = \"keep\"\n";
+    let expected = digests(&Project::new().run(&text));
+    let mut failures = 0;
+    for read in 1.. {
+        let project = Project::new();
+        // Half of it is cached, so that records and segments are read, too.
+        project.run(&TEXT.replace("SLEEP", "").replace(", 8, 9]", "]"));
+        let store = project.store();
+        store.fail_read(read);
+        let ran = project.run_on(&store, &text, &RunOptions::with_threads(1), &Default::default());
+        match ran {
+            Ok(ran) if ran.summary.status == RunStatus::Done => {
+                assert_eq!(digests(&ran), expected, "read {read}");
+                if store.reads_left() > 0 {
+                    break;
+                }
+            }
+            Ok(ran) => {
+                let failed = ran.summary.nodes.iter().find_map(|node| node.message.as_ref()).unwrap();
+                assert!(failed.contains("can't read"), "read {read}: {failed}");
+                failures += 1;
+            }
+            Err(error) => assert!(error.to_string().contains("can't read"), "read {read}: {error}"),
+        }
+        drop(store);
+        let again = project.run(&text);
+        assert_eq!((again.summary.status, digests(&again)), (RunStatus::Done, expected.clone()), "read {read}");
+    }
+    assert!(failures > 5, "only {failures} reads were seen");
+}
+
 /// The folder in which the child works.
 const FOLDER: &str = "TRACETUNE_TEST_FOLDER";
 

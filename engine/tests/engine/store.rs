@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::support::{Number, Project, Ran};
 use tracetune_engine::cache::{CacheError, Digest};
 use tracetune_engine::runs::{self, Keep, RunStatus};
+use tracetune_engine::schedule::RunOptions;
 use tracetune_engine::table::Record;
 
 const TEXT: &str = "[stages.numbers]\nkind = \"numbers\"\nvalues = [1, 2, 3]\n\
@@ -103,6 +104,118 @@ fn a_damaged_model_is_computed_again() {
     let ran = project.run(&format!("{text}[stages.c]\nkind = \"keep\"\nmodel = \"b\"\n"));
     assert_eq!(ran.summary.status, RunStatus::Done);
     assert_eq!(ran.statuses(), ["a cached", "b computed", "c computed"]);
+}
+
+/// `a` gives a table, `b` a folder with a number, `c` reads `b`'s folder and counts on.
+const FOLDERS: &str = "[stages.a]\nkind = \"numbers\"\nvalues = [1, 2]\n[stages.b]\nkind = \"keep\"\nfrom = \"a\"\n\
+                       [stages.c]\nkind = \"keep\"\nmodel = \"b\"\n";
+
+/// Damages what is at a path in place: whatever is linked to it is damaged as well.
+fn damage_in_place(path: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    let damaged: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
+    let time = std::fs::metadata(path).unwrap().modified().unwrap();
+    std::fs::write(path, damaged).unwrap();
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn an_unpacked_folder_whose_object_was_damaged_is_not_used() {
+    let project = Project::new();
+    let first = project.run(FOLDERS);
+    let file = first.node("b").outputs["model"].files.iter().find(|file| file.bytes > 0).unwrap().digest;
+    damage_in_place(&object(&project, &file));
+    let options = RunOptions { forced: vec![2], ..RunOptions::with_threads(1) };
+    let ran = project.run_with(FOLDERS, &options, &Default::default());
+    assert_eq!(ran.statuses(), ["a cached", "b computed", "c computed"]);
+    assert_eq!(ran.digest("c", "model"), first.digest("c", "model"));
+}
+
+#[test]
+fn an_unpacked_folder_that_was_changed_is_unpacked_again() {
+    let project = Project::new();
+    let first = project.run(FOLDERS);
+    let folder = project.store().root().join("models").join(first.digest("b", "model").to_string());
+    let path = folder.join("sub/rows.txt");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "3").unwrap();
+    let options = RunOptions { forced: vec![2], ..RunOptions::with_threads(1) };
+    let ran = project.run_with(FOLDERS, &options, &Default::default());
+    assert_eq!(ran.statuses(), ["a cached", "b cached", "c computed"]);
+    assert_eq!(ran.digest("c", "model"), first.digest("c", "model"));
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "2");
+}
+
+#[test]
+fn verifying_removes_unpacked_folders_that_are_damaged() {
+    let project = Project::new();
+    let first = project.run(FOLDERS);
+    let folder = project.store().root().join("models").join(first.digest("b", "model").to_string());
+    std::fs::remove_file(folder.join("sub/rows.txt")).unwrap();
+    let verified = project.store().verify(|_, _| ()).unwrap();
+    assert_eq!((verified.damaged.len(), verified.unpacked, folder.exists()), (0, 1, false));
+    assert_eq!(project.store().verify(|_, _| ()).unwrap().unpacked, 0);
+}
+
+#[test]
+fn a_store_says_that_it_is_no_part_of_a_backup_or_a_repository() {
+    let project = Project::new();
+    let store = project.store();
+    let tag = std::fs::read_to_string(store.root().join("CACHEDIR.TAG")).unwrap();
+    assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55"));
+    assert_eq!(std::fs::read_to_string(store.root().join(".gitignore")).unwrap(), "*\n");
+}
+
+#[test]
+fn all_that_is_in_a_store_of_a_group_can_be_written_by_the_group() {
+    use std::os::unix::fs::PermissionsExt;
+    let project = Project::new();
+    let root = project.folder.path().join(".tracetune");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o2775)).unwrap();
+    project.run(FOLDERS);
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let is_telemetry = path.starts_with(root.join("runs"));
+            if path.is_dir() {
+                assert_eq!(mode(&path) & 0o070, 0o070, "{}", path.display());
+                folders.push(path);
+            } else if !path.starts_with(root.join("objects")) && !path.starts_with(root.join("models")) && !is_telemetry
+            {
+                let named = path.file_name().is_some_and(|name| name == "CACHEDIR.TAG" || name == ".gitignore");
+                assert!(named || mode(&path) & 0o060 == 0o060, "{}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn runs_with_other_locks_on_the_same_store_keep_out_of_each_others_way() {
+    use tracetune_engine::cache::{LockKind, Store};
+    for (one, other) in [(LockKind::Flock, LockKind::Lease), (LockKind::Lease, LockKind::Flock)] {
+        let project = Project::new();
+        let folder = project.folder.path().join(".tracetune");
+        let (first, second) =
+            (Store::open_with(&folder, Some(one)).unwrap(), Store::open_with(&folder, Some(other)).unwrap());
+        let refused = std::sync::Mutex::new(None);
+        let observer = |event: tracetune_engine::schedule::Event| {
+            if let tracetune_engine::schedule::Event::StageStarted { .. } = event {
+                let run = project.run_on(&second, FOLDERS, &RunOptions::with_threads(1), &Default::default());
+                refused.lock().unwrap().get_or_insert(run.map(|_| ()).unwrap_err().to_string());
+            }
+        };
+        let pipeline = project.pipeline(FOLDERS);
+        let options = RunOptions::with_threads(1);
+        let summary =
+            tracetune_engine::schedule::run(&pipeline, &first, &options, Default::default(), &observer).unwrap();
+        assert_eq!(summary.status, RunStatus::Done);
+        let refused = refused.into_inner().unwrap().unwrap();
+        assert!(refused.contains(&format!("locks of another kind than `{other}`")), "{refused}");
+    }
 }
 
 #[test]

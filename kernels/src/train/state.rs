@@ -1,4 +1,4 @@
-//! A run's state on disk: what is trained, its moments and counters in one safetensors file, `trainer.safetensors`.
+//! A run's state as bytes: what is trained, its moments and counters in the safetensors format.
 
 use super::{Example, Options};
 use crate::model::Model;
@@ -7,10 +7,6 @@ use crate::{Error, Result};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use std::io::Write;
-use std::path::Path;
-
-const FILE: &str = "trainer.safetensors";
 
 /// How far a run is, and which run it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,51 +76,35 @@ pub(crate) fn fingerprint(model: &Model, examples: [&[Example]; 2], options: &Op
     format!("{state:016x}")
 }
 
-pub(crate) fn write(dir: &Path, progress: &Progress, arrays: &[(&str, &[f32])]) -> Result<()> {
-    fs_err::create_dir_all(dir)?;
-    let path = dir.join(FILE);
-    let malformed = |message: String| Error::Malformed { path: path.clone(), message };
+fn malformed(error: impl std::fmt::Display) -> Error {
+    Error::Malformed { path: "checkpoint".into(), message: error.to_string() }
+}
+
+pub(crate) fn to_bytes(progress: &Progress, arrays: &[(&str, &[f32])]) -> Result<Vec<u8>> {
     let views = arrays.iter().map(|(name, values)| {
         TensorView::new(Dtype::F32, vec![values.len()], bytemuck::cast_slice(values)).map(|view| (*name, view))
     });
-    let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| malformed(error.to_string()))?;
-    let text = serde_json::to_string(progress).map_err(|error| malformed(error.to_string()))?;
+    let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(malformed)?;
+    let text = serde_json::to_string(progress).map_err(malformed)?;
     let metadata = [("progress".to_owned(), text)].into();
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| malformed(error.to_string()))?;
-    let temporary = dir.join(format!("{FILE}.partial"));
-    let mut file = fs_err::File::create(&temporary)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    drop(file);
-    fs_err::rename(&temporary, &path)?;
-    // The rename is safe from a crash once the folder is on disk as well; not every system can open one.
-    if let Ok(folder) = fs_err::File::open(dir) {
-        folder.sync_all().ok();
-    }
-    Ok(())
+    safetensors::serialize(views, Some(metadata)).map_err(malformed)
 }
 
 /// Fills `arrays`, or none of them.
-pub(crate) fn read(dir: &Path, fingerprint: &str, arrays: &mut [(&str, &mut [f32])]) -> Result<Option<Progress>> {
-    let path = dir.join(FILE);
-    let bytes = match fs_err::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    };
-    let malformed = |message: String| Error::Malformed { path: path.clone(), message };
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| malformed(error.to_string()))?;
+pub(crate) fn from_bytes(bytes: &[u8], fingerprint: &str, arrays: &mut [(&str, &mut [f32])]) -> Result<Progress> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
     let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get("progress"));
-    let text = text.ok_or_else(|| malformed("no progress in its metadata".into()))?;
-    let progress: Progress = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+    let text = text.ok_or_else(|| malformed("no progress in its metadata"))?;
+    let progress: Progress = serde_json::from_str(text).map_err(malformed)?;
     if progress.fingerprint != fingerprint {
-        return Err(malformed("it belongs to a run with another model, other examples or other options".into()));
+        return Err(malformed("it belongs to a run with another model, other examples or other options"));
     }
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let file = SafeTensors::deserialize(bytes).map_err(malformed)?;
     let stored: Vec<_> = arrays.iter().map(|(name, _)| file.tensor(name)).collect();
     for ((_, values), view) in arrays.iter().zip(&stored) {
         let fits = view.as_ref().is_ok_and(|view| view.dtype() == Dtype::F32 && view.shape() == [values.len()]);
         if !fits {
-            return Err(malformed("it lacks an array of the right length".into()));
+            return Err(malformed("it lacks an array of the right length"));
         }
     }
     for ((_, values), view) in arrays.iter_mut().zip(stored.into_iter().flatten()) {
@@ -132,5 +112,5 @@ pub(crate) fn read(dir: &Path, fingerprint: &str, arrays: &mut [(&str, &mut [f32
             *value = f32::from_le_bytes(*bytes);
         }
     }
-    Ok(Some(progress))
+    Ok(progress)
 }

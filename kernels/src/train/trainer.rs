@@ -12,7 +12,6 @@ use crate::ops::adamw::{AdamW, Update, square_sum};
 use crate::{Error, Result, math, random};
 use rayon::prelude::*;
 use std::ops::Range;
-use std::path::Path;
 
 /// Elements that one task of the optimizer handles; also the parts of the gradient norm's fixed sum.
 const CHUNK: usize = 16_384;
@@ -137,31 +136,28 @@ impl<'a> Trainer<'a> {
         Model { weights: if self.merged.is_empty() { self.model.weights } else { self.merged }, ..self.model }
     }
 
-    /// Writes what the run needs to go on, in one file in `dir`, in one rename: a crash leaves the old one or the new one.
+    /// What the run needs to go on, in the safetensors format.
     ///
     /// # Errors
-    /// An I/O error naming the path.
-    pub fn checkpoint(&self, dir: &Path) -> Result<()> {
+    /// [`Error::Malformed`] if it can't be written down.
+    pub fn checkpoint(&self) -> Result<Vec<u8>> {
         let values = self.network.adapters.as_ref().map_or(&self.model.weights, |(_, values)| values);
         let [w, m, v, best] = ARRAYS;
         let arrays: [(&str, &[f32]); 4] = [(w, values), (m, &self.first), (v, &self.second), (best, &self.best)];
-        state::write(dir, &self.progress, &arrays)
+        state::to_bytes(&self.progress, &arrays)
     }
 
-    /// Goes on from a checkpoint in `dir`, if there is one: the bytes are then those of an uninterrupted run. Gives
-    /// whether there was one.
+    /// Goes on from a checkpoint: the result is bit-identical to that of an uninterrupted run.
     ///
     /// # Errors
-    /// An I/O error; [`Error::Malformed`] if the checkpoint is damaged or of another run.
-    pub fn resume(&mut self, dir: &Path) -> Result<bool> {
+    /// [`Error::Malformed`] if the checkpoint is damaged or of another run; the run is then as it was.
+    pub fn resume(&mut self, checkpoint: &[u8]) -> Result<()> {
         let values = trained_values(&mut self.model, &mut self.network);
         let [w, m, v, best] = ARRAYS;
         let mut arrays: [(&str, &mut [f32]); 4] =
             [(w, values), (m, &mut self.first), (v, &mut self.second), (best, &mut self.best)];
-        let found = state::read(dir, &self.progress.fingerprint, &mut arrays)?;
-        let resumed = found.is_some();
-        self.progress = found.unwrap_or_else(|| self.progress.clone());
-        Ok(resumed)
+        self.progress = state::from_bytes(checkpoint, &self.progress.fingerprint, &mut arrays)?;
+        Ok(())
     }
 
     /// Does one step; none if the run is over, be it early.

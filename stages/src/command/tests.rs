@@ -25,7 +25,7 @@ fn context(root: &Path, cancel: bool) -> Context {
         threads: 1,
         root: root.to_owned(),
         scratch: root.to_owned(),
-        checkpoint: root.join("checkpoint"),
+        checkpoint: tracetune_engine::cache::Checkpoint::in_folder(&root.join("checkpoint")),
         reporter: Arc::new(Silent),
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn context(root: &Path) -> Context {
         threads: 2,
         root: root.to_owned(),
         scratch: root.to_owned(),
-        checkpoint: root.join("checkpoint"),
+        checkpoint: tracetune_engine::cache::Checkpoint::in_folder(&root.join("checkpoint")),
         reporter: Arc::new(Silent),
     }
 }

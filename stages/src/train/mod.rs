@@ -1,10 +1,10 @@
 //! Kind `train`: fine-tunes a model, or adapters of it.
 
+mod checkpoint;
 pub mod documents;
 mod params;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use arrow::datatypes::SchemaRef;
 use tracetune_engine::record;
@@ -246,18 +246,12 @@ fn fit(
     if !unseen.is_empty() {
         trainer = trainer.evaluating(unseen).map_err(failed)?;
     }
-    let mut curve = Vec::with_capacity(trainer.steps());
-    if cx.checkpoint.is_dir() && trainer.resume(&cx.checkpoint).map_err(failed)? {
-        curve = read_curve(&cx.checkpoint)?;
-        curve.truncate(trainer.done());
-        cx.note(&format!("goes on from step {} of {}", trainer.done(), trainer.steps()));
-    }
+    let mut curve = resume(&mut trainer, cx);
     while let Some(report) = trainer.step().map_err(failed)? {
         curve.push(report);
         cx.progress(report.step as u64, report.steps as u64, &step_text(&report));
         if cx.cancelled() || report.step % CHECKPOINT_STEPS == 0 {
-            write_curve(&cx.checkpoint, &curve)?;
-            trainer.checkpoint(&cx.checkpoint).map_err(failed)?;
+            cx.checkpoint.save(&checkpoint::to_bytes(&curve, &trainer.checkpoint().map_err(failed)?))?;
         }
         if cx.cancelled() {
             return Err(StageError::Cancelled);
@@ -280,18 +274,29 @@ fn step_text(report: &StepReport) -> String {
     format!("loss {loss:.4} | norm {grad_norm:.3} | lr {learning_rate:.1e}{dev}")
 }
 
-/// The steps so far, beside the checkpoint. Written before it, so that it never has fewer steps.
-const CURVE_FILE: &str = "curve.json";
-
-fn write_curve(checkpoint: &Path, curve: &[StepReport]) -> Result<(), StageError> {
-    fs_err::create_dir_all(checkpoint)?;
-    let text = serde_json::to_vec(curve).map_err(std::io::Error::from)?;
-    Ok(fs_err::write(checkpoint.join(CURVE_FILE), text)?)
-}
-
-fn read_curve(checkpoint: &Path) -> Result<Vec<StepReport>, StageError> {
-    let text = fs_err::read(checkpoint.join(CURVE_FILE))?;
-    Ok(serde_json::from_slice(&text).map_err(std::io::Error::from)?)
+/// Goes on from the newest checkpoint that can be used, if there is one; gives the steps so far. One that can't be read,
+/// or is of another version, is told and costs time, no more.
+fn resume(trainer: &mut Trainer, cx: &Context) -> Vec<StepReport> {
+    let (found, problems) = cx.checkpoint.load(|bytes| {
+        let (curve, state) = checkpoint::from_bytes(bytes).ok_or("it is of another version")?;
+        Ok::<_, String>((curve, state.to_vec()))
+    });
+    let mut problems = problems;
+    let mut curve = Vec::with_capacity(trainer.steps());
+    if let Some((steps, state)) = found {
+        match trainer.resume(&state) {
+            Ok(()) => {
+                curve = steps;
+                cx.note(&format!("goes on from step {} of {}", trainer.done(), trainer.steps()));
+            }
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    if !problems.is_empty() {
+        let from = if curve.is_empty() { "training begins anew" } else { "an earlier one is used" };
+        cx.note(&format!("{}; {from}", problems.join("; ")));
+    }
+    curve
 }
 
 fn step_row(report: &StepReport) -> StepRow {

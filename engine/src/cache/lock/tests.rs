@@ -20,7 +20,7 @@ fn store(folder: &TempDir, kind: LockKind) -> Store {
 
 fn leasing(folder: &TempDir, time_to_live: Duration) -> Store {
     let mut store = store(folder, LockKind::Lease);
-    store.locks = Locks::Lease(Leases::new(time_to_live));
+    store.locks = Locks::Lease(Leases::new(time_to_live, false));
     store
 }
 
@@ -116,7 +116,7 @@ fn a_killed_process_holds_nothing() {
         assert!(lines.map_while(Result::ok).any(|line| line == "held"), "{kind}: the child ended early");
         let mut store = store(&folder, kind);
         if kind == LockKind::Lease {
-            store.locks = Locks::Lease(Leases::new(LONG));
+            store.locks = Locks::Lease(Leases::new(LONG, false));
         }
         assert!(store.try_lock("a").unwrap().is_none(), "{kind}: the child holds it");
         assert!(store.hold_alone().unwrap().is_none(), "{kind}: the child uses the store");
