@@ -129,6 +129,10 @@ pub trait Stage: Send + Sync {
     fn environment(&self, setup: &Setup) -> Result<Environment, StageError>;
     /// How to run it.
     fn work(&self) -> Work<'_>;
+    /// See [`TableStage::UNKEYED_PARAMS`].
+    fn unkeyed_params(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// See [`TableStage::MAX_THREADS`].
     fn max_threads(&self) -> usize {
         usize::MAX
@@ -396,6 +400,9 @@ impl<S: TableStage> Stage for BoundTable<S> {
             Some(form) => Work::Rows(form.as_ref()),
             None => Work::Table(self),
         }
+    }
+    fn unkeyed_params(&self) -> &'static [&'static str] {
+        S::UNKEYED_PARAMS
     }
     fn max_threads(&self) -> usize {
         // Rows are computed side by side.

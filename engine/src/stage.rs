@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{Checkpoint, KnownFiles, WatchedFile, check_files};
 use crate::registry::RowWork;
+use crate::runs::StageLog;
 use crate::table::Record;
 
 /// Why a stage could not do its work. A hostile or wrong sample is a row with a verdict, never one of these.
@@ -300,6 +301,8 @@ pub struct Context {
     /// Survives an interrupted run and is found again under the same key: for checkpoints of long work. Removed once the
     /// stage succeeds.
     pub checkpoint: Checkpoint,
+    /// Keeps what the stage's programs write.
+    pub log: Arc<StageLog>,
     /// Receives progress and notes.
     pub reporter: Arc<dyn Reporter>,
 }
@@ -310,6 +313,8 @@ pub trait Reporter: Send + Sync {
     fn progress(&self, done: u64, total: u64, text: &str);
     /// Something the user should know, e.g. "3 problems could not be broken". Kept in the run's event log.
     fn note(&self, text: &str);
+    /// A line that a program of the stage wrote, for those who watch.
+    fn log(&self, _line: &str) {}
     /// Rows that the stage leaves out, and why. Kept in the stage's record: a stage that leaves out every row fails with
     /// these reasons.
     fn dropped(&self, _dropped: &Dropped) {}
@@ -482,6 +487,8 @@ pub trait TableStage: Send + Sync + 'static {
     }
     /// Whether `inputs = { port = "stage" }` may name ports of the user's own: tables, models, folders.
     const OPEN_PORTS: bool = false;
+    /// Parameters that decide no result: not in any key.
+    const UNKEYED_PARAMS: &'static [&'static str] = &[];
     /// Whether it takes tables as [`Artifact::File`].
     const TABLES_AS_FILES: bool = false;
     /// The most threads that it makes use of: stages that need few run side by side.

@@ -19,6 +19,7 @@ mod packages;
 pub mod paper;
 mod patch;
 pub mod probe;
+pub mod program;
 pub mod prompt;
 pub mod python;
 pub mod sample;

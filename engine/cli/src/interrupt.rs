@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use crate::exit;
 
-/// A flag that the first Ctrl-C (or SIGTERM) sets, from the moment this returns. `first` is told; the second ends the
+/// A flag that the first Ctrl-C (or SIGTERM, SIGHUP) sets, from the moment this returns. `first` is told; the second ends the
 /// process at once. Programs that stages started die with it: a stage starts them so that they do.
 ///
 /// Where signals can't be listened to, a run still works: Ctrl-C then ends it the hard way, and segments make that safe.
@@ -38,19 +38,26 @@ pub(crate) fn flag(first: impl Fn() + Send + 'static) -> Arc<AtomicBool> {
 struct Interrupts {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// The terminal is gone.
+    hang_up: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Interrupts {
     fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) -> io::Result<()> {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use toml::{Table as Plain, Value as PlainValue};
 
+use super::params;
 use super::source::{Table, entries};
 use super::value::plain_table;
 
@@ -91,10 +92,10 @@ fn quoted(key: &str) -> String {
     }
 }
 
-/// A string that starts with a dollar sign would be taken for a parameter.
+/// A string with a dollar sign may be taken for a parameter.
 fn escaped(value: PlainValue) -> PlainValue {
     match value {
-        PlainValue::String(text) if text.starts_with('$') => PlainValue::String(format!("${text}")),
+        PlainValue::String(text) => PlainValue::String(params::escaped(&text)),
         PlainValue::Array(items) => PlainValue::Array(items.into_iter().map(escaped).collect()),
         PlainValue::Table(table) => {
             PlainValue::Table(table.into_iter().map(|(key, value)| (key, escaped(value))).collect())

@@ -241,6 +241,7 @@ impl Defaults {
             Value::Object(params) => params
                 .iter()
                 .filter(|(name, value)| defaults.get(*name) != Some(value))
+                .filter(|(name, _)| !stage.unkeyed_params().contains(&name.as_str()))
                 .map(|(name, value)| (name.clone(), value.to_string()))
                 .collect(),
             Value::Null => BTreeMap::new(),

@@ -113,7 +113,7 @@ impl<'a> RunLog<'a> {
             #[serde(flatten)]
             event: &'a Event,
         }
-        if matches!(event, Event::StageProgress { .. }) {
+        if matches!(event, Event::StageProgress { .. } | Event::StageLog { .. }) {
             return;
         }
         let mut line = serde_json::to_vec(&Line { at_s: self.wall_s(), event }).expect("an event is plain data");

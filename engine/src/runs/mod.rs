@@ -5,6 +5,7 @@ mod log;
 mod outputs;
 mod record;
 mod run;
+mod stage_log;
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -19,6 +20,7 @@ pub use outputs::{MetricRow, OutcomeRow};
 pub(crate) use outputs::{metrics_of, outcomes_of, shared_name};
 pub use record::{RunNode, RunRecord, RunStatus, SelectedRound, StageStatus};
 pub use run::Run;
+pub use stage_log::{StageLog, copy_log};
 
 /// Why a run can't be shown.
 #[derive(Debug, thiserror::Error)]

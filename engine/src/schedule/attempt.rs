@@ -58,14 +58,25 @@ pub(super) struct ChannelReporter {
     sender: Sender<Message>,
     /// When progress was last sent.
     last: Mutex<Option<Instant>>,
+    lines: Mutex<Lines>,
+}
+
+/// Lines of programs in the current interval.
+#[derive(Default)]
+struct Lines {
+    since: Option<Instant>,
+    sent: u32,
+    left_out: u64,
 }
 
 impl ChannelReporter {
     /// A stage may report each row; people and terminals want a few a second.
     const INTERVAL: Duration = Duration::from_millis(50);
+    /// Lines of an interval that are passed on: nobody reads more, and those that wait would fill the memory.
+    const MOST_LINES: u32 = 500;
 
     pub(super) fn new(node: String, sender: Sender<Message>) -> Self {
-        Self { node, sender, last: Mutex::default() }
+        Self { node, sender, last: Mutex::default(), lines: Mutex::default() }
     }
 }
 
@@ -78,6 +89,25 @@ impl Reporter for ChannelReporter {
         *last = Some(Instant::now());
         let event = Event::StageProgress { node: self.node.clone(), done, total, text: text.to_owned() };
         let _ = self.sender.send(Message::Event(event));
+    }
+    fn log(&self, line: &str) {
+        let send = |line: String| {
+            let event = Event::StageLog { node: self.node.clone(), line };
+            let _ = self.sender.send(Message::Event(event));
+        };
+        let Ok(mut lines) = self.lines.lock() else { return };
+        if lines.since.is_none_or(|since| since.elapsed() >= Self::INTERVAL) {
+            if lines.left_out > 0 {
+                send(format!("… {} lines are not shown here", lines.left_out));
+            }
+            *lines = Lines { since: Some(Instant::now()), ..Lines::default() };
+        }
+        if lines.sent < Self::MOST_LINES {
+            lines.sent += 1;
+            send(line.to_owned());
+        } else {
+            lines.left_out += 1;
+        }
     }
     fn note(&self, text: &str) {
         let event = Event::StageNote { node: self.node.clone(), text: text.to_owned() };

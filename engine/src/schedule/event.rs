@@ -36,6 +36,13 @@ pub enum Event {
         /// A short text, e.g. `loss 1.234`.
         text: String,
     },
+    /// A line that a program of a stage wrote.
+    StageLog {
+        /// The node's id.
+        node: String,
+        /// The line, as it is.
+        line: String,
+    },
     /// Something the user should know.
     StageNote {
         /// The node's id.
@@ -130,6 +137,7 @@ impl Event {
         match self {
             Self::StageStarted { node, .. }
             | Self::StageProgress { node, .. }
+            | Self::StageLog { node, .. }
             | Self::StageNote { node, .. }
             | Self::StageCached { node, .. }
             | Self::StageFinished { node, .. }

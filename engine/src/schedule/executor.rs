@@ -1,6 +1,7 @@
 //! Does what the state machine decides: looks nodes up, starts threads, tells events.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -78,6 +79,7 @@ pub(super) fn run(
         nodes: pipeline.nodes.iter().map(|node| node.id.clone()).collect(),
     });
     let run_id = executor.log.id().to_owned();
+    let run_folder = executor.log.folder().to_owned();
     if !options.only.is_empty() {
         for decision in state.restrict(&options.only) {
             if let Decision::Skip(node, skip) = decision {
@@ -102,7 +104,7 @@ pub(super) fn run(
                         let happening = executor.lookup(node, &state);
                         state.tell(happening);
                     }
-                    Decision::Start(node, threads) => executor.start(scope, node, threads, &run_id),
+                    Decision::Start(node, threads) => executor.start(scope, node, threads, (&run_id, &run_folder)),
                     Decision::Skip(node, skip) => executor.skipped(node, skip),
                 }
             }
@@ -246,8 +248,13 @@ impl<'a> Executor<'a> {
         }
     }
 
-    fn start<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, node: NodeIndex, threads: usize, run_id: &'scope str)
-    where
+    fn start<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        node: NodeIndex,
+        threads: usize,
+        (run_id, run_folder): (&'scope str, &'scope Path),
+    ) where
         'a: 'scope,
     {
         let prepared = self.prepared[node].take().expect("a node is looked up before it starts");
@@ -281,6 +288,7 @@ impl<'a> Executor<'a> {
             store: self.store,
             root: &self.pipeline.root,
             run_id,
+            run_folder,
             threads,
             force: prepared.force,
             cancel,

@@ -19,6 +19,7 @@ use crate::cache::{
 };
 use crate::pipeline::{BadRows, Node, NodeIndex};
 use crate::registry::{ROWS_OUTPUT, Stage, TableWork, Work};
+use crate::runs::StageLog;
 use crate::stage::{Artifact, Context, Dropped, Inputs, Output, PortType, Reporter, StageError};
 use crate::table::{TableError, TableFile, normalised, read_columns};
 
@@ -40,6 +41,7 @@ pub(super) struct Job<'a> {
     pub store: &'a Store,
     pub root: &'a Path,
     pub run_id: &'a str,
+    pub run_folder: &'a Path,
     pub threads: usize,
     pub cancel: Arc<AtomicBool>,
     pub reporter: Arc<NoteKeeper>,
@@ -146,6 +148,7 @@ impl Job<'_> {
             root: self.root.to_owned(),
             scratch: scratch.path().to_owned(),
             checkpoint: checkpoint.clone(),
+            log: Arc::new(StageLog::new(self.run_folder, &self.node.id)),
             reporter: Arc::<NoteKeeper>::clone(&self.reporter),
         };
         let work = || match stage.work() {
@@ -363,6 +366,9 @@ impl Reporter for NoteKeeper {
             notes.push(text.to_owned());
         }
         self.reporter.note(text);
+    }
+    fn log(&self, line: &str) {
+        self.reporter.log(line);
     }
     fn dropped(&self, dropped: &Dropped) {
         let Ok(mut known) = self.dropped.lock() else { return };

@@ -43,7 +43,7 @@ fn found(name: &str, path: &std::ffi::OsStr, setup: &Setup) -> Result<PathBuf, S
             ))
         };
     }
-    super::program::in_path(path, name).ok_or_else(|| {
+    crate::program::in_path(path, name).ok_or_else(|| {
         let message = format!("there is no program `{name}` in the folders of PATH");
         let help = match setup.root.join(name).is_file() {
             true => format!("to run the file of that name in the project's root, write `./{name}`"),

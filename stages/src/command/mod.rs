@@ -1,6 +1,7 @@
 //! Kind `command`: any program that reads Parquet and writes Parquet.
 
 mod identity;
+mod outputs;
 mod program;
 mod rows;
 #[cfg(test)]
@@ -13,25 +14,44 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::registry::RowWork;
 use tracetune_engine::stage::{
-    self, Artifact, Context, Environment, Inputs, Output, Outputs, ParamError, PortType, Setup, StageError, TableStage,
+    self, Context, Environment, Inputs, Output, Outputs, ParamError, Setup, StageError, TableStage,
 };
+
+use self::outputs::OutputKind;
 
 /// What may stand under `kind = "command"`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// The program and its arguments, started directly, in the project's root; no shell.
+    /// The program and its arguments, started directly, in the project's root (the folder of the nearest `.tracetune` or
+    /// `.git`, else the pipeline file's); no shell. The program is part of the key: a Python by its version, any other by
+    /// its bytes.
     run: Vec<String>,
     /// Files, folders and globs (`scripts/**/*.py`), from the project's root, whose bytes are part of the key: scripts,
     /// configuration, data. Of a folder, `.git`, `__pycache__`, `*.pyc`, stores and what its `.tracetuneignore` says (in the
     /// syntax of `.gitignore`) is left out.
     #[serde(default)]
     files: Vec<String>,
-    /// All the environment that the program gets, beside PATH and the variables of its ports; part of the key.
+    /// All the environment that the program gets, beside PATH, `pass_env` and the variables named TRACETUNE_…; part of the
+    /// key.
     #[serde(default)]
     env: BTreeMap<String, String>,
+    /// Values of any type for the program: it finds them in TRACETUNE_PARAMS, as JSON, and each in TRACETUNE_PARAM_<NAME>;
+    /// part of the key.
+    #[serde(default)]
+    params: serde_json::Map<String, serde_json::Value>,
+    /// Variables that are handed through from tracetune's own environment, e.g. `CUDA_VISIBLE_DEVICES` or `HF_TOKEN`.
+    /// Neither keyed nor stored: results must not depend on them.
+    #[serde(default)]
+    pass_env: Vec<String>,
+    /// The outputs by name: `"table"`, `"model"`, `"folder"`, or `{ columns = { x = "int64" } }` for a table of these
+    /// columns. The program puts each at the path in TRACETUNE_OUT_<NAME>, the default one (`rows`, else `model`, else the
+    /// first by name) also in TRACETUNE_OUT. Tables `metrics` and `outcomes` are what `show` and `compare` read. One table
+    /// `rows` if this is left out.
+    #[serde(default)]
+    outputs: BTreeMap<String, OutputKind>,
     /// Says that the program works on each row of the input `rows` alone, whatever rows stand beside it: then a row that
-    /// was computed before is not computed again.
+    /// was computed before is not computed again, and rows that fail may be left out (`bad_rows`).
     #[serde(default)]
     row_wise: Option<RowWise>,
     /// With `row_wise`, how many rows a call of the program gets at least: what is computed, stored and lost together.
@@ -68,7 +88,31 @@ impl stage::Params for Params {
         if let Some(name) = self.env.keys().find(|name| name.starts_with("TRACETUNE_") || *name == "PATH") {
             return wrong("env", format!("`{name}` is set by tracetune"), "choose another name");
         }
+        if let Some(name) = self.pass_env.iter().find(|name| self.env.contains_key(*name)) {
+            return wrong("pass_env", format!("`{name}` stands under `env` as well"), "leave it out of one of them");
+        }
+        if let Some((one, other)) = folded_together(self.params.keys()) {
+            let message =
+                format!("`{one}` and `{other}` have the same variable TRACETUNE_PARAM_{}", program::variable(one));
+            return wrong("params", message, "give one of them another name");
+        }
+        if let Some((one, other)) = folded_together(self.outputs.keys()) {
+            let message =
+                format!("`{one}` and `{other}` have the same variable TRACETUNE_OUT_{}", program::variable(one));
+            return wrong("outputs", message, "give one of them another name");
+        }
+        if self.params.values().any(has_date) {
+            return wrong("params", "has a date or a time".to_owned(), "put it in quotes");
+        }
+        if let Some((name, kind)) = outputs::unknown_type(&self.outputs) {
+            let help = "write `string`, `bool`, `int32`, `int64`, `float32`, `float64`, or `list of …`";
+            return wrong("outputs", format!("column `{name}` has a type `{kind}`, which there is not"), help);
+        }
         let Some(row_wise) = &self.row_wise else { return Ok(()) };
+        if !self.outputs.is_empty() {
+            let help = "its one output is `rows`, with the columns of `row_wise.adds`";
+            return wrong("outputs", "a row-wise program declares none".to_owned(), help);
+        }
         if row_wise.reads.is_empty() {
             return wrong("row_wise", "reads no column".to_owned(), "e.g. `row_wise.reads = [\"fix\"]`");
         }
@@ -83,17 +127,39 @@ impl stage::Params for Params {
     }
 }
 
-/// Runs a program of the user's own. For each port it finds the path of a Parquet file in `TRACETUNE_IN_<PORT>`, which it
-/// must not change; it writes its result to the path in `TRACETUNE_OUT`. Its standard output and error go to the run's
-/// notes.
+/// The first two names that are the same as parts of variables.
+fn folded_together<'a>(names: impl Iterator<Item = &'a String> + Clone) -> Option<(&'a String, &'a String)> {
+    let other = |(place, name): (usize, &'a String)| {
+        let same = |other: &&String| program::variable(other) == program::variable(name);
+        Some((names.clone().take(place).find(same)?, name))
+    };
+    names.clone().enumerate().find_map(other)
+}
+
+/// Whether a value holds one of TOML's dates or times, which JSON does not have.
+fn has_date(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.keys().any(|key| key.starts_with("$__toml_private")) || map.values().any(has_date)
+        }
+        serde_json::Value::Array(items) => items.iter().any(has_date),
+        _ => false,
+    }
+}
+
+/// Runs a program of the user's own. For each input port it finds a path in `TRACETUNE_IN_<PORT>`: a Parquet file, or the
+/// folder of a model or of a folder, which it must not change; it puts its results at the paths in `TRACETUNE_OUT_<NAME>`.
+/// What it writes to its standard output and error is kept with the run (`tracetune log RUN STAGE`), shown line by line
+/// with `-v`, and its end stands in the stage's error if it fails. An interrupted run sends it SIGTERM, and SIGKILL five
+/// seconds later; all that it has started ends with it.
 ///
 /// With `row_wise` it is called for some rows of the port `rows` at a time, of which it gets the columns `reads`, and writes
 /// the columns `adds`: one row for each that it got, in their order; or any number of rows for each, with a column `_row`
-/// that says, from 0, which one of its input a row belongs to.
+/// that says, from 0, which one of its input a row belongs to. Calls run side by side, one a thread.
 ///
 /// # Errors
-/// [`StageError::Input`] with the end of its standard error if it can't be started, ends with a status other than 0, or
-/// leaves no readable Parquet file; [`StageError::Transient`] if it ends with 75 (`EX_TEMPFAIL`): it is tried again.
+/// [`StageError::Input`] with the end of what it wrote if it can't be started, ends with a status other than 0, or leaves an
+/// output that is not what is declared; [`StageError::Transient`] if it ends with 75 (`EX_TEMPFAIL`): it is tried again.
 pub struct CommandKind;
 
 impl TableStage for CommandKind {
@@ -103,10 +169,11 @@ impl TableStage for CommandKind {
     const OPEN_PORTS: bool = true;
     const TABLES_AS_FILES: bool = true;
     const MAX_THREADS: usize = 1;
+    const UNKEYED_PARAMS: &'static [&'static str] = &["pass_env"];
     type Params = Params;
 
-    fn outputs(_: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
-        vec![Output::new("rows", PortType::Table(None))]
+    fn outputs(params: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
+        outputs::declared(&params.outputs).iter().map(outputs::Declared::output).collect()
     }
 
     fn environment(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
@@ -123,7 +190,17 @@ impl TableStage for CommandKind {
     }
 
     fn run(params: &Params, inputs: &Inputs, cx: &Context) -> Result<Outputs, StageError> {
-        let out = program::run(params, inputs, &cx.scratch, cx)?;
-        Ok(Outputs::from([("rows", Artifact::File(out))]))
+        let declared = outputs::declared(&params.outputs);
+        let (mut places, tail) = program::run(params, &declared, inputs, &cx.scratch, cx)?;
+        if !tail.is_empty() {
+            cx.note(&tail);
+        }
+        let program = params.run.join(" ");
+        let mut outputs = Outputs::default();
+        for output in &declared {
+            let place = places.remove(&output.name).unwrap_or_default();
+            outputs.insert(output.name.clone(), output.take(place, &program, &tail)?);
+        }
+        Ok(outputs)
     }
 }

@@ -1,78 +1,75 @@
-//! Starts the user's program, waits for it, and reads what it left.
+//! What the user's program is given, and what it leaves.
 
-use std::ffi::OsStr;
-use std::fs::File;
-#[cfg(target_os = "linux")]
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
-#[cfg(target_os = "linux")]
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
-#[cfg(target_os = "linux")]
-use rustix::process::{PidfdFlags, pidfd_open};
 use tracetune_engine::stage::{Artifact, Context, Inputs, StageError};
-use tracetune_engine::table::{TableFile, table_to_bytes};
+use tracetune_engine::table::table_to_bytes;
 
 use super::Params;
+use super::outputs::Declared;
+use crate::program::{Program, found_in};
 
 /// `EX_TEMPFAIL` of sysexits.h: the program asks to be tried again.
 const TEMPORARY_FAILURE: i32 = 75;
 
-/// Runs the program with `folder` for its files; gives the path of the Parquet file that it wrote.
-pub(super) fn run(params: &Params, inputs: &Inputs, folder: &Path, cx: &Context) -> Result<PathBuf, StageError> {
-    let out = folder.join("out.parquet");
+/// Runs the program with `folder` for its files; gives where it was to put each output, and the end of what it wrote.
+pub(super) fn run(
+    params: &Params,
+    declared: &[Declared],
+    inputs: &Inputs,
+    folder: &Path,
+    cx: &Context,
+) -> Result<(BTreeMap<String, PathBuf>, String), StageError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut command = Command::new(found_in(&path, &params.run[0]));
-    command.args(&params.run[1..]).current_dir(&cx.root).env_clear().envs(&params.env);
-    command.env("PATH", &path).env("TRACETUNE_OUT", &out);
-    for (port, artifact) in &inputs.0 {
-        let name = format!("TRACETUNE_IN_{}", port.to_uppercase().replace('-', "_"));
-        command.env(name, path_of(port, artifact, folder)?);
+    let mut environment: Vec<(OsString, OsString)> = Vec::new();
+    let mut set = |name: String, value: OsString| environment.push((name.into(), value));
+    for name in &params.pass_env {
+        if let Some(value) = std::env::var_os(name) {
+            set(name.clone(), value);
+        }
     }
-    let log = folder.join("log.txt");
-    let written = File::create(&log)?;
-    command.stdin(Stdio::null()).stdout(written.try_clone()?).stderr(written).process_group(0);
+    for (name, value) in &params.env {
+        set(name.clone(), value.into());
+    }
+    set("PATH".to_owned(), path.clone());
+    if !params.params.is_empty() {
+        set("TRACETUNE_PARAMS".to_owned(), serde_json::Value::Object(params.params.clone()).to_string().into());
+    }
+    for (name, value) in &params.params {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        set(format!("TRACETUNE_PARAM_{}", variable(name)), text.into());
+    }
+    let mut places = BTreeMap::new();
+    for (index, output) in declared.iter().enumerate() {
+        let place = folder.join(output.file_name());
+        if index == 0 {
+            set("TRACETUNE_OUT".to_owned(), place.clone().into());
+        }
+        set(format!("TRACETUNE_OUT_{}", variable(&output.name)), place.clone().into());
+        places.insert(output.name.clone(), place);
+    }
+    for (port, artifact) in &inputs.0 {
+        set(format!("TRACETUNE_IN_{}", variable(port)), path_of(port, artifact, folder)?.into());
+    }
+    let first = found_in(&path, &params.run[0]).into_os_string();
+    let command = std::iter::once(first).chain(params.run[1..].iter().map(OsString::from)).collect();
+    let ended = Program { command, environment, folder: cx.root.clone() }.run(cx)?;
     let program = params.run.join(" ");
-    let child = command.spawn().map_err(|error| StageError::input(format!("can't start `{program}`: {error}")))?;
-    let status = wait(child, cx)?;
-    let log = String::from_utf8_lossy(&fs_err::read(&log)?).into_owned();
-    if status.code() == Some(TEMPORARY_FAILURE) {
-        let message = format!("`{program}` ended with {status}: try again\n{}", tail(&log));
+    if ended.status.code() == Some(TEMPORARY_FAILURE) {
+        let message = format!("`{program}` ended with {}: try again\n{}", ended.status, ended.tail);
         return Err(StageError::Transient { message, help: None });
     }
-    if !status.success() {
-        return Err(StageError::input(format!("`{program}` ended with {status}\n{}", tail(&log))));
+    if !ended.status.success() {
+        return Err(StageError::input(format!("`{program}` ended with {}\n{}", ended.status, ended.tail)));
     }
-    if !log.trim().is_empty() {
-        cx.note(tail(&log));
-    }
-    if !out.is_file() {
-        return Err(StageError::input(format!("`{program}` wrote nothing to TRACETUNE_OUT\n{}", tail(&log))));
-    }
-    match TableFile::open(&out) {
-        Ok(_) => Ok(out),
-        Err(error) => Err(StageError::input(format!("what `{program}` wrote to TRACETUNE_OUT: {error}"))),
-    }
+    Ok((places, ended.tail))
 }
 
-/// The program's path, as the system would find it. Given a path, Rust starts it without a copy of this process, whose
-/// threads would all have to wait for that.
-fn found_in(path: &OsStr, program: &str) -> PathBuf {
-    let found = if program.contains('/') { None } else { in_path(path, program) };
-    found.unwrap_or_else(|| program.into())
-}
-
-/// The first program of that name in the folders of PATH.
-pub(super) fn in_path(path: &OsStr, program: &str) -> Option<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let is_program = |path: &PathBuf| {
-        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
-    std::env::split_paths(path).map(|folder| folder.join(program)).find(is_program)
+/// A name as the end of a variable's name.
+pub(super) fn variable(name: &str) -> String {
+    name.to_uppercase().replace('-', "_")
 }
 
 /// Where the program finds an input.
@@ -89,70 +86,4 @@ fn path_of(port: &str, artifact: &Artifact, folder: &Path) -> Result<PathBuf, St
         }
     }
     Ok(path)
-}
-
-/// Waits for the program; an interrupted run ends it. What it has started and left behind is ended in any case.
-fn wait(mut child: Child, cx: &Context) -> Result<ExitStatus, StageError> {
-    let group = Pid::from_raw(child.id() as i32);
-    let end_group = || group.map(|group| kill_process_group(group, Signal::KILL));
-    let mut patience = Patience::of(&child);
-    loop {
-        if let Some(status) = child.try_wait()? {
-            end_group();
-            return Ok(status);
-        }
-        if cx.cancelled() {
-            end_group();
-            child.wait()?;
-            return Err(StageError::Cancelled);
-        }
-        patience.wait();
-    }
-}
-
-/// How to wait for a child a little, so that an interrupt is noticed as well as its end.
-enum Patience {
-    /// Until the system says that it has ended.
-    #[cfg(target_os = "linux")]
-    Told(OwnedFd),
-    /// So long: short programs are not kept waiting, long ones are not asked all the time.
-    Asking(Duration),
-}
-
-impl Patience {
-    const LONGEST: Duration = Duration::from_millis(20);
-
-    #[cfg_attr(not(target_os = "linux"), expect(unused_variables))]
-    fn of(child: &Child) -> Self {
-        #[cfg(target_os = "linux")]
-        if let Some(pid) = Pid::from_raw(child.id() as i32)
-            && let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty())
-        {
-            return Self::Told(descriptor);
-        }
-        Self::Asking(Duration::from_micros(200))
-    }
-
-    fn wait(&mut self) {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Told(descriptor) => {
-                let longest = Timespec { tv_sec: 0, tv_nsec: Self::LONGEST.subsec_nanos().into() };
-                let _ = poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&longest));
-            }
-            Self::Asking(pause) => {
-                std::thread::sleep(*pause);
-                *pause = (*pause * 3 / 2).min(Self::LONGEST);
-            }
-        }
-    }
-}
-
-/// The last lines of a log.
-fn tail(log: &str) -> &str {
-    const BYTES: usize = 4000;
-    let log = log.trim_end();
-    let start = log.len().saturating_sub(BYTES);
-    let start = (start..=log.len()).find(|&at| log.is_char_boundary(at)).unwrap_or(log.len());
-    &log[start..]
 }

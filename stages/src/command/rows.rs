@@ -1,5 +1,6 @@
 //! A program that works row by row.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -9,7 +10,7 @@ use tracetune_engine::registry::{RowSession, RowShape, RowWork};
 use tracetune_engine::stage::{Artifact, Context, Inputs, RowKey, StageError};
 use tracetune_engine::table::{read_columns, read_table_file, schema_of};
 
-use super::{Params, RowWise, program};
+use super::{Params, RowWise, outputs, program};
 
 /// The port with the rows.
 const ROWS: &str = "rows";
@@ -78,8 +79,16 @@ impl RowSession for Calls<'_> {
     ) -> Result<(RecordBatch, Vec<u32>), StageError> {
         let folder = tempfile::tempdir_in(&cx.scratch)?;
         self.inputs.0.insert(ROWS.to_owned(), Artifact::Table(rows.clone()));
-        let out = program::run(&self.command.params, &self.inputs, folder.path(), cx)?;
+        let declared = outputs::declared(&BTreeMap::new());
+        let (mut places, tail) = program::run(&self.command.params, &declared, &self.inputs, folder.path(), cx)?;
         let program = self.command.params.run.join(" ");
+        let out = places.remove("rows").unwrap_or_default();
+        if !out.is_file() {
+            return Err(StageError::input(format!("`{program}` wrote nothing to TRACETUNE_OUT\n{tail}")));
+        }
+        if !tail.is_empty() {
+            cx.note(&tail);
+        }
         let wrong = |what: String| StageError::input(format!("`{program}` wrote {what}"));
         let table = read_table_file(&out).map_err(|error| wrong(format!("what can't be read: {error}")))?;
         let (order, counts) = match table.column_by_name(ROW) {

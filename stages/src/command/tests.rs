@@ -10,6 +10,8 @@ use arrow::datatypes::Int64Type;
 use tracetune_engine::stage::{Params as _, Reporter, RowKey};
 use tracetune_engine::table::{read_table_file, table_to_bytes};
 
+use tracetune_engine::stage::Artifact;
+
 use super::*;
 
 struct Silent;
@@ -26,6 +28,7 @@ fn context(root: &Path, cancel: bool) -> Context {
         root: root.to_owned(),
         scratch: root.to_owned(),
         checkpoint: tracetune_engine::cache::Checkpoint::in_folder(&root.join("checkpoint")),
+        log: Arc::new(tracetune_engine::runs::StageLog::none()),
         reporter: Arc::new(Silent),
     }
 }
@@ -50,6 +53,9 @@ fn params(script: &str, row_wise: Option<RowWise>) -> Params {
         run: ["sh", "-c", script].map(str::to_owned).to_vec(),
         files: Vec::new(),
         env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
+        params: serde_json::Map::new(),
+        pass_env: Vec::new(),
+        outputs: BTreeMap::new(),
         row_wise,
         segment_rows: segment_rows(),
     }

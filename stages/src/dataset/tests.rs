@@ -24,6 +24,7 @@ pub(crate) fn context(root: &Path) -> Context {
         root: root.to_owned(),
         scratch: root.to_owned(),
         checkpoint: tracetune_engine::cache::Checkpoint::in_folder(&root.join("checkpoint")),
+        log: std::sync::Arc::new(tracetune_engine::runs::StageLog::none()),
         reporter: Arc::new(Silent),
     }
 }

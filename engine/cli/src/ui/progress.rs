@@ -16,6 +16,17 @@ use super::style::{self, Verb};
 use super::table::cut;
 use crate::{Reading, Watch, warnings};
 
+/// What a program wrote, without what would make the terminal do something: colours, moves of the cursor, titles.
+pub(crate) fn defused(text: &str) -> String {
+    let plain = console::strip_ansi_codes(text);
+    let shown = |character: char| match character {
+        '\n' | '\t' => character,
+        character if character.is_control() => '\u{fffd}',
+        character => character,
+    };
+    plain.chars().map(shown).collect()
+}
+
 /// How many names of cached stages a line may hold.
 const NAMES_WIDTH: usize = 70;
 
@@ -75,6 +86,12 @@ impl<'a> Progress<'a> {
             }
             // A cached stage says again what it said when it was computed: old news.
             Event::StageNote { node, .. } if self.ui.verbose == 0 && !state.started.contains(node) => return,
+            Event::StageLog { node, line } => {
+                if self.ui.verbose > 0 {
+                    self.print(&format!("{} {}", style::dim(&format!("{node} |")), defused(line)), false);
+                }
+                return;
+            }
             Event::StageProgress { node, done, total, text } => {
                 return self.advance(&mut state, node, *done, *total, text);
             }
@@ -107,13 +124,13 @@ impl<'a> Progress<'a> {
             Event::StageFailed { node, error, help } => {
                 end(&mut state, node);
                 let help = help.as_ref().map(|help| format!("\n{:>12} {help}", "help:")).unwrap_or_default();
-                let text = style::line(Verb::Failed, format_args!("{node}: {error}{help}"));
+                let text = style::line(Verb::Failed, format_args!("{node}: {}{help}", defused(error)));
                 self.print(&text, true);
             }
             Event::StageRetry { node, error, pause_s } => {
                 self.line(Verb::Note, format_args!("{node}: {error}; again in {}", numbers::seconds(*pause_s)));
             }
-            Event::StageNote { node, text } => self.line(Verb::Note, format_args!("{node}: {text}")),
+            Event::StageNote { node, text } => self.line(Verb::Note, format_args!("{node}: {}", defused(text))),
             Event::RunFinished { .. } => {
                 for (_, bar) in state.running.drain() {
                     bar.finish_and_clear();

@@ -51,6 +51,9 @@ impl Reporter for ChunkProgress {
     fn note(&self, text: &str) {
         self.stage.reporter.note(text);
     }
+    fn log(&self, line: &str) {
+        self.stage.reporter.log(line);
+    }
     fn dropped(&self, dropped: &Dropped) {
         self.stage.reporter.dropped(dropped);
     }
