@@ -82,12 +82,15 @@ const TRAINING: &str = "[pipeline]\nname = \"training\"\nseed = 3\n\
     [stages.tiny]\nkind = \"model\"\nsource = \"builtin:tiny\"\n\
     [stages.train]\nkind = \"train\"\nmodel = \"tiny\"\nrows = \"traces\"\nepochs = 12\n";
 
+/// A name, what the next run says, and what is done to the bytes of a checkpoint.
+type Damage<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Vec<u8>));
+
 #[test]
 fn a_training_goes_on_from_a_checkpoint_that_is_sound_and_begins_anew_from_any_other() {
     let undisturbed = workspace();
     undisturbed.write("training.toml", TRAINING);
     assert_eq!(undisturbed.run(["run", "training.toml"]).code, Some(0));
-    let damages: [(&str, &str, &dyn Fn(&mut Vec<u8>)); 4] = [
+    let damages: [Damage; 4] = [
         ("sound", "goes on from step ", &|_| ()),
         ("flipped", "it is damaged; training begins anew", &|bytes| {
             let middle = bytes.len() / 2;

@@ -99,7 +99,7 @@ impl Checkpoint {
                 Some(Generation { number: number.parse().ok()?, digest: digest.parse().ok()?, path: entry.path() })
             })
             .collect();
-        found.sort_by(|a, b| b.number.cmp(&a.number));
+        found.sort_by_key(|generation| std::cmp::Reverse(generation.number));
         found
     }
 }
