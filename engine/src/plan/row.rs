@@ -11,7 +11,7 @@ use super::{Cause, row_keys};
 use crate::cache::{CacheError, Store};
 use crate::pipeline::{NodeIndex, Pipeline};
 use crate::registry::Work;
-use crate::table::{TableError, read_columns, row_digests};
+use crate::table::{TableError, read_columns, row_digests, shown};
 
 /// What the cache knows of a row's parts, and what differs from the last time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -158,7 +158,7 @@ fn changes(before: &RecordBatch, now: &RecordBatch, row: usize) -> Vec<ColumnCha
 }
 
 fn text(column: &ArrayRef, row: usize) -> String {
-    array_value_to_string(column, row).unwrap_or_default()
+    array_value_to_string(&shown(column), row).unwrap_or_default()
 }
 
 impl fmt::Display for RowWhy {

@@ -1,17 +1,20 @@
 //! Tables as Parquet files: the same rows always give the same bytes, and any tool can read them.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
-use parquet::file::reader::ChunkReader;
+use parquet::file::reader::{ChunkReader, Length};
 
+use super::int96::load_metadata;
 use super::{TableError, TableWriter, normalised};
 
 /// Writes a table. The bytes depend on the rows, their order, the columns' names, their normal types (see
@@ -66,8 +69,59 @@ pub fn table_to_bytes(batch: &RecordBatch) -> Result<Vec<u8>, TableError> {
 /// The file can't be read, is not Parquet, or has a column of more than 2 GiB of text.
 pub fn read_table_file(path: impl AsRef<Path>) -> Result<RecordBatch, TableError> {
     let path = path.as_ref();
-    let file = std::fs::File::open(path).map_err(|source| TableError::Io { path: path.to_owned(), source })?;
-    read(file, None)
+    let file = open(path)?;
+    read(Shared(Arc::new(file)), None)
+}
+
+/// Opens a file that should be Parquet.
+///
+/// # Errors
+/// It can't be opened, or begins as no Parquet file does.
+pub(super) fn open(path: &Path) -> Result<File, TableError> {
+    let io = |source| TableError::Io { path: path.to_owned(), source };
+    let not_parquet = |what| TableError::NotParquet { path: path.to_owned(), what };
+    let mut file = File::open(path).map_err(io)?;
+    if file.metadata().map_err(io)?.is_dir() {
+        return Err(not_parquet("a folder"));
+    }
+    let mut start = Vec::new();
+    Read::by_ref(&mut file).take(4096).read_to_end(&mut start).map_err(io)?;
+    if start.starts_with(b"PAR1") {
+        return Ok(file);
+    }
+    let first_line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let is_text = !start.is_empty() && std::str::from_utf8(first_line).is_ok() && !first_line.contains(&0);
+    Err(not_parquet(match &start[..] {
+        [] => "empty",
+        start if start.starts_with(b"ARROW1") => "an Arrow IPC (Feather) file",
+        start if start.starts_with(b"PARE") => "an encrypted Parquet file, which can't be read,",
+        [b'{' | b'[', ..] => "JSON text",
+        _ if is_text && first_line.contains(&b'\t') => "text with tabs, perhaps TSV",
+        _ if is_text && first_line.contains(&b',') => "text with commas, perhaps CSV",
+        _ if is_text => "a text",
+        _ => "of a format that is unknown here",
+    }))
+}
+
+/// A file that several readers share.
+#[derive(Clone)]
+pub(super) struct Shared(pub(super) Arc<File>);
+
+impl Length for Shared {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl ChunkReader for Shared {
+    type T = <File as ChunkReader>::T;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        self.0.get_read(start)
+    }
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        self.0.get_bytes(start, length)
+    }
 }
 
 /// Reads the bytes of a Parquet file as one batch of normal types.
@@ -86,10 +140,9 @@ pub(crate) fn columns_from_bytes(bytes: Vec<u8>, columns: &[&str]) -> Result<Rec
     read(Bytes::from(bytes), Some(columns))
 }
 
-fn read(source: impl ChunkReader + 'static, columns: Option<&[&str]>) -> Result<RecordBatch, TableError> {
-    // Without the hints of an Arrow writer, strings and lists come as the plain types.
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let mut builder = ParquetRecordBatchReaderBuilder::try_new_with_options(source, options)?;
+fn read(source: impl ChunkReader + Clone + 'static, columns: Option<&[&str]>) -> Result<RecordBatch, TableError> {
+    let metadata = load_metadata(&source)?;
+    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata);
     if let Some(columns) = columns {
         let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
         builder = builder.with_projection(mask);
@@ -108,15 +161,13 @@ fn read(source: impl ChunkReader + 'static, columns: Option<&[&str]>) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use parquet::arrow::arrow_writer::ArrowWriter;
-    use std::sync::Arc;
-
     use arrow::array::{
         Array, ArrayRef, DictionaryArray, Int32Array, LargeListArray, LargeStringArray, ListArray, StringArray,
         StringViewArray,
     };
     use arrow::compute::{cast, concat_batches};
     use arrow::datatypes::{DataType, Field, Int32Type};
+    use parquet::arrow::arrow_writer::ArrowWriter;
 
     use super::*;
     use crate::table::Record;
@@ -202,7 +253,12 @@ mod tests {
     fn other_writers_files_are_read() {
         let dictionary: DictionaryArray<Int32Type> = ["a", "b", "a"].into_iter().collect();
         let batch = RecordBatch::try_from_iter([("s", Arc::new(dictionary) as ArrayRef)]).unwrap();
-        for compression in [Compression::SNAPPY, Compression::LZ4_RAW, Compression::GZIP(Default::default())] {
+        for compression in [
+            Compression::BROTLI(Default::default()),
+            Compression::SNAPPY,
+            Compression::LZ4_RAW,
+            Compression::GZIP(Default::default()),
+        ] {
             let properties = WriterProperties::builder().set_compression(compression).build();
             let mut bytes = Vec::new();
             let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
@@ -222,6 +278,23 @@ mod tests {
             batch.column(0).as_ref(),
             &Int32Array::from(vec![None, Some(1), Some(2), None, Some(4)]) as &dyn Array
         );
+    }
+
+    #[test]
+    fn what_is_no_parquet_file_says_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        for (bytes, what) in [
+            ("a,b\n1,2\n", "is text with commas, perhaps CSV, not a Parquet file"),
+            ("{\"a\": 1}\n", "is JSON text, not a Parquet file"),
+            ("", "is empty, not a Parquet file"),
+            ("ARROW1\0\0", "is an Arrow IPC (Feather) file, not a Parquet file"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(read_table_file(&path).unwrap_err().to_string().ends_with(what), "{what}");
+            assert!(crate::table::TableFile::open(&path).is_err());
+        }
+        assert!(read_table_file(folder.path()).unwrap_err().to_string().ends_with("is a folder, not a Parquet file"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Tables: typed rows, the deterministic Parquet writer, and the bytes that row keys are made from.
 
 mod file;
+mod int96;
 mod normal;
 mod pieces;
 mod record;
@@ -8,7 +9,7 @@ mod row_bytes;
 
 pub(crate) use file::columns_from_bytes;
 pub use file::{read_table_file, table_from_bytes, table_to_bytes, write_table};
-pub use normal::normalised;
+pub use normal::{normalised, shown};
 pub use pieces::{TableFile, TableWriter};
 pub use record::{Column, Record, RecordError, read_column, readable_as, schema_of, with_column};
 pub(crate) use row_bytes::{is_optional, may_lack};
@@ -38,6 +39,14 @@ pub enum TableError {
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
+    },
+    /// A file that is something else than Parquet.
+    #[error("`{}` is {what}, not a Parquet file", .path.display())]
+    NotParquet {
+        /// Its path.
+        path: PathBuf,
+        /// What it seems to be.
+        what: &'static str,
     },
     /// A type that has no canonical bytes.
     #[error("column `{column}` of type {data_type} can't be part of a row key")]

@@ -1,6 +1,5 @@
 //! Tables larger than memory: a Parquet file written and read piece by piece.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,10 +7,11 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 
-use super::file::{ROW_GROUP, properties};
+use super::file::{ROW_GROUP, Shared, properties};
+use super::int96::load_metadata;
 use super::normal::normal_field;
 use super::{TableError, normalised};
 
@@ -81,7 +81,7 @@ impl<W: Write + Send> TableWriter<W> {
 
 /// A table in a Parquet file, of any program, that is read piece by piece.
 pub struct TableFile {
-    file: File,
+    file: Shared,
     metadata: ArrowReaderMetadata,
 }
 
@@ -92,10 +92,9 @@ impl TableFile {
     /// The file can't be read or is not Parquet.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, TableError> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(|source| TableError::Io { path: path.to_owned(), source })?;
-        // Without the hints of an Arrow writer, strings and lists come as the plain types.
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::load(&file, options)?;
+        let file = super::file::open(path)?;
+        let file = Shared(Arc::new(file));
+        let metadata = load_metadata(&file)?;
         Ok(Self { file, metadata })
     }
 
@@ -117,8 +116,7 @@ impl TableFile {
         &self,
         rows: usize,
     ) -> Result<impl Iterator<Item = Result<RecordBatch, TableError>> + use<>, TableError> {
-        let file = self.file.try_clone().map_err(parquet::errors::ParquetError::from)?;
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone());
         Ok(reader.with_batch_size(rows.max(1)).build()?.map(|piece| normalised(&piece?)))
     }
 }

@@ -34,6 +34,26 @@ pub enum RecordError {
         /// 0-based row number.
         row: usize,
     },
+    /// A column holds what no type here can hold without changing it.
+    #[error("column `{column}` holds {what}, which can't be kept as they are")]
+    Unreadable {
+        /// The column's name.
+        column: String,
+        /// What it holds.
+        what: &'static str,
+    },
+    /// Dates in the format int96 of which some reach too far for nanoseconds and others need them.
+    #[error(
+        "column `{column}` has a date outside 1677 to 2262 in row {far} and one with nanoseconds in row {fine}: no type holds both; write the column as timestamps in microseconds"
+    )]
+    DateRange {
+        /// The column's name.
+        column: String,
+        /// 0-based row of the first date that is out of range.
+        far: usize,
+        /// 0-based row of the first date with nanoseconds.
+        fine: usize,
+    },
     /// Arrow refused to build the batch.
     #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),

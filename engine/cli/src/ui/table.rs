@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use tracetune_engine::table::shown;
 
 use super::style;
 
@@ -179,6 +180,7 @@ fn widths(natural: &[usize], room: usize) -> Vec<usize> {
 /// A column's values as text; `short`: on one line each.
 fn cells(column: &ArrayRef, short: bool) -> Vec<String> {
     let options = FormatOptions::default().with_null("-");
+    let column = &shown(column);
     match ArrayFormatter::try_new(column, &options) {
         Ok(formatter) => (0..column.len())
             .map(|row| {
