@@ -197,6 +197,31 @@ pub trait RowSession: Send {
         keys: &[RowKey],
         cx: &Context,
     ) -> Result<(RecordBatch, Vec<u32>), StageError>;
+
+    /// As [`RowSession::rows`], of a session that knows which items failed: the others count.
+    ///
+    /// # Errors
+    /// The work can't be done.
+    fn rows_or_errors(
+        &mut self,
+        rows: &RecordBatch,
+        parts: &[i32],
+        keys: &[RowKey],
+        cx: &Context,
+    ) -> Result<ComputedRows, StageError> {
+        let (added, counts) = self.rows(rows, parts, keys, cx)?;
+        Ok(ComputedRows { added, counts, errors: Vec::new() })
+    }
+}
+
+/// What a session computed.
+pub struct ComputedRows {
+    /// The added columns of all output rows, in the items' order.
+    pub added: RecordBatch,
+    /// How many of them belong to each item.
+    pub counts: Vec<u32>,
+    /// Items that failed for what is in their rows, and why. Their count is 0.
+    pub errors: Vec<(usize, String)>,
 }
 
 /// The output name of every row kind.

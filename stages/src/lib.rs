@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod evaluate;
 pub mod facts;
 pub mod filter;
+pub mod function;
 pub mod judge;
 pub mod metrics;
 pub mod model;
@@ -57,4 +58,5 @@ pub fn registry() -> Registry {
         .table::<evaluate::Evaluate>()
         .table::<probe::Probe>()
         .table::<command::CommandKind>()
+        .table::<function::PythonKind>()
 }

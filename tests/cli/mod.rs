@@ -4,6 +4,7 @@ mod commands;
 mod hard;
 mod models;
 mod packages;
+mod python;
 mod trace;
 mod train;
 

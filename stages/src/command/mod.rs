@@ -1,6 +1,6 @@
 //! Kind `command`: any program that reads Parquet and writes Parquet.
 
-mod identity;
+pub(crate) mod identity;
 mod outputs;
 mod program;
 mod rows;
@@ -18,6 +18,7 @@ use tracetune_engine::stage::{
 };
 
 use self::outputs::OutputKind;
+pub(crate) use self::rows::data_type;
 
 /// What may stand under `kind = "command"`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -24,7 +24,7 @@ pub(super) struct RowCommand {
 }
 
 /// The type of a name that [`RowWise`] documents.
-pub(super) fn data_type(name: &str) -> Option<DataType> {
+pub(crate) fn data_type(name: &str) -> Option<DataType> {
     Some(match name {
         "string" => DataType::Utf8,
         "bool" => DataType::Boolean,

@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -59,6 +59,30 @@ impl Program {
         Ok(Ended { status, tail: listener.tail() })
     }
 
+    /// Starts it as a worker that is spoken to over its standard input and output; what it writes to its standard error is
+    /// heard as in [`Program::run`].
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub(crate) fn converse(&self, cx: &Context) -> Result<(Conversation, ChildStdin, ChildStdout), StageError> {
+        let (reader, writer) = std::io::pipe()?;
+        // No supervisor: a worker ends when its standard input does, as it does when this process is gone.
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(writer);
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(&self.folder).process_group(0);
+        let shown = self.command[0].to_string_lossy().into_owned();
+        let mut child =
+            command.spawn().map_err(|error| StageError::input(format!("can't start `{shown}`: {error}")))?;
+        drop(command);
+        let listener = Listener::start(reader, cx)?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(StageError::input(format!("`{shown}` has no pipes")));
+        };
+        let group = Pid::from_raw(child.id() as i32);
+        Ok((Conversation { child, group, listener: Some(listener) }, stdin, stdout))
+    }
+
     fn command(&self) -> Command {
         match supervisor::command() {
             Some(mut command) => {
@@ -71,6 +95,43 @@ impl Program {
                 command
             }
         }
+    }
+}
+
+/// A program that is spoken to. Ended, with all of its process group, when it is dropped.
+pub(crate) struct Conversation {
+    child: Child,
+    group: Option<Pid>,
+    listener: Option<Listener>,
+}
+
+impl Conversation {
+    /// Ends it; gives how it ended and the end of what it wrote to its standard error.
+    pub(crate) fn end(&mut self) -> (String, String) {
+        // One that is about to end by itself says more.
+        let deadline = Instant::now() + Duration::from_millis(500);
+        let mut status = self.child.try_wait();
+        while matches!(status, Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+            status = self.child.try_wait();
+        }
+        self.kill();
+        let status = match status {
+            Ok(Some(status)) => status.to_string(),
+            _ => "no answer".to_owned(),
+        };
+        (status, self.listener.take().map(Listener::tail).unwrap_or_default())
+    }
+
+    fn kill(&mut self) {
+        let _ = self.group.map(|group| kill_process_group(group, Signal::KILL));
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

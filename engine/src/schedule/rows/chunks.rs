@@ -14,6 +14,9 @@ use super::super::job::JobError;
 use super::{Pass, Piece};
 use crate::cache::Lock;
 
+/// Claims of a chunk: each is an open file.
+const MOST_CLAIMS: usize = 64;
+
 /// The missing items of a block of the table.
 struct Block {
     number: usize,
@@ -60,6 +63,7 @@ impl Queue {
             let wanted = pass.segment_items(left.div_ceil(self.workers));
             let (mut items, mut claims, mut claimed) = (Vec::new(), Vec::new(), Vec::new());
             while items.len() < wanted
+                && claims.len() < MOST_CLAIMS
                 && let Some(block) = blocks.pop_front()
             {
                 match pass.claim(block.number)? {

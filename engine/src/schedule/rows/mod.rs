@@ -10,6 +10,7 @@ mod progress;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -21,7 +22,7 @@ use super::job::{JobError, check_watched, output_error};
 use crate::cache::{Lock, OutputRecord, Place, Segments, Signature, Store, WatchedFile};
 use crate::pipeline::BadRows;
 use crate::plan::row_keys;
-use crate::registry::{RowSession, RowShape, RowWork};
+use crate::registry::{ComputedRows, RowSession, RowShape, RowWork};
 use crate::stage::{Context, Inputs, RowKey, StageError};
 use crate::table::{TableError, TableFile, append_columns, read_columns, row_digests};
 
@@ -31,6 +32,9 @@ const PIECE_ITEMS: usize = 1 << 14;
 /// Segments grow with what is done, to this share of it: a long stage has few of them, and what a killed one loses stays
 /// a small part of its work.
 const SHARE_OF_DONE: usize = 64;
+
+/// Segments do not grow beyond what takes about so long: what a kill loses is a moment's work, too.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// What a row stage gave.
 pub(super) struct RowsOutput {
@@ -80,7 +84,7 @@ impl Rows<'_> {
             inputs,
             cx: Context { threads: (cx.threads / workers).max(1), ..cx.clone() },
             done: Done::new(&cx.reporter, items),
-            state: Mutex::new(State { segments, bad, computed: 0 }),
+            state: Mutex::new(State { segments, bad, computed: 0, in_a_moment: usize::MAX }),
             waiting: Mutex::new(Some(Box::new(waiting))),
         };
         let mut sessions: Vec<Session> = (0..workers).map(|_| None).collect();
@@ -132,6 +136,8 @@ struct State {
     /// `None` if no row may fail.
     bad: Option<Bad>,
     computed: usize,
+    /// How many items the last chunk's worker computes in [`MOMENT`].
+    in_a_moment: usize,
 }
 
 /// A piece of the input.
@@ -152,7 +158,8 @@ impl<'a> Pass<'a> {
 
     /// How many items the next segment is to have, of which no more than `share` are left for each worker.
     fn segment_items(&self, share: usize) -> usize {
-        self.rows.work.segment_items().max(share.min(self.state().computed / SHARE_OF_DONE))
+        let state = self.state();
+        self.rows.work.segment_items().max(share.min(state.computed / SHARE_OF_DONE).min(state.in_a_moment))
     }
 
     /// The right to compute items of a block of the table, if no other process has it.
@@ -306,7 +313,8 @@ impl<'a> Pass<'a> {
             *session = Some(work.open(self.inputs, &self.cx)?);
         }
         let open = session.as_mut().expect("it was opened");
-        let (added, counts) = match open.rows(&rows, &item_parts, &keys, &cx) {
+        let started = Instant::now();
+        let ComputedRows { added, counts, errors } = match open.rows_or_errors(&rows, &item_parts, &keys, &cx) {
             Ok(computed) => computed,
             Err(StageError::Input(message)) if self.rows.bad_rows.is_some() => {
                 progress.retract();
@@ -323,15 +331,33 @@ impl<'a> Pass<'a> {
             }
             Err(error) => return Err(error.into()),
         };
+        let in_a_moment = items.len() as f64 * MOMENT.as_secs_f64() / started.elapsed().as_secs_f64().max(1e-9);
         let found: u64 = counts.iter().map(|&count| u64::from(count)).sum();
         if counts.len() != items.len() || found != added.num_rows() as u64 {
             return Err(output_error(kind, "gave another number of rows than it said"));
         }
         check_watched(watched)?;
+        if let Some((_, error)) = errors.first().filter(|_| self.rows.bad_rows.is_none()) {
+            return Err(StageError::Input(error.clone()).into());
+        }
+        let is_good = |item: &usize| !errors.iter().any(|(failed, _)| failed == item);
+        let good: Vec<usize> = (0..items.len()).filter(is_good).collect();
+        for (item, error) in errors {
+            self.done.add(1);
+            let row = piece.first + items[item] / parts;
+            self.state().bad.as_mut().map_or(Ok(()), |bad| bad.enter(keys[item], row, error))?;
+        }
+        if good.is_empty() {
+            return Ok(());
+        }
+        let (keys, item_parts, counts): (Vec<RowKey>, Vec<i32>, Vec<u32>) =
+            good.iter().map(|&item| (keys[item], item_parts[item], counts[item])).collect();
+        let items = good;
         let written = store.write_segment(&signature, (&keys, &item_parts, &counts), &added)?;
         let mut state = self.state();
         state.segments.enter(written)?;
         state.computed += items.len();
+        state.in_a_moment = in_a_moment as usize;
         drop(state);
         cx.progress(items.len() as u64, items.len() as u64, "");
         Ok(())

@@ -1,0 +1,173 @@
+//! Kind `python` as its users meet it.
+
+use crate::purity::node;
+use crate::support::Workspace;
+use crate::workspace;
+
+const PIPELINE: &str = r#"
+[pipeline]
+name = "own"
+[stages.problems]
+kind = "dataset"
+source = "builtin:mini-python"
+sizes = { dev = 40 }
+[stages.own]
+kind = "python"
+function = "own.py:own"
+rows = "problems"
+"#;
+
+const FUNCTION: &str = "\"\"\"Of a program.\"\"\"
+import helpers
+from dataclasses import dataclass
+
+LIMIT = 3
+
+@dataclass
+class Size:
+    characters: int
+    lines: list[str]
+    share: float | None
+
+def unused():
+    return 1
+
+def own(reference: str) -> Size:
+    \"\"\"How large it is.\"\"\"
+    print(\"seen\", len(reference))
+    lines = helpers.lines(reference)
+    return Size(len(reference), lines[:LIMIT], 1 / len(lines) if lines else None)
+";
+
+const HELPERS: &str = "def lines(text):\n    return text.splitlines()\n\ndef other():\n    pass\n";
+
+fn project() -> Workspace {
+    let workspace = workspace();
+    workspace.write("pipeline.toml", PIPELINE).write("own.py", FUNCTION).write("helpers.py", HELPERS);
+    workspace
+}
+
+/// The rows that were computed.
+fn computed(workspace: &Workspace) -> u64 {
+    let ran = workspace.run(["run", "pipeline.toml", "--json"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    node(&ran.json(), "own")["rows_computed"].as_u64().unwrap_or_default()
+}
+
+#[test]
+fn a_function_adds_the_columns_that_its_annotation_says() {
+    let workspace = project();
+    assert_eq!(computed(&workspace), 40);
+    let shown = workspace.run(["show", "latest", "own", "--row", "0", "--json"]).json();
+    let row = &shown["value"];
+    let reference = row["reference"].as_str().expect("a program");
+    assert_eq!(row["characters"], reference.chars().count(), "{shown}");
+    assert_eq!(row["lines"].as_array().map(Vec::len), Some(reference.lines().count().min(3)));
+    let log = workspace.run(["log", "latest", "own"]);
+    assert_eq!(log.stdout.matches("seen").count(), 40, "what it prints goes to the log");
+}
+
+#[test]
+fn comments_are_free_and_the_code_that_it_reaches_counts() {
+    let workspace = project();
+    assert_eq!(computed(&workspace), 40);
+    for (file, from, to, expected) in [
+        ("own.py", "    lines =", "    # a comment\n    lines   =", 0),
+        ("own.py", "How large it is.", "How large it may be.", 0),
+        ("own.py", "return 1\n", "return 2\n", 0),
+        ("own.py", "LIMIT = 3", "LIMIT = 2", 40),
+        ("own.py", "LIMIT = 2", "LIMIT = 3", 0),
+        ("helpers.py", "text.splitlines()", "text.split(\"\\n\")", 40),
+    ] {
+        let path = workspace.path().join(file);
+        let text = std::fs::read_to_string(&path).expect("the file");
+        assert!(text.contains(from), "{from}");
+        workspace.write(file, &text.replace(from, to));
+        assert_eq!(computed(&workspace), expected, "{from} => {to}");
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bytes() {
+    let digest = |threads: &str| {
+        let workspace = project();
+        let ran = workspace.run(["run", "pipeline.toml", "-j", threads]);
+        assert_eq!(ran.code, Some(0), "{ran}");
+        crate::support::digests(&workspace)
+    };
+    assert_eq!(digest("1"), digest("3"));
+}
+
+#[test]
+fn rows_that_fail_are_left_out_with_their_traceback_and_the_others_are_kept() {
+    let workspace = project();
+    let failing = FUNCTION.replace("    lines =", "    assert len(reference) % 3, \"three\"\n    lines =");
+    workspace.write("own.py", &failing);
+    let ran = workspace.run(["run", "pipeline.toml"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("AssertionError: three"), "{ran}");
+    assert!(ran.stderr.contains("own.py\", line 19, in own"), "{ran}");
+    workspace.write("pipeline.toml", &format!("{PIPELINE}bad_rows = \"90%\"\n"));
+    let ran = workspace.run(["run", "pipeline.toml", "--json"]);
+    let good = node(&ran.json(), "own")["rows"].as_u64().expect("rows");
+    assert!(good > 0 && good < 40, "{ran}");
+    let bad = workspace.run(["show", "latest", "own.bad", "--limit", "100", "--json"]).json();
+    assert_eq!(bad["rows"].as_array().map_or(0, Vec::len) as u64, 40 - good);
+    // Each row was called once: no good one is called again because another one failed.
+    let log = workspace.run(["log", "latest", "own"]);
+    assert!(log.stdout.matches("seen").count() <= 40, "{log}");
+}
+
+#[test]
+fn keywords_and_a_set_up_are_given_to_the_function() {
+    let workspace = project();
+    workspace.write(
+        "own.py",
+        "def load():\n    print('loaded')\n    return {'add': 100}\n\n\
+         def own(reference: str, *, scale: int, state) -> int:\n    return len(reference) * scale + state['add']\n",
+    );
+    workspace.write("pipeline.toml", &format!("{PIPELINE}setup = \"load\"\nparams = {{ scale = 2 }}\n"));
+    let ran = workspace.run(["run", "pipeline.toml", "-j", "1"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let shown = workspace.run(["show", "latest", "own", "--row", "0", "--json"]).json();
+    let row = &shown["value"];
+    let length = row["reference"].as_str().expect("a program").chars().count();
+    assert_eq!(row["own"], 2 * length + 100, "{shown}");
+    let log = workspace.run(["log", "latest", "own"]);
+    assert_eq!(log.stdout.matches("loaded").count(), 1, "once for each worker");
+}
+
+#[test]
+fn a_worker_that_dies_and_what_the_function_may_not_return_are_told() {
+    for (body, message) in [
+        ("import os; os._exit(7)", "the worker ended with exit status: 7"),
+        ("return 'text'", "column `own` is int64, and the function returned 'text'"),
+        ("return 1 << 70", "can't hold 1180591620717411303424"),
+        ("return undefined", "NameError: name 'undefined' is not defined"),
+    ] {
+        let workspace = project();
+        workspace.write("own.py", &format!("def own(reference) -> int:\n    {body}\n"));
+        let ran = workspace.run(["run", "pipeline.toml"]);
+        assert!(ran.code == Some(1) && ran.stderr.contains(message), "{message}: {ran}");
+    }
+}
+
+#[test]
+fn mistakes_are_found_before_anything_runs() {
+    for (source, pipeline, message) in [
+        (FUNCTION, PIPELINE.replace("own.py:own", "own.py:onw"), "did you mean `own`?"),
+        (FUNCTION, PIPELINE.replace("own.py:own", "won.py:own"), "there is no file `won.py` in the project's root"),
+        ("def own(reference) -> int\n    return 1\n", PIPELINE.to_owned(), "own.py:1: expected ':'"),
+        ("def own(reference): return 1\n", PIPELINE.to_owned(), "has no annotation that says its columns"),
+        (
+            "def own(referenze) -> int: return 1\n",
+            PIPELINE.to_owned(),
+            "reads column `referenze`, which `problems` does not have",
+        ),
+        ("def own(reference, *, n) -> int: return 1\n", PIPELINE.to_owned(), "the function's keyword `n` is not given"),
+    ] {
+        let workspace = project();
+        workspace.write("own.py", source).write("pipeline.toml", &pipeline);
+        let ran = workspace.run(["check", "pipeline.toml"]);
+        assert!(ran.code == Some(2) && ran.stderr.contains(message), "{message}: {ran}");
+    }
+}
