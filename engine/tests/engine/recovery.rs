@@ -122,6 +122,65 @@ fn a_killed_process_loses_the_segment_in_flight() {
     }
 }
 
+/// The text of the table that several processes compute, given to a child.
+const SHARED: &str = "TRACETUNE_TEST_SHARED";
+
+fn shared_text() -> String {
+    let values: Vec<String> = (0..90).map(|value| value.to_string()).collect();
+    let values = format!("values = [{}]", values.join(", "));
+    TEXT.replace("values = [1, 2, 3, 4, 6, 7, 8, 9]", &values)
+}
+
+/// Not a test of its own: one of those that [`processes_that_share_a_stage_and_are_killed_compute_each_row_once`] starts.
+#[test]
+fn child_that_shares_a_stage() {
+    let Some(folder) = std::env::var_os(SHARED) else { return };
+    let project = Project::new();
+    let store = tracetune_engine::cache::Store::open(std::path::Path::new(&folder).join(".tracetune")).unwrap();
+    let text = shared_text().replace("SLEEP", "sleep_ms = 5").replace("TAG", &folder.to_string_lossy());
+    project.run_on(&store, &text, &RunOptions::with_threads(2), &Default::default()).unwrap();
+}
+
+/// Three processes at one stage, killed again and again. `TRACETUNE_TEST_KILLS` sets how many are killed.
+#[test]
+fn processes_that_share_a_stage_and_are_killed_compute_each_row_once() {
+    let kills: usize = std::env::var("TRACETUNE_TEST_KILLS").map_or(6, |kills| kills.parse().unwrap());
+    let text = shared_text().replace("SLEEP", "");
+    let undisturbed = digests(&Project::new().run(&text));
+    let mut killed = 0;
+    while killed < kills {
+        let project = Project::new();
+        let start = || {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "recovery::child_that_shares_a_stage"])
+                .env(SHARED, project.folder.path())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        };
+        let mut children: Vec<_> = (0..3).map(|_| start()).collect();
+        for round in 0..6 {
+            // Moments all over the stage, other ones in each round.
+            std::thread::sleep(Duration::from_millis(20 + (killed as u64 * 37 + round * 23) % 90));
+            let victim = (killed + round as usize) % children.len();
+            children[victim].kill().unwrap();
+            children[victim].wait().unwrap();
+            children[victim] = start();
+            killed += 1;
+        }
+        children.iter_mut().for_each(|child| _ = child.wait().unwrap());
+        let last = project.run(&text);
+        assert_eq!((last.summary.status, digests(&last)), (RunStatus::Done, undisturbed.clone()));
+        let store = project.store();
+        let run = runs::load(&store, "latest").unwrap();
+        let double = run.record.nodes.iter().find(|node| node.id == "double").unwrap();
+        let segments = store.segment_records(&double.signature.unwrap()).unwrap();
+        let recorded: u64 = segments.iter().map(|segment| segment.items).sum();
+        assert_eq!(recorded, 90, "a row that is recorded is computed by nobody else");
+    }
+}
+
 fn written_segments(project: &Project) -> usize {
     let folders = |path: std::path::PathBuf| {
         std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>()
