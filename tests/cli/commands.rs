@@ -151,6 +151,10 @@ fn what_a_program_writes_is_kept_and_shown_and_harms_no_terminal() {
     assert!(!ran.stderr.contains("title") && ran.stderr.contains("own | 99%"), "{ran}");
     let log = workspace.run(["log", "latest", "own"]);
     assert!(log.stdout.starts_with("begin\n") && log.stdout.ends_with("2999\n3000\nend\n"), "{log}");
+    let log = workspace.run(["log", "latest", "own", "--json"]).json();
+    assert!(log["stage"] == "own" && log["text"].as_str().is_some_and(|text| text.ends_with("3000\nend\n")), "{log}");
+    let log = workspace.run(["log", "latest", "own", "--follow"]);
+    assert!(log.code == Some(0) && log.stdout.ends_with("3000\nend\n"), "{log}");
     // A later run of the same finds it where it was computed.
     workspace.run(["run", "pipeline.toml"]);
     let log = workspace.run(["log", "latest", "own"]);
@@ -199,4 +203,49 @@ fn nothing_that_a_program_started_outlives_it_or_a_killed_run() {
     workspace.write("tool.sh", &format!("#!/bin/sh\n{marks} sleep 0.5; {COPY}\n"));
     assert_eq!(status(&workspace, "own"), "computed");
     wait_for("they end with the program", &rests);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_supervised_worker_talks_over_its_socket_and_ends_with_its_supervisors_input() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tracetune"))
+        .args(["__supervise-worker", "/bin/sh", "-c", "setsid sleep 1000 & read -r line; echo \"got $line\"; wait"])
+        .stdin(Stdio::piped())
+        .stdout(OwnedFd::from(theirs))
+        .spawn()
+        .expect("the binary starts");
+    let (mut answer, mut ours) = (String::new(), BufReader::new(ours));
+    ours.get_mut().write_all(b"hello\n").expect("it reads");
+    ours.read_line(&mut answer).expect("it answers");
+    assert_eq!(answer, "got hello\n");
+    drop(child.stdin.take());
+    // The socket closes when the last process that holds it has ended: the shell, and `sleep` in its own session.
+    assert_eq!(ours.read(&mut [0]).expect("the socket closes"), 0);
+    child.wait().expect("the supervisor ends");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_a_program_writes_does_not_fill_the_memory() {
+    let workspace = project(&format!("yes 'a line of output' | head -c 200000000; {COPY}"), "");
+    let null = std::process::Stdio::null;
+    let mut child =
+        workspace.command(["run", "pipeline.toml", "-v"]).stdout(null()).stderr(null()).spawn().expect("it starts");
+    // The most memory so far, of a process that has not ended.
+    let peak_kib = || -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+    };
+    let mut peak = 0;
+    while let Some(kib) = peak_kib() {
+        peak = kib;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(child.wait().is_ok_and(|status| status.success()));
+    assert!((1..100_000).contains(&peak), "{peak} KiB");
 }

@@ -157,3 +157,36 @@ fn types_are_known_by_name() {
     assert_eq!(wrong.message, "adds `y` of a type `list of number`, which there is not");
     assert!(params("true", Some(row_wise(&[("y", "list of list of string")]))).validate().is_ok());
 }
+
+#[test]
+fn a_program_that_stays_answers_until_its_input_is_closed() {
+    use std::io::{BufRead, BufReader, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let script = "echo ready >&2; while read -r line; do echo \"got $line\"; done; echo over >&2; exit 3";
+    let program = worker(folder.path(), script);
+    let mut worker = BufReader::new(program.start(&context(folder.path(), false)).unwrap());
+    let mut answers = String::new();
+    for question in ["one\n", "two\n"] {
+        worker.get_mut().write_all(question.as_bytes()).unwrap();
+        worker.read_line(&mut answers).unwrap();
+    }
+    assert_eq!(answers, "got one\ngot two\n");
+    let ended = worker.into_inner().end().unwrap();
+    assert_eq!((ended.status.code(), ended.tail.as_str()), (Some(3), "ready\nover"));
+}
+
+#[test]
+fn an_interrupted_run_does_not_wait_for_an_answer() {
+    use std::io::Read;
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = worker(folder.path(), "sleep 1000").start(&context(folder.path(), true)).unwrap();
+    assert!(worker.read(&mut [0]).is_err_and(|error| error.to_string().contains("interrupted")));
+}
+
+fn worker(folder: &Path, script: &str) -> crate::program::Program {
+    crate::program::Program {
+        command: ["/bin/sh", "-c", script].map(Into::into).to_vec(),
+        environment: vec![("PATH".into(), std::env::var_os("PATH").unwrap_or_default())],
+        folder: folder.to_owned(),
+    }
+}

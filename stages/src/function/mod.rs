@@ -327,7 +327,7 @@ impl RowSession for Calls<'_> {
         rows: &RecordBatch,
         _parts: &[i32],
         _keys: &[RowKey],
-        cx: &Context,
+        _: &Context,
     ) -> Result<ComputedRows, StageError> {
         let mut types = Vec::new();
         for field in rows.schema().fields() {
@@ -338,7 +338,7 @@ impl RowSession for Calls<'_> {
         }
         let columns: Vec<Vec<Value>> = rows.columns().iter().map(values::to_json).collect();
         let request = json!({"columns": columns, "types": types, "rows": rows.num_rows()});
-        let results = self.worker.call(&request, cx)?;
+        let results = self.worker.call(&request)?;
         let adds = self.rows.shape().adds;
         let names: Vec<String> = self.rows.params.columns().into_keys().collect();
         let (mut counts, mut errors, mut all) = (Vec::new(), Vec::new(), Vec::new());

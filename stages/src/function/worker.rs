@@ -1,21 +1,18 @@
 //! A Python process that stays: it loads the function once and is called with batch after batch.
 
-use std::io::{BufReader, BufWriter, Read, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 use tracetune_engine::stage::{Context, StageError};
 
-use crate::program::{Conversation, Program};
+use crate::program::{self, Program};
 
 pub(super) const SCRIPT: &str = include_str!("worker.py");
 
 /// A worker that has loaded its function.
 pub(super) struct Worker {
-    conversation: Conversation,
-    requests: BufWriter<std::process::ChildStdin>,
-    answers: Receiver<std::io::Result<Value>>,
+    /// `None` once it has failed to answer.
+    program: Option<program::Worker>,
 }
 
 /// What a worker says of a batch: for each row its result, or the traceback.
@@ -27,21 +24,8 @@ impl Worker {
     /// # Errors
     /// It can't be started, or the module can't be loaded: the message has the traceback.
     pub(super) fn start(program: &Program, start: &Value, cx: &Context) -> Result<Self, StageError> {
-        let (conversation, stdin, stdout) = program.converse(cx)?;
-        let (sender, answers) = channel();
-        let listen = move || {
-            let mut stdout = BufReader::new(stdout);
-            loop {
-                let answer = receive(&mut stdout);
-                let is_last = answer.is_err();
-                if sender.send(answer).is_err() || is_last {
-                    return;
-                }
-            }
-        };
-        std::thread::Builder::new().name("answers".to_owned()).spawn(listen)?;
-        let mut worker = Self { conversation, requests: BufWriter::new(stdin), answers };
-        let answer = worker.ask(start, cx)?;
+        let mut worker = Self { program: Some(program.start(cx)?) };
+        let answer = worker.ask(start)?;
         match answer.get("error").and_then(Value::as_str) {
             Some(error) => Err(StageError::input(format!("the function can't be loaded\n{error}"))),
             None => Ok(worker),
@@ -52,8 +36,8 @@ impl Worker {
     ///
     /// # Errors
     /// The run is interrupted, or the worker died: its last words are in the message.
-    pub(super) fn call(&mut self, request: &Value, cx: &Context) -> Result<Results, StageError> {
-        let mut answer = self.ask(request, cx)?;
+    pub(super) fn call(&mut self, request: &Value) -> Result<Results, StageError> {
+        let mut answer = self.ask(request)?;
         let Some(Value::Array(results)) = answer.get_mut("results").map(Value::take) else {
             return Err(StageError::input("the worker's answer makes no sense"));
         };
@@ -66,30 +50,22 @@ impl Worker {
         Ok(results.into_iter().map(result).collect())
     }
 
-    fn ask(&mut self, request: &Value, cx: &Context) -> Result<Value, StageError> {
-        let sent = serde_json::to_vec(request).map_err(std::io::Error::from).and_then(|bytes| {
+    fn ask(&mut self, request: &Value) -> Result<Value, StageError> {
+        let Some(program) = &mut self.program else { return Err(StageError::input("the worker has ended")) };
+        let answer = serde_json::to_vec(request).map_err(std::io::Error::from).and_then(|bytes| {
             let length = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
-            self.requests.write_all(&length.to_le_bytes())?;
-            self.requests.write_all(&bytes)?;
-            self.requests.flush()
+            program.write_all(&[&length.to_le_bytes()[..], &bytes].concat())?;
+            receive(program)
         });
-        if sent.is_err() {
-            return Err(self.died());
-        }
-        loop {
-            match self.answers.recv_timeout(Duration::from_millis(20)) {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => return Err(self.died()),
-                Err(RecvTimeoutError::Timeout) if cx.cancelled() => return Err(StageError::Cancelled),
-                Err(RecvTimeoutError::Timeout) => {}
+        answer.map_err(|_| match self.program.take().map(program::Worker::end) {
+            Some(Ok(ended)) => {
+                let text =
+                    format!("the worker ended with {} while it computed these rows\n{}", ended.status, ended.tail);
+                StageError::input(text.trim_end())
             }
-        }
-    }
-
-    /// Why there will be no answer.
-    fn died(&mut self) -> StageError {
-        let (status, tail) = self.conversation.end();
-        StageError::input(format!("the worker ended with {status} while it computed these rows\n{tail}").trim_end())
+            Some(Err(error)) => error,
+            None => StageError::input("the worker has ended"),
+        })
     }
 }
 

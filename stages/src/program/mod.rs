@@ -6,18 +6,20 @@
 
 mod output;
 pub mod supervisor;
+mod worker;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tracetune_engine::stage::{Context, StageError};
 
 use self::output::Listener;
+pub(crate) use self::worker::Worker;
 
 /// How long a program has to end by itself once it is asked to, by SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -46,45 +48,7 @@ impl Program {
     /// It can't be started; or the run is interrupted.
     pub(crate) fn run(&self, cx: &Context) -> Result<Ended, StageError> {
         let (reader, writer) = std::io::pipe()?;
-        let mut command = self.command();
-        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.current_dir(&self.folder).process_group(0);
-        command.stdout(writer.try_clone()?).stderr(writer);
-        let shown = self.command[0].to_string_lossy().into_owned();
-        let child = command.spawn().map_err(|error| StageError::input(format!("can't start `{shown}`: {error}")))?;
-        // Its ends of the pipe: what is read ends when the program's do.
-        drop(command);
-        let listener = Listener::start(reader, cx)?;
-        let status = Running::new(child).wait(cx)?;
-        Ok(Ended { status, tail: listener.tail() })
-    }
-
-    /// Starts it as a worker that is spoken to over its standard input and output; what it writes to its standard error is
-    /// heard as in [`Program::run`].
-    ///
-    /// # Errors
-    /// It can't be started.
-    pub(crate) fn converse(&self, cx: &Context) -> Result<(Conversation, ChildStdin, ChildStdout), StageError> {
-        let (reader, writer) = std::io::pipe()?;
-        // No supervisor: a worker ends when its standard input does, as it does when this process is gone.
-        let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(writer);
-        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.current_dir(&self.folder).process_group(0);
-        let shown = self.command[0].to_string_lossy().into_owned();
-        let mut child =
-            command.spawn().map_err(|error| StageError::input(format!("can't start `{shown}`: {error}")))?;
-        drop(command);
-        let listener = Listener::start(reader, cx)?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(StageError::input(format!("`{shown}` has no pipes")));
-        };
-        let group = Pid::from_raw(child.id() as i32);
-        Ok((Conversation { child, group, listener: Some(listener) }, stdin, stdout))
-    }
-
-    fn command(&self) -> Command {
-        match supervisor::command() {
+        let mut command = match supervisor::command(false) {
             Some(mut command) => {
                 command.args(&self.command).stdin(Stdio::piped());
                 command
@@ -94,44 +58,22 @@ impl Program {
                 command.args(&self.command[1..]).stdin(Stdio::null());
                 command
             }
-        }
-    }
-}
-
-/// A program that is spoken to. Ended, with all of its process group, when it is dropped.
-pub(crate) struct Conversation {
-    child: Child,
-    group: Option<Pid>,
-    listener: Option<Listener>,
-}
-
-impl Conversation {
-    /// Ends it; gives how it ended and the end of what it wrote to its standard error.
-    pub(crate) fn end(&mut self) -> (String, String) {
-        // One that is about to end by itself says more.
-        let deadline = Instant::now() + Duration::from_millis(500);
-        let mut status = self.child.try_wait();
-        while matches!(status, Ok(None)) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-            status = self.child.try_wait();
-        }
-        self.kill();
-        let status = match status {
-            Ok(Some(status)) => status.to_string(),
-            _ => "no answer".to_owned(),
         };
-        (status, self.listener.take().map(Listener::tail).unwrap_or_default())
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let running = self.spawn(command)?;
+        let listener = Listener::start(reader, cx)?;
+        let status = running.wait(cx, None)?;
+        Ok(Ended { status, tail: listener.tail() })
     }
 
-    fn kill(&mut self) {
-        let _ = self.group.map(|group| kill_process_group(group, Signal::KILL));
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Conversation {
-    fn drop(&mut self) {
-        self.kill();
+    /// Starts a command of this program. The command, and with it its ends of pipes, is dropped: what is read from them ends
+    /// when the program's do.
+    fn spawn(&self, mut command: Command) -> Result<Running, StageError> {
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(&self.folder).process_group(0);
+        let shown = self.command[0].to_string_lossy();
+        let child = command.spawn().map_err(|error| StageError::input(format!("can't start `{shown}`: {error}")))?;
+        Ok(Running::new(child))
     }
 }
 
@@ -148,24 +90,26 @@ impl Running {
         Self { group: Pid::from_raw(child.id() as i32), supervisor: child.stdin.take(), child }
     }
 
-    /// Waits for it; an interrupted run ends it. What it has started and left behind is ended in any case.
-    fn wait(mut self, cx: &Context) -> Result<ExitStatus, StageError> {
+    /// Waits for it; an interrupted run ends it, and so does a while after it was asked to end. What it has started and left
+    /// behind is ended in any case.
+    fn wait(mut self, cx: &Context, mut asked: Option<Instant>) -> Result<ExitStatus, StageError> {
         let mut patience = Patience::of(&self.child);
-        let mut asked: Option<Instant> = None;
+        let mut is_interrupted = false;
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            let mut ended = self.child.try_wait()?;
+            if ended.is_none() && asked.is_some_and(|asked| asked.elapsed() >= GRACE) {
                 self.kill();
-                return if asked.is_some() { Err(StageError::Cancelled) } else { Ok(status) };
+                ended = Some(self.child.wait()?);
             }
-            match asked {
-                Some(asked) if asked.elapsed() >= GRACE => {
+            match ended {
+                Some(status) => {
                     self.kill();
-                    self.child.wait()?;
-                    return Err(StageError::Cancelled);
+                    return if is_interrupted { Err(StageError::Cancelled) } else { Ok(status) };
                 }
-                None if cx.cancelled() => {
+                None if cx.cancelled() && !is_interrupted => {
                     self.terminate();
-                    asked = Some(Instant::now());
+                    is_interrupted = true;
+                    asked.get_or_insert_with(Instant::now);
                 }
                 _ => patience.wait(),
             }
@@ -183,9 +127,19 @@ impl Running {
     /// Ends it and all that it started.
     fn kill(&mut self) {
         // A supervisor that hears no more ends everything, and then itself.
-        if self.supervisor.take().is_none() {
-            let _ = self.group.map(|group| kill_process_group(group, Signal::KILL));
+        if self.supervisor.take().is_some() {
+            self.group = None;
+        } else {
+            // Once: the number may be another's when the child is waited for.
+            let _ = self.group.take().map(|group| kill_process_group(group, Signal::KILL));
         }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -50,12 +50,22 @@ impl Listener {
     pub(super) fn tail(self) -> String {
         let _ = self.ended.recv_timeout(LAST_BYTES);
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes: Vec<u8> = tail.iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes);
-        // A character that was cut in the middle is left out.
-        let text = if bytes.len() == TAIL_BYTES { text.trim_start_matches('\u{fffd}') } else { &text };
-        text.trim_end().to_owned()
+        text_of(&tail.iter().copied().collect::<Vec<u8>>())
     }
+}
+
+/// The end as text: of a bar of progress its last state; a character that was cut in the middle is left out.
+fn text_of(tail: &[u8]) -> String {
+    let start =
+        if tail.len() == TAIL_BYTES { tail.iter().take(3).take_while(|&&byte| byte & 0xc0 == 0x80).count() } else { 0 };
+    let (mut lines, mut text) = (Lines::default(), String::new());
+    let mut add = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    lines.add(&tail[start..], &mut add);
+    lines.end(&mut add);
+    text.trim_end().to_owned()
 }
 
 fn keep(tail: &mut VecDeque<u8>, bytes: &[u8]) {
@@ -125,6 +135,11 @@ mod tests {
     #[test]
     fn of_a_bar_of_progress_the_last_state_is_shown() {
         assert_eq!(lines(&[b"\r10%", b"\r 50%\r100%\n", b"done\n"]), ["100%", "done"]);
+    }
+
+    #[test]
+    fn a_tail_is_text_without_the_states_of_a_bar() {
+        assert_eq!(text_of(b"one\n10%\r20%\r30%\n\xff two\n"), "one\n30%\n\u{fffd} two");
     }
 
     #[test]

@@ -9,19 +9,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The argument that makes this binary a supervisor.
 const ARGUMENT: &str = "__supervise";
+/// The same for a worker, whose standard input is what the supervisor has as its standard output: a socket.
+const WORKER: &str = "__supervise-worker";
 /// Asks for SIGTERM to be sent to the program.
 pub(super) const TERMINATE: &[u8] = b"t";
 
-/// Whether this process's binary knows [`ARGUMENT`].
+/// Whether this process's binary knows [`ARGUMENT`] and [`WORKER`].
 static AVAILABLE: AtomicBool = AtomicBool::new(false);
 
 /// A command that supervises the program whose path and arguments are added to it.
-pub(super) fn command() -> Option<Command> {
+pub(super) fn command(is_worker: bool) -> Option<Command> {
     if !AVAILABLE.load(Ordering::Relaxed) {
         return None;
     }
     let mut command = Command::new(std::env::current_exe().ok()?);
-    command.arg(ARGUMENT);
+    command.arg(if is_worker { WORKER } else { ARGUMENT });
     Some(command)
 }
 
@@ -30,8 +32,9 @@ pub fn supervise_if_asked() {
     #[cfg(target_os = "linux")]
     {
         let mut arguments = std::env::args_os().skip(1);
-        if arguments.next().is_some_and(|argument| argument == ARGUMENT) {
-            std::process::exit(linux::supervise(&arguments.collect::<Vec<_>>()));
+        let first = arguments.next().unwrap_or_default();
+        if first == ARGUMENT || first == WORKER {
+            std::process::exit(linux::supervise(&arguments.collect::<Vec<_>>(), first == WORKER));
         }
         AVAILABLE.store(true, Ordering::Relaxed);
     }
@@ -41,6 +44,7 @@ pub fn supervise_if_asked() {
 mod linux {
     use std::ffi::OsString;
     use std::io::Read;
+    use std::os::fd::AsFd;
     use std::os::unix::process::{CommandExt, ExitStatusExt};
     use std::process::{Command, Stdio};
 
@@ -52,15 +56,19 @@ mod linux {
     const CANNOT_START: i32 = 127;
 
     /// Runs a program; gives its exit status.
-    pub(super) fn supervise(program: &[OsString]) -> i32 {
+    pub(super) fn supervise(program: &[OsString], is_worker: bool) -> i32 {
+        let Some(first) = program.first() else { return CANNOT_START };
         // Without it (a kernel before 3.4) what made a session of its own is not found.
         let _ = set_child_subreaper(Some(getpid()));
-        let mut command = Command::new(&program[0]);
-        command.args(&program[1..]).stdin(Stdio::null()).process_group(0);
-        let mut child = match command.spawn() {
+        let spawn = || {
+            let socket = std::io::stdout().as_fd().try_clone_to_owned();
+            let input = if is_worker { Stdio::from(socket?) } else { Stdio::null() };
+            Command::new(first).args(&program[1..]).stdin(input).process_group(0).spawn()
+        };
+        let mut child = match spawn() {
             Ok(child) => child,
             Err(error) => {
-                let text = format!("can't start `{}`: {error}\n", program[0].to_string_lossy());
+                let text = format!("can't start `{}`: {error}\n", first.to_string_lossy());
                 let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
                 return CANNOT_START;
             }
