@@ -48,3 +48,17 @@ fn the_crux_eval_example_imports() {
     let shown = workspace.run(["show", "latest", "problems", "--row", "0"]);
     assert!(shown.stdout.contains("assert f(1, 'a') == [1, 'a']"), "{shown}");
 }
+
+#[test]
+fn the_function_that_is_a_stage_runs() {
+    let workspace = workspace();
+    workspace.write("sizes.py", block("# sizes.py"));
+    let stage = &README[README.find("[stages.sizes]").expect("the stage")..];
+    let stage = &stage[..stage.find("```").expect("the block ends")];
+    let problems = "[stages.problems]\nkind = \"dataset\"\nsource = \"builtin:mini-python\"\nsizes = { dev = 3 }\n";
+    workspace.write("p.toml", &format!("[pipeline]\nname = \"sizes\"\n{problems}{stage}"));
+    let ran = workspace.run(["run", "p.toml", "-q"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let shown = workspace.run(["show", "latest", "sizes", "--row", "0", "--json"]).json();
+    assert!(shown["value"]["lines"].as_i64().is_some_and(|lines| lines > 1), "{shown}");
+}

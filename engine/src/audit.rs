@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cache::{ActionRecord, CacheError, Digest, Place, Signature, Store};
 use crate::pipeline::{Node, Pipeline};
-use crate::plan::row_keys;
+use crate::plan::{self, row_keys};
 use crate::registry::Work;
 use crate::runs::{Run, RunStatus};
 use crate::schedule::{self, Event, NodeSummary, RunError, RunOptions};
@@ -78,6 +78,14 @@ pub enum AuditError {
         /// The stage.
         node: String,
     },
+    /// The stages' keys are other ones now: what would be recomputed is not what the run computed.
+    #[error("run `{run}` can't be audited: what its stages depend on changed since\n  {}", .changes.join("\n  "))]
+    Changed {
+        /// The run.
+        run: String,
+        /// A sentence for each stage.
+        changes: Vec<String>,
+    },
     /// What the run needs is gone.
     #[error("nothing of run `{0}` is left in the store")]
     Gone(String),
@@ -118,6 +126,10 @@ pub fn audit(
     }
     if known.is_empty() {
         return Err(AuditError::Gone(run.record.id.clone()));
+    }
+    let changes = plan::changes(pipeline, store, known.iter().map(|(node, record, _)| (*node, record)));
+    if !changes.is_empty() {
+        return Err(AuditError::Changed { run: run.record.id.clone(), changes });
     }
     let mut order: Vec<usize> = (0..known.len()).collect();
     order.sort_by_key(|&index| *draw(options.seed, known[index].0.id.as_bytes()).as_bytes());

@@ -249,3 +249,17 @@ fn what_a_program_writes_does_not_fill_the_memory() {
     assert!(child.wait().is_ok_and(|status| status.success()));
     assert!((1..100_000).contains(&peak), "{peak} KiB");
 }
+
+#[test]
+fn an_audit_asks_first_whether_files_are_still_the_runs() {
+    let workspace = project(&format!("{COPY}; cat data.txt"), "files = [\"data.txt\"]");
+    workspace.write("data.txt", "1");
+    assert_eq!(status(&workspace, "own"), "computed");
+    assert_eq!(workspace.run(["audit", "latest"]).code, Some(0));
+    workspace.write("data.txt", "2");
+    let ran = workspace.run(["audit", "latest"]);
+    assert!(ran.code != Some(0) && ran.stderr.contains("own: file data.txt changed ("), "{ran}");
+    assert!(ran.stderr.contains("can't be audited"), "{ran}");
+    workspace.write("data.txt", "1");
+    assert_eq!(workspace.run(["audit", "latest"]).code, Some(0));
+}

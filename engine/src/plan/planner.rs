@@ -16,6 +16,26 @@ pub(super) fn plan(pipeline: &Pipeline, store: &Store) -> Result<Plan, CacheErro
     Ok(Plan { nodes, recipes })
 }
 
+/// What differs between the keys of recorded actions and those that their nodes have now, inputs aside: a sentence for
+/// each node with a difference.
+pub(crate) fn changes<'r>(
+    pipeline: &Pipeline,
+    store: &Store,
+    records: impl Iterator<Item = (&'r Node, &'r ActionRecord)>,
+) -> Vec<String> {
+    let recipes = recipes(pipeline, store);
+    let sentence = |(node, record): (&Node, &ActionRecord)| {
+        let index = pipeline.nodes.iter().position(|known| known.id == node.id)?;
+        let causes = match &recipes[index] {
+            Ok(recipe) => diff(node, record, &recipe.parts, &KnownInputs::default()),
+            Err(NoKey { error, .. }) => vec![Cause::NoKey { error: error.clone() }],
+        };
+        let words: Vec<String> = causes.iter().map(ToString::to_string).collect();
+        (!words.is_empty()).then(|| format!("{}: {}", node.id, words.join(", ")))
+    };
+    records.filter_map(sentence).collect()
+}
+
 pub(super) struct Planner<'a> {
     pipeline: &'a Pipeline,
     pub(super) store: &'a Store,

@@ -60,6 +60,10 @@ pub(crate) fn audit(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let options = Options { stages: args.stages, rows: args.rows, seed: args.seed, threads };
     let findings =
         audit::audit(&run, &pipeline, &store, &clean, &options, cancel, &|_| {}).map_err(|error| match error {
+            audit::AuditError::Changed { .. } => helped(
+                error.to_string(),
+                "undo the change to audit that run, or run the pipeline again and audit the new one",
+            ),
             audit::AuditError::Gone(_) => helped(error.to_string(), "`gc` took it: run the pipeline again"),
             error => error.into(),
         })?;
@@ -93,7 +97,7 @@ pub(crate) fn audit(args: &Args, session: &Session) -> anyhow::Result<u8> {
         if same {
             "every byte is the same"
         } else {
-            "NOT the same: these kinds are not pure, or their version should have gone up"
+            "NOT the same, though their parameters, programs and files are the run's: a stage depends on something that no key covers (a file outside `files`, a clock, a server, a random number), or its kind is not pure"
         }
     ));
     Ok(if same { exit::DONE } else { exit::STAGE_FAILED })
