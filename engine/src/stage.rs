@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Checkpoint, KnownFiles, WatchedFile, check_files};
+use crate::cache::{Checkpoint, KnownFiles, WatchedFile, check_files, list_files};
 use crate::registry::RowWork;
 use crate::runs::StageLog;
 use crate::table::Record;
@@ -227,6 +227,15 @@ impl<'a> Setup<'a> {
     pub(crate) fn take_watched(&self) -> Vec<WatchedFile> {
         self.watched.take()
     }
+}
+
+/// The files that a path names: itself, those of a folder, or those that a glob matches, sorted. What a folder leaves out in
+/// keys is left out here as well.
+///
+/// # Errors
+/// There is nothing, or nothing that can be read.
+pub fn files_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    list_files(path)
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> StageError {

@@ -27,6 +27,7 @@ pub mod sample;
 pub mod sandbox;
 mod signatures;
 pub mod suite;
+pub mod table;
 pub mod tally;
 mod tools;
 pub mod trace;
@@ -59,4 +60,5 @@ pub fn registry() -> Registry {
         .table::<probe::Probe>()
         .table::<command::CommandKind>()
         .table::<function::PythonKind>()
+        .table::<table::TableKind>()
 }

@@ -186,6 +186,14 @@ pub(crate) fn check_files(path: &Path) -> io::Result<()> {
     Files::at(path).map(|_| ())
 }
 
+/// The paths of the files that a path names.
+///
+/// # Errors
+/// As [`Files::at`].
+pub(crate) fn list_files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(Files::at(path)?.files.into_iter().map(|found| found.path).collect())
+}
+
 fn is_ignored(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     IGNORED.iter().any(|ignored| name == *ignored)

@@ -47,7 +47,7 @@ pub(crate) use watched::WatchedFile;
 
 pub(crate) use file::Destination;
 use file::{Faults, Workspace};
-pub(crate) use files::check_files;
+pub(crate) use files::{check_files, list_files};
 pub(crate) use known_files::KnownFiles;
 use lock::Locks;
 

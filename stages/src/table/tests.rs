@@ -1,0 +1,110 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tracetune_engine::stage::{Params as _, Reporter};
+use tracetune_engine::table::read_table_file;
+
+use super::*;
+
+struct Silent;
+
+impl Reporter for Silent {
+    fn progress(&self, _: u64, _: u64, _: &str) {}
+    fn note(&self, _: &str) {}
+}
+
+/// Reads files as a stage with these keys would; the table as text.
+fn read(files: &[(&str, &str)], params: &str) -> Result<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let mut params: Params = toml::from_str(params).map_err(|error| error.to_string())?;
+    params.validate().map_err(|error| error.message)?;
+    params.resolve(&Setup::new(folder.path())).map_err(|error| error.message)?;
+    let cx = Context {
+        cancel: Arc::new(AtomicBool::new(false)),
+        threads: 1,
+        root: folder.path().to_owned(),
+        scratch: folder.path().to_owned(),
+        checkpoint: tracetune_engine::cache::Checkpoint::in_folder(folder.path()),
+        log: Arc::new(tracetune_engine::runs::StageLog::none()),
+        reporter: Arc::new(Silent),
+    };
+    let mut outputs = TableKind::run(&params, &Inputs::default(), &cx).map_err(|error| error.to_string())?;
+    let Some(Artifact::File(path)) = outputs.remove("rows") else { panic!("a file") };
+    let table = read_table_file(path).unwrap();
+    let types: Vec<String> =
+        table.schema().fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+    let row = |row: usize| -> String {
+        let value = |column: &arrow::array::ArrayRef| match column.is_null(row) {
+            true => "-".to_owned(),
+            false => arrow::util::display::array_value_to_string(column, row).unwrap(),
+        };
+        table.columns().iter().map(value).collect::<Vec<_>>().join("|")
+    };
+    Ok(format!("{}\n{}", types.join(", "), (0..table.num_rows()).map(row).collect::<Vec<_>>().join("\n")))
+}
+
+#[test]
+fn a_csv_file_is_read_as_its_values_are() {
+    let text = "\u{feff}id,n,x,ok,t\r\na,1,0.5,true,007\r\n\"b, \"\"c\"\"\",,2,false,\"x\ny\"\r\n";
+    let expected = "id Utf8, n Int64, x Float64, ok Boolean, t Utf8\na|1|0.5|true|007\nb, \"c\"|-|2.0|false|x\ny";
+    assert_eq!(read(&[("a.csv", text)], "path = \"a.csv\"").unwrap(), expected);
+}
+
+#[test]
+fn types_and_delimiters_may_be_said() {
+    let text = "zip;n\n01234;1\n";
+    let params = "path = \"a.csv\"\ndelimiter = \";\"\ntypes = { zip = \"string\" }";
+    assert_eq!(read(&[("a.csv", text)], params).unwrap(), "zip Utf8, n Int64\n01234|1");
+    let tsv = "path = \"a.tsv\"\nheader = false";
+    assert_eq!(read(&[("a.tsv", "1\tx\n2\ty\n")], tsv).unwrap(), "column_1 Int64, column_2 Utf8\n1|x\n2|y");
+}
+
+#[test]
+fn json_lines_are_read_whatever_fields_each_has() {
+    let text = "{\"a\": 1, \"b\": [\"x\", null]}\n{\"a\": 2.5, \"c\": \"y\"}\n";
+    let found = read(&[("a.jsonl", text)], "path = \"a.jsonl\"").unwrap();
+    assert!(found.starts_with("a Float64, b List") && found.ends_with("1.0|[x, ]|-\n2.5|-|y"), "{found}");
+}
+
+#[test]
+fn a_glob_is_its_files_one_behind_the_other() {
+    let files = [("d/b.csv", "n,t\n2,x\n"), ("d/a.csv", "n,t\n1,y\n"), ("d/c.txt", "no")];
+    assert_eq!(read(&files, "path = \"d/*.csv\"").unwrap(), "n Int64, t Utf8\n1|y\n2|x");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_file() {
+    for (files, params, message) in [
+        (
+            &[("a.csv", "n\n1\n"), ("b.csv", "m\n1\n")][..],
+            "path = \"*.csv\"",
+            "`b.csv`: it lacks the column `n` that is in `a.csv`",
+        ),
+        (&[("a.csv", "n\n1\n"), ("b.csv", "n\nx\n")], "path = \"*.csv\"", "`b.csv`: "),
+        (&[("a.csv", "n,n\n1,2\n")], "path = \"a.csv\"", "two columns are called `n`"),
+        (&[("a.csv", "n,m\n1\n")], "path = \"a.csv\"", "`a.csv`: "),
+        (
+            &[("a.csv", "n\n1\n1\n")],
+            "path = \"a.csv\"\nkey = [\"n\"]",
+            "rows 0 and 1 have the same n, which `key` names",
+        ),
+        (&[("a.csv", "n\n1\n")], "path = \"a.csv\"\nkey = [\"m\"]", "there is no column `m`, which `key` names"),
+        (
+            &[("a.csv", "n\n1\n")],
+            "path = \"a.csv\"\ntypes = { m = \"string\" }",
+            "it has no column `m`, which `types` names",
+        ),
+        (&[("a.parquet", "n\n1\n")], "path = \"a.parquet\"", "not a Parquet file"),
+        (&[("a.jsonl", "{\"a\": 1}\n{\"a\": \n")], "path = \"a.jsonl\"", "`a.jsonl`: "),
+        (&[("a.csv", "n\n1\n")], "path = \"b.csv\"", "can't read `b.csv`"),
+        (&[], "path = \"a.xlsx\"", "does not say its format"),
+    ] {
+        let error = read(files, params).unwrap_err();
+        assert!(error.contains(message), "{message}: {error}");
+    }
+}
