@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -176,6 +177,11 @@ pub trait RowWork: Send + Sync {
     }
     /// Items a segment.
     fn segment_items(&self) -> usize;
+    /// Whether sessions stop in time ([`RowSession::some_rows`]): a segment then has what is done in some milliseconds, not
+    /// a number of items.
+    fn is_timed(&self) -> bool {
+        false
+    }
     /// Sets up.
     ///
     /// # Errors
@@ -198,30 +204,34 @@ pub trait RowSession: Send {
         cx: &Context,
     ) -> Result<(RecordBatch, Vec<u32>), StageError>;
 
-    /// As [`RowSession::rows`], of a session that knows which items failed: the others count.
+    /// As [`RowSession::rows`], for the first of the items: as many as are done in this time, one at least. An item that
+    /// fails for what is in it does not keep the others from being used.
     ///
     /// # Errors
-    /// The work can't be done.
-    fn rows_or_errors(
+    /// As `rows`.
+    fn some_rows(
         &mut self,
         rows: &RecordBatch,
         parts: &[i32],
         keys: &[RowKey],
+        _time: Duration,
         cx: &Context,
-    ) -> Result<ComputedRows, StageError> {
+    ) -> Result<RowResults, StageError> {
         let (added, counts) = self.rows(rows, parts, keys, cx)?;
-        Ok(ComputedRows { added, counts, errors: Vec::new() })
+        Ok(RowResults { done: rows.num_rows(), added, counts, failed: Vec::new() })
     }
 }
 
-/// What a session computed.
-pub struct ComputedRows {
-    /// The added columns of all output rows, in the items' order.
+/// What became of the first items of a call.
+pub struct RowResults {
+    /// How many of them.
+    pub done: usize,
+    /// The added columns of all their output rows, in order.
     pub added: RecordBatch,
-    /// How many of them belong to each item.
+    /// How many output rows belong to each; none to one that failed.
     pub counts: Vec<u32>,
-    /// Items that failed for what is in their rows, and why. Their count is 0.
-    pub errors: Vec<(usize, String)>,
+    /// Items that failed for what is in them, by their place, and why.
+    pub failed: Vec<(usize, String)>,
 }
 
 /// The output name of every row kind.

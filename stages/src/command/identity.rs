@@ -53,11 +53,7 @@ fn found(name: &str, path: &std::ffi::OsStr, setup: &Setup) -> Result<PathBuf, S
     })
 }
 
-/// A program's identity: see this module.
-///
-/// # Errors
-/// It can't be read, or does not run.
-pub(crate) fn identity(program: &Path, setup: &Setup) -> Result<String, StageError> {
+fn identity(program: &Path, setup: &Setup) -> Result<String, StageError> {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     let is_python =
         name.strip_prefix("python").is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.'));

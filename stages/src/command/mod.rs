@@ -1,6 +1,6 @@
 //! Kind `command`: any program that reads Parquet and writes Parquet.
 
-pub(crate) mod identity;
+mod identity;
 mod outputs;
 mod program;
 mod rows;
@@ -17,7 +17,7 @@ use tracetune_engine::stage::{
     self, Context, Environment, Inputs, Output, Outputs, ParamError, Setup, StageError, TableStage,
 };
 
-use self::outputs::OutputKind;
+pub(crate) use self::outputs::{Declared, OutputKind, declared, unknown_type};
 pub(crate) use self::rows::data_type;
 
 /// What may stand under `kind = "command"`.

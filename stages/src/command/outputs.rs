@@ -39,13 +39,13 @@ pub(crate) enum OutputName {
 }
 
 /// An output with its name.
-pub(super) struct Declared {
-    pub(super) name: String,
-    pub(super) kind: OutputKind,
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    pub(crate) kind: OutputKind,
 }
 
 /// All outputs, the default one first: `rows`, else `model`, else the first by name.
-pub(super) fn declared(outputs: &BTreeMap<String, OutputKind>) -> Vec<Declared> {
+pub(crate) fn declared(outputs: &BTreeMap<String, OutputKind>) -> Vec<Declared> {
     if outputs.is_empty() {
         return vec![Declared { name: "rows".to_owned(), kind: OutputKind::Named(OutputName::Table) }];
     }
@@ -57,7 +57,7 @@ pub(super) fn declared(outputs: &BTreeMap<String, OutputKind>) -> Vec<Declared> 
 }
 
 impl Declared {
-    pub(super) fn output(&self) -> Output {
+    pub(crate) fn output(&self) -> Output {
         let port_type = match &self.kind {
             OutputKind::Named(OutputName::Model) => PortType::Model,
             OutputKind::Named(OutputName::Folder) => PortType::Folder,
@@ -76,14 +76,28 @@ impl Declared {
         }
     }
 
-    pub(super) fn file_name(&self) -> String {
-        let is_table = !matches!(self.kind, OutputKind::Named(OutputName::Model | OutputName::Folder));
-        if is_table { format!("out-{}.parquet", self.name) } else { format!("out-{}", self.name) }
+    pub(crate) fn is_folder(&self) -> bool {
+        matches!(self.kind, OutputKind::Named(OutputName::Model | OutputName::Folder))
+    }
+
+    pub(crate) fn file_name(&self) -> String {
+        if self.is_folder() { format!("out-{}", self.name) } else { format!("out-{}.parquet", self.name) }
     }
 
     /// What the program left there.
     pub(super) fn take(&self, place: PathBuf, program: &str, tail: &str) -> Result<Artifact, StageError> {
         let variable = format!("TRACETUNE_OUT_{}", super::program::variable(&self.name));
+        self.take_from(place, program, &variable, tail)
+    }
+
+    /// What is at a place that the program knows by this name.
+    pub(crate) fn take_from(
+        &self,
+        place: PathBuf,
+        program: &str,
+        variable: &str,
+        tail: &str,
+    ) -> Result<Artifact, StageError> {
         let wrong = |what: String| Err(StageError::input(format!("`{program}` {what}\n{tail}").trim_end().to_owned()));
         if !place.exists() {
             return wrong(format!("wrote nothing to {variable}"));
@@ -146,7 +160,7 @@ fn schema(columns: &BTreeMap<String, String>) -> SchemaRef {
 }
 
 /// The first column whose type has no such name.
-pub(super) fn unknown_type(outputs: &BTreeMap<String, OutputKind>) -> Option<(&String, &String)> {
+pub(crate) fn unknown_type(outputs: &BTreeMap<String, OutputKind>) -> Option<(&String, &String)> {
     outputs.values().find_map(|kind| match kind {
         OutputKind::Columns { columns } => columns.iter().find(|(_, kind)| data_type(kind).is_none()),
         OutputKind::Named(_) => None,

@@ -22,7 +22,7 @@ use super::job::{JobError, check_watched, output_error};
 use crate::cache::{Lock, OutputRecord, Place, Segments, Signature, Store, WatchedFile};
 use crate::pipeline::BadRows;
 use crate::plan::row_keys;
-use crate::registry::{ComputedRows, RowSession, RowShape, RowWork};
+use crate::registry::{RowResults, RowSession, RowShape, RowWork};
 use crate::stage::{Context, Inputs, RowKey, StageError};
 use crate::table::{TableError, TableFile, append_columns, read_columns, row_digests};
 
@@ -33,8 +33,13 @@ const PIECE_ITEMS: usize = 1 << 14;
 /// a small part of its work.
 const SHARE_OF_DONE: usize = 64;
 
-/// Segments do not grow beyond what takes about so long: what a kill loses is a moment's work, too.
-const MOMENT: Duration = Duration::from_millis(500);
+/// Of work that stops in time, a segment has what is done in so long, or in this share of the time that the stage has
+/// taken: a killed run loses tens of rows, and a long one has few segments.
+const SEGMENT_TIME: Duration = Duration::from_millis(12);
+const SHARE_OF_TIME: u32 = 256;
+/// Such work is claimed in so many blocks at most, unless they would be larger than this.
+const BLOCKS: usize = 2048;
+const LARGEST_BLOCK: usize = 64;
 
 /// What a row stage gave.
 pub(super) struct RowsOutput {
@@ -84,7 +89,9 @@ impl Rows<'_> {
             inputs,
             cx: Context { threads: (cx.threads / workers).max(1), ..cx.clone() },
             done: Done::new(&cx.reporter, items),
-            state: Mutex::new(State { segments, bad, computed: 0, in_a_moment: usize::MAX }),
+            state: Mutex::new(State { segments, bad, computed: 0, items_per_s: 0.0 }),
+            started: Instant::now(),
+            block_items: self.block_items(items),
             waiting: Mutex::new(Some(Box::new(waiting))),
         };
         let mut sessions: Vec<Session> = (0..workers).map(|_| None).collect();
@@ -114,6 +121,17 @@ impl Rows<'_> {
     }
 }
 
+impl Rows<'_> {
+    /// Items of a block, alike in every process that works on a table of so many.
+    fn block_items(&self, items: usize) -> usize {
+        let segment_items = self.work.segment_items();
+        if !self.work.is_timed() {
+            return segment_items;
+        }
+        (items / BLOCKS).clamp(segment_items, LARGEST_BLOCK.max(segment_items))
+    }
+}
+
 /// A worker's session, opened for the first chunk that it computes.
 type Session<'a> = Option<Box<dyn RowSession + 'a>>;
 
@@ -126,6 +144,8 @@ struct Pass<'a> {
     cx: Context,
     done: Arc<Done>,
     state: Mutex<State>,
+    started: Instant,
+    block_items: usize,
     /// Called once.
     waiting: Mutex<Option<Box<dyn FnOnce() + Send + 'a>>>,
 }
@@ -136,8 +156,8 @@ struct State {
     /// `None` if no row may fail.
     bad: Option<Bad>,
     computed: usize,
-    /// How many items the last chunk's worker computes in [`MOMENT`].
-    in_a_moment: usize,
+    /// Of one session, as it was last.
+    items_per_s: f64,
 }
 
 /// A piece of the input.
@@ -159,7 +179,16 @@ impl<'a> Pass<'a> {
     /// How many items the next segment is to have, of which no more than `share` are left for each worker.
     fn segment_items(&self, share: usize) -> usize {
         let state = self.state();
-        self.rows.work.segment_items().max(share.min(state.computed / SHARE_OF_DONE).min(state.in_a_moment))
+        let grown = match self.rows.work.is_timed() {
+            true => (state.items_per_s * self.segment_time().as_secs_f64()) as usize,
+            false => state.computed / SHARE_OF_DONE,
+        };
+        self.block_items.max(share.min(grown))
+    }
+
+    /// How long a session that stops in time is to work for a segment.
+    fn segment_time(&self) -> Duration {
+        SEGMENT_TIME.max(self.started.elapsed() / SHARE_OF_TIME)
     }
 
     /// The right to compute items of a block of the table, if no other process has it.
@@ -222,9 +251,8 @@ impl<'a> Pass<'a> {
 
     /// Computes items of a piece with as many workers as there are sessions and chunks.
     fn compute_missing(&self, piece: &Piece, missing: &[usize], sessions: &mut [Session<'a>]) -> Result<(), JobError> {
-        let segment_items = self.rows.work.segment_items();
-        let workers = sessions.len().min(missing.len().div_ceil(segment_items));
-        let queue = Queue::new(missing, piece.first * self.parts.len(), segment_items, workers);
+        let workers = sessions.len().min(missing.len().div_ceil(self.rows.work.segment_items()));
+        let queue = Queue::new(missing, piece.first * self.parts.len(), self.block_items, workers);
         if workers == 1 {
             return self.work_off(piece, &queue, &mut sessions[0], &|| false);
         }
@@ -295,73 +323,106 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Computes and stores items of a piece as one segment. If a row is at fault, each half is tried alone: rows are
-    /// pure, so what fails alone fails for what is in it.
+    /// Computes and stores items of a piece, as one segment if the session does them all at once. If a row is at fault that
+    /// the session does not name, each half is tried alone: rows are pure, so what fails alone fails for what is in it.
     fn compute(&self, piece: &Piece, items: &[usize], session: &mut Session<'a>) -> Result<(), JobError> {
-        if self.cx.cancelled() {
-            return Err(StageError::Cancelled.into());
-        }
-        let Rows { kind, work, signature, store, watched, .. } = *self.rows;
-        let parts = self.parts.len();
         let progress = ChunkProgress::new(&self.done);
         let cx = Context { reporter: Arc::<ChunkProgress>::clone(&progress), ..self.cx.clone() };
-        let item_rows: UInt32Array = items.iter().map(|item| Some((item / parts) as u32)).collect();
-        let rows = take_record_batch(&piece.reads, &item_rows).map_err(TableError::from)?;
-        let item_parts: Vec<i32> = items.iter().map(|item| self.parts[item % parts]).collect();
-        let keys: Vec<RowKey> = items.iter().map(|&item| piece.keys[item]).collect();
-        if session.is_none() {
-            *session = Some(work.open(self.inputs, &self.cx)?);
-        }
-        let open = session.as_mut().expect("it was opened");
-        let started = Instant::now();
-        let ComputedRows { added, counts, errors } = match open.rows_or_errors(&rows, &item_parts, &keys, &cx) {
-            Ok(computed) => computed,
-            Err(StageError::Input(message)) if self.rows.bad_rows.is_some() => {
-                progress.retract();
-                // Whatever state the failure left behind is no state to go on from.
-                *session = None;
-                if items.len() > 1 {
-                    let (left, right) = items.split_at(items.len() / 2);
-                    self.compute(piece, left, session)?;
-                    return self.compute(piece, right, session);
-                }
-                self.done.add(1);
-                let row = piece.first + items[0] / parts;
-                return self.state().bad.as_mut().map_or(Ok(()), |bad| bad.enter(keys[0], row, message));
+        let mut rest = items;
+        while !rest.is_empty() {
+            if self.cx.cancelled() {
+                return Err(StageError::Cancelled.into());
             }
-            Err(error) => return Err(error.into()),
-        };
-        let in_a_moment = items.len() as f64 * MOMENT.as_secs_f64() / started.elapsed().as_secs_f64().max(1e-9);
+            if session.is_none() {
+                *session = Some(self.rows.work.open(self.inputs, &self.cx)?);
+            }
+            let chunk = self.chunk(piece, rest)?;
+            let open = session.as_mut().expect("it was opened");
+            let began = Instant::now();
+            let results = match open.some_rows(&chunk.rows, &chunk.parts, &chunk.keys, self.segment_time(), &cx) {
+                Ok(results) => results,
+                Err(StageError::Input(message)) if self.rows.bad_rows.is_some() => {
+                    progress.retract();
+                    self.done.add(items.len() - rest.len());
+                    // Whatever state the failure left behind is no state to go on from.
+                    *session = None;
+                    if rest.len() > 1 {
+                        let (left, right) = rest.split_at(rest.len() / 2);
+                        self.compute(piece, left, session)?;
+                        return self.compute(piece, right, session);
+                    }
+                    self.done.add(1);
+                    return self.enter_bad(piece, rest[0], message);
+                }
+                Err(error) => {
+                    // What fails because a file has changed is computed again under another key.
+                    check_watched(self.rows.watched)?;
+                    return Err(error.into());
+                }
+            };
+            self.state().items_per_s = results.done as f64 / began.elapsed().as_secs_f64().max(1e-6);
+            rest = &rest[self.keep(piece, rest, &chunk, results)?..];
+            cx.progress((items.len() - rest.len()) as u64, items.len() as u64, "");
+        }
+        Ok(())
+    }
+
+    /// What a session gets of these items.
+    fn chunk(&self, piece: &Piece, items: &[usize]) -> Result<Chunk, JobError> {
+        let parts = self.parts.len();
+        let item_rows: UInt32Array = items.iter().map(|item| Some((item / parts) as u32)).collect();
+        Ok(Chunk {
+            rows: take_record_batch(&piece.reads, &item_rows).map_err(TableError::from)?,
+            parts: items.iter().map(|item| self.parts[item % parts]).collect(),
+            keys: items.iter().map(|&item| piece.keys[item]).collect(),
+        })
+    }
+
+    /// Stores what came of the first items; gives how many they are.
+    fn keep(&self, piece: &Piece, items: &[usize], chunk: &Chunk, results: RowResults) -> Result<usize, JobError> {
+        let Rows { kind, signature, store, watched, .. } = *self.rows;
+        let RowResults { done, added, counts, failed } = results;
         let found: u64 = counts.iter().map(|&count| u64::from(count)).sum();
-        if counts.len() != items.len() || found != added.num_rows() as u64 {
+        let is_sound = (1..=items.len()).contains(&done)
+            && counts.len() == done
+            && found == added.num_rows() as u64
+            && failed.iter().all(|(place, _)| counts.get(*place) == Some(&0));
+        if !is_sound {
             return Err(output_error(kind, "gave another number of rows than it said"));
         }
         check_watched(watched)?;
-        if let Some((_, error)) = errors.first().filter(|_| self.rows.bad_rows.is_none()) {
-            return Err(StageError::Input(error.clone()).into());
+        let places: HashSet<usize> = failed.iter().map(|(place, _)| *place).collect();
+        if places.len() < done {
+            let good = || (0..done).filter(|place| !places.contains(place));
+            let keys: Vec<RowKey> = good().map(|place| chunk.keys[place]).collect();
+            let parts: Vec<i32> = good().map(|place| chunk.parts[place]).collect();
+            let counts: Vec<u32> = good().map(|place| counts[place]).collect();
+            let written = store.write_segment(&signature, (&keys, &parts, &counts), &added)?;
+            let mut state = self.state();
+            state.segments.enter(written)?;
+            state.computed += keys.len();
         }
-        let is_good = |item: &usize| !errors.iter().any(|(failed, _)| failed == item);
-        let good: Vec<usize> = (0..items.len()).filter(is_good).collect();
-        for (item, error) in errors {
-            self.done.add(1);
-            let row = piece.first + items[item] / parts;
-            self.state().bad.as_mut().map_or(Ok(()), |bad| bad.enter(keys[item], row, error))?;
+        for (place, message) in failed {
+            if self.rows.bad_rows.is_none() {
+                let row = piece.first + items[place] / self.parts.len();
+                return Err(StageError::Input(format!("row {row}: {message}")).into());
+            }
+            self.enter_bad(piece, items[place], message)?;
         }
-        if good.is_empty() {
-            return Ok(());
-        }
-        let (keys, item_parts, counts): (Vec<RowKey>, Vec<i32>, Vec<u32>) =
-            good.iter().map(|&item| (keys[item], item_parts[item], counts[item])).collect();
-        let items = good;
-        let written = store.write_segment(&signature, (&keys, &item_parts, &counts), &added)?;
-        let mut state = self.state();
-        state.segments.enter(written)?;
-        state.computed += items.len();
-        state.in_a_moment = in_a_moment as usize;
-        drop(state);
-        cx.progress(items.len() as u64, items.len() as u64, "");
-        Ok(())
+        Ok(done)
     }
+
+    fn enter_bad(&self, piece: &Piece, item: usize, message: String) -> Result<(), JobError> {
+        let row = piece.first + item / self.parts.len();
+        self.state().bad.as_mut().map_or(Ok(()), |bad| bad.enter(piece.keys[item], row, message))
+    }
+}
+
+/// Items as a session gets them.
+struct Chunk {
+    rows: RecordBatch,
+    parts: Vec<i32>,
+    keys: Vec<RowKey>,
 }
 
 /// The input's columns, each row as often as it has output rows, and the added ones.
