@@ -171,3 +171,129 @@ fn mistakes_are_found_before_anything_runs() {
         assert!(ran.code == Some(2) && ran.stderr.contains(message), "{message}: {ran}");
     }
 }
+
+/// A stage of rows with this code, in a project with these other files.
+fn run_with(own: &str, more: &str) -> (Workspace, crate::support::Ran) {
+    let workspace = project();
+    workspace.write("own.py", own).write("pipeline.toml", &format!("{PIPELINE}{more}"));
+    let ran = workspace.run(["run", "pipeline.toml", "--json"]);
+    (workspace, ran)
+}
+
+#[test]
+fn a_module_that_is_not_in_the_key_is_refused() {
+    let workspace = project();
+    let own = "import pydoc\n\ndef own(reference) -> int:\n    return pydoc.locate('hidden.length')(reference)\n";
+    workspace.write("hidden.py", "def length(text): return len(text)\n").write("own.py", own);
+    let ran = workspace.run(["run", "pipeline.toml"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("hidden.py"), "{ran}");
+    assert!(ran.stderr.contains("is not in the stage's key"), "{ran}");
+}
+
+#[test]
+fn a_compiled_file_is_not_run_in_the_place_of_its_source() {
+    let workspace = project();
+    workspace.write("own.py", "import helpers\n\ndef own(reference) -> int:\n    return helpers.one()\n");
+    let helpers = workspace.path().join("helpers.py");
+    let write = |text: &str| {
+        std::fs::write(&helpers, text).expect("the file");
+        let file = std::fs::File::options().write(true).open(&helpers).expect("the file");
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).expect("its time");
+    };
+    write("def one(): return 1\n");
+    let compiled = std::process::Command::new("python3").args(["-m", "py_compile"]).arg(&helpers).status();
+    assert!(compiled.expect("python3 starts").success());
+    // Of the same size and time: Python itself takes the compiled file for this one's.
+    write("def one(): return 2\n");
+    assert_eq!(computed(&workspace), 40);
+    let shown = workspace.run(["show", "latest", "own", "--row", "0", "--json"]).json();
+    assert_eq!(shown["value"]["own"], 2);
+}
+
+#[test]
+fn functions_that_were_written_for_other_ends_take_columns_in_order() {
+    let own = "from textwrap import shorten\n\ndef own(text, width=10, *more):\n    return shorten(text, width)\n";
+    let (workspace, ran) =
+        run_with(own, "reads = [\"reference\"]\nadds = { short = \"string\" }\nparams = { width = 12 }\n");
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let shown = workspace.run(["show", "latest", "own", "--row", "0", "--json"]).json();
+    assert!(shown["value"]["short"].as_str().is_some_and(|short| short.len() <= 12), "{shown}");
+}
+
+#[test]
+fn a_function_of_whole_tables_gets_paths_and_fills_a_folder() {
+    let own = "import pathlib, shutil\n\n\
+               def own(rows: pathlib.Path, plots: pathlib.Path, copy: pathlib.Path, *, name: str):\n    \
+               (plots / name).write_text(str(rows.stat().st_size))\n    shutil.copyfile(rows, copy)\n";
+    let outputs = "outputs = { copy = \"table\", plots = \"folder\" }\nparams = { name = \"size.txt\" }\n";
+    let (workspace, ran) = run_with(own, outputs);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let shown = workspace.run(["show", "latest", "own.copy", "--limit", "100", "--json"]).json();
+    assert_eq!(shown["rows"].as_array().map(Vec::len), Some(40), "{shown}");
+}
+
+#[test]
+fn a_function_of_data_frames_returns_a_table() {
+    let has_pandas = std::process::Command::new("python3").args(["-c", "import pandas, pyarrow"]).output();
+    if !has_pandas.is_ok_and(|output| output.status.success()) {
+        eprintln!("pandas is not installed: functions of data frames are not run");
+        return;
+    }
+    let own = "import pandas as pd\n\ndef own(rows: pd.DataFrame) -> pd.DataFrame:\n    return rows[['problem_id']].head(3)\n";
+    let (workspace, ran) = run_with(own, "");
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let shown = workspace.run(["show", "latest", "own", "--json"]).json();
+    assert_eq!(shown["rows"].as_array().map(Vec::len), Some(3), "{shown}");
+}
+
+#[test]
+fn a_run_that_is_killed_loses_tens_of_rows() {
+    let workspace = project();
+    let own = "import os, time\n\nCOUNT = os.open('count', os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n\n\
+               def own(reference) -> int:\n    os.write(COUNT, b'.')\n    time.sleep(0.002)\n    return len(reference)\n";
+    let pipeline = PIPELINE.replace("dev = 40", "dev = 300");
+    workspace.write("own.py", own).write("pipeline.toml", &pipeline);
+    let calls = || std::fs::metadata(workspace.path().join("count")).map_or(0, |count| count.len());
+    let mut run = workspace.command(["run", "pipeline.toml", "-q", "-j", "2"]).spawn().expect("the binary starts");
+    while calls() < 150 && run.try_wait().expect("a status").is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    run.kill().expect("it is killed");
+    run.wait().expect("it ends");
+    // Its workers end with it; a row in flight may still be counted.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let before = calls();
+    assert!(before < 300, "it was killed too late to tell");
+    let again = computed(&workspace);
+    assert_eq!(calls() - before, again);
+    assert!(before + again < 300 + 64, "{before} calls, then {again}");
+}
+
+#[test]
+fn a_no_op_starts_no_interpreter() {
+    let workspace = project();
+    // A virtual environment whose interpreter notes its starts.
+    let environment = workspace.path().join("env");
+    let made = std::process::Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(&environment).status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("python3 can't make a virtual environment: starts are not counted");
+        return;
+    }
+    let library =
+        std::fs::read_dir(environment.join("lib")).expect("a library").next().expect("a release").expect("it");
+    let count = workspace.path().join("starts");
+    let note = format!("import os; open({:?}, 'a').write('.')\n", count.display().to_string());
+    std::fs::write(library.path().join("site-packages/note.pth"), note).expect("the note");
+    workspace.write("pipeline.toml", &format!("{PIPELINE}python = \"env/bin/python\"\n"));
+    // What is a moment old may change once more within a tick of the clock: it is not remembered.
+    let own = std::fs::File::options().write(true).open(workspace.path().join("own.py")).expect("the file");
+    own.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(3600)).expect("its time");
+    let starts = || {
+        let ran = workspace.run(["run", "pipeline.toml", "-q"]);
+        assert_eq!(ran.code, Some(0), "{ran}");
+        std::fs::metadata(&count).map_or(0, |count| count.len())
+    };
+    let first = starts();
+    assert!(first > 0);
+    assert_eq!(starts(), first);
+}

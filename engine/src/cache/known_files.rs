@@ -14,6 +14,7 @@ use super::files::Files;
 use super::watched::WatchedFile;
 use super::{CacheError, Destination, Digest, Store};
 
+const FILE_NAME: &str = "known-files.json";
 /// Smaller files are not remembered.
 const SMALLEST_BYTES: u64 = 1 << 20;
 
@@ -54,6 +55,13 @@ struct KnownFile {
 }
 
 impl KnownFiles {
+    /// What runs with a store in this folder learnt. Anything unreadable is unknown.
+    pub(crate) fn of_store(folder: &Path) -> Self {
+        let text = std::fs::read(folder.join(FILE_NAME)).unwrap_or_default();
+        let file = serde_json::from_slice(&text).unwrap_or_default();
+        Self { known: Mutex::new(Known { file, learnt: false }) }
+    }
+
     /// The digest of a file or a folder, read only if it is not known, and what it was when it was looked at.
     pub(crate) fn watched(&self, path: &Path) -> io::Result<(Digest, WatchedFile)> {
         let files = Files::at(path)?;
@@ -78,7 +86,9 @@ impl KnownFiles {
         let is_same = Files::at(path)?.identity() == identity;
         if let (true, true, Ok(mut known)) = (is_same, files.are_old(), self.known.lock()) {
             let fact = Fact { identity, answer: answer.clone() };
-            known.file.facts.entry(path.to_owned()).or_default().insert(question.to_owned(), fact);
+            let facts = known.file.facts.entry(path.to_owned()).or_default();
+            facts.retain(|_, known| known.identity == identity);
+            facts.insert(question.to_owned(), fact);
             known.learnt = true;
         }
         Ok(answer)
@@ -112,9 +122,7 @@ impl KnownFiles {
 impl Store {
     /// What earlier runs learnt. Anything unreadable is unknown.
     pub(crate) fn known_files(&self) -> KnownFiles {
-        let text = std::fs::read(self.known_files_path()).unwrap_or_default();
-        let file = serde_json::from_slice(&text).unwrap_or_default();
-        KnownFiles { known: Mutex::new(Known { file, learnt: false }) }
+        KnownFiles::of_store(self.root())
     }
 
     /// Keeps what was learnt.
@@ -132,7 +140,7 @@ impl Store {
     }
 
     fn known_files_path(&self) -> PathBuf {
-        self.root().join("known-files.json")
+        self.root().join(FILE_NAME)
     }
 }
 

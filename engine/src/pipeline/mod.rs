@@ -48,6 +48,7 @@ use problems::Problems;
 use source::Sources;
 
 use crate::Registry;
+use crate::cache::KnownFiles;
 use crate::diagnostic::Diagnostic;
 use crate::registry::CheckedStage;
 use crate::stage::{Output, PortType, Setup};
@@ -120,7 +121,9 @@ impl Pipeline {
         registry: &Registry,
         choice: &Choice,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let setup = Setup::new(root);
+        // What the project's own store remembers of interpreters and their answers; another store's stages ask once more.
+        let known = KnownFiles::of_store(&root.join(".tracetune"));
+        let setup = Setup::remembering(root, &known);
         let mut problems = Problems::new(sources);
         let mut table = merge::merged(sources, &mut problems);
         if problems.errors() > 0 {

@@ -249,6 +249,7 @@ class Project:
         submodule = self.find(f"{module.name}.{name}") if module.is_package else None
         if submodule is not None:
             self.load(submodule.name)
+            self.all_of(submodule)
         elif "__getattr__" in module.bindings:
             self.all_of(module)
 
@@ -681,4 +682,5 @@ def main():
     json.dump(answer, sys.stdout)
 
 
-main()
+if len(sys.argv) > 1:
+    main()

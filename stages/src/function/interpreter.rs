@@ -1,6 +1,7 @@
 //! The interpreter that runs a user's functions: unlike that of the sandbox, with its packages.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +24,9 @@ pub(super) struct Interpreter {
     name: String,
     version: String,
     release: (u32, u32),
+    /// The program that was asked, the question and its answer; nothing if that may depend on more than the program.
+    #[serde(skip)]
+    pub(super) fact: Option<(PathBuf, String, String)>,
 }
 
 impl Interpreter {
@@ -46,16 +50,19 @@ impl Interpreter {
             return Ok(known.clone());
         }
         // Whom a wrapper starts may depend on more than its own bytes: it is asked anew in each run.
-        let is_wrapper = std::fs::read(&program).is_ok_and(|bytes| bytes.starts_with(b"#!"));
+        let mut start = [0; 2];
+        let is_wrapper =
+            std::fs::File::open(&program).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"#!";
         let ask = || ask(&program, setup.root);
         let question = format!("{} {QUESTION}", program.display());
         let answer = if is_wrapper { ask()? } else { setup.fact(&program, &question, ask)? };
-        let found: Self = serde_json::from_str(&answer)
+        let mut found: Self = serde_json::from_str(&answer)
             .map_err(|_| StageError::environment(format!("`{}` is no Python", program.display()), help.clone()))?;
         if found.name != "cpython" || found.release < (3, 10) {
             let message = format!("`{}` is {}, CPython 3.10 or newer is needed", program.display(), found.identity());
             return Err(StageError::environment(message, help));
         }
+        found.fact = (!is_wrapper).then_some((program, question, answer));
         KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(key, found.clone());
         Ok(found)
     }

@@ -7,6 +7,8 @@ mod interpreter;
 mod marshal;
 mod rows;
 mod signature;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::collections::BTreeMap;

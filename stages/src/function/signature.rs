@@ -25,6 +25,8 @@ pub(super) struct Function {
     pub(super) answer: Answer,
     /// The digest of all files that it was read from, as they were then.
     state: String,
+    /// What the store is to remember: files, questions and their answers.
+    facts: Vec<(PathBuf, String, String)>,
 }
 
 /// What `analyze.py` answers.
@@ -120,8 +122,9 @@ pub(super) fn read(params: &Params, setup: &Setup) -> Result<Arc<Function>, Para
     let request = request.to_string();
     let python = (&interpreter.executable, interpreter.identity());
     let question = format!("{} {python:?} {request}", *QUESTION);
+    let remembered = format!("{question} {}", params.outputs.is_empty());
     if let Some(known) =
-        KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&question).cloned()
+        KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&remembered).cloned()
         && known.answer.state(setup).is_some_and(|state| state == known.state)
     {
         return Ok(known);
@@ -162,15 +165,18 @@ pub(super) fn read(params: &Params, setup: &Setup) -> Result<Arc<Function>, Para
         let now = answer.state(setup).unwrap_or_default();
         let is_settled = now == state || (is_new && answer.is_current());
         if is_settled && !now.is_empty() {
-            if let (Some(anchor), true) = (&anchor, is_new && now != state) {
-                let _ = setup.fact(anchor, &format!("{question} {now}"), || Ok(text.clone()));
-            }
-            let function = Arc::new(Function { is_table: answer.is_table, interpreter, answer, state: now });
+            let questions = [format!("{question} "), format!("{question} {now}")];
+            let facts = anchor
+                .iter()
+                .flat_map(|anchor| questions.iter().map(|one| (anchor.clone(), one.clone(), text.clone())));
+            let facts = facts.chain(interpreter.fact.clone()).collect();
+            let is_table = answer.is_table || !params.outputs.is_empty();
+            let function = Arc::new(Function { is_table, interpreter, answer, state: now, facts });
             KNOWN
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .get_or_insert_default()
-                .insert(question, Arc::clone(&function));
+                .insert(remembered, Arc::clone(&function));
             return Ok(function);
         }
         state = now;
@@ -227,6 +233,9 @@ pub(super) fn environment(params: &Params, setup: &Setup) -> Result<Environment,
     if function.answer.state(setup).is_none_or(|state| state != function.state) {
         let message = format!("the code of `{}` has changed since it was read", params.function);
         return Err(StageError::environment(message, "run again"));
+    }
+    for (file, question, answer) in &function.facts {
+        setup.fact(file, question, || Ok(answer.clone()))?;
     }
     let mut environment = vec![
         ("python".to_owned(), function.interpreter.identity()),
@@ -311,14 +320,6 @@ pub(super) fn check(params: &Params, function: &Function) -> Result<(), ParamErr
             (Some(_), _) => wrong("reads", "is for functions of rows".to_owned(), None),
             (_, false) => wrong("adds", "is for functions of rows".to_owned(), None),
         };
-    }
-    if !params.outputs.is_empty() {
-        let help = "annotate its tables, e.g. `def f(rows: pandas.DataFrame) -> pandas.DataFrame`".to_owned();
-        return wrong(
-            "outputs",
-            format!("`{}` is a function of rows, whose output is `rows`", answer.name),
-            Some(help),
-        );
     }
     if let (true, Some(error)) = (params.adds.is_empty(), &answer.no_adds) {
         return wrong("function", error.message.clone(), error.help.clone());
