@@ -164,6 +164,13 @@ fn mistakes_are_found_before_anything_runs() {
             "reads column `referenze`, which `problems` does not have",
         ),
         ("def own(reference, *, n) -> int: return 1\n", PIPELINE.to_owned(), "the function's keyword `n` is not given"),
+        ("def own(reference) -> dict: return {}\n", PIPELINE.to_owned(), "own.py:1: `dict` is no type of a column"),
+        (
+            "def own(rows, size): pass\n",
+            format!("{PIPELINE}outputs = {{ sizes = \"folder\" }}\n"),
+            "the function has no parameter `sizes`, the folder that it is to fill",
+        ),
+        (FUNCTION, PIPELINE.replace("rows = \"problems\"", ""), "`own` has no `rows`: the rows it works on"),
     ] {
         let workspace = project();
         workspace.write("own.py", source).write("pipeline.toml", &pipeline);
@@ -233,6 +240,7 @@ fn a_function_of_whole_tables_gets_paths_and_fills_a_folder() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "says that it skipped")]
 fn a_function_of_data_frames_returns_a_table() {
     let has_pandas = std::process::Command::new("python3").args(["-c", "import pandas, pyarrow"]).output();
     if !has_pandas.is_ok_and(|output| output.status.success()) {
@@ -270,6 +278,7 @@ fn a_run_that_is_killed_loses_tens_of_rows() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "says that it skipped")]
 fn a_no_op_starts_no_interpreter() {
     let workspace = project();
     // A virtual environment whose interpreter notes its starts.

@@ -115,7 +115,20 @@ pub(super) fn define<'a>(
     definition.checked = parse(stage, kind, rest, setup, problems);
     let Some(checked) = definition.checked.clone() else { return definition };
     match (checked.work(), bad_rows_at) {
-        (Work::Rows(work), _) => definition.read_rows(&work.shape()),
+        (Work::Rows(work), _) => {
+            let shape = work.shape();
+            definition.read_rows(&shape);
+            let port = shape.port;
+            if !definition.connections.iter().any(|connection| connection.port == port) {
+                let own = ports.iter().any(|known| known.name == port);
+                let written =
+                    if own { format!("{port} = \"…\"") } else { format!("inputs = {{ {port} = \"…\" }}") };
+                let columns = list(shape.reads.fields().iter().map(|field| field.name()));
+                let message = format!("`{}` has no `{port}`: the rows it works on", definition.name);
+                let about = format!("a `{}` stage", kind.name());
+                problems.error(stage.at, message, about).help(format!("add `{written}`: a stage with {columns}"));
+            }
+        }
         (Work::Table(_), Some(at)) => {
             let message = format!("`{}` is for stages that work row by row", BadRows::KEY);
             problems.error(at, message, format!("kind `{}` works on whole tables", kind.name()));

@@ -422,7 +422,7 @@ def signature(module, function, project):
         why = dict(message=str(error), help=error.help)
     return dict(parameters=parameters, any_keyword=arguments.kwarg is not None, any_position=arguments.vararg is not None,
                 is_async=isinstance(function, ast.AsyncFunctionDef), adds=adds, many=many, no_adds=why, line=function.lineno,
-                is_table=any(p["type"].rpartition(".")[2] in TABLES for p in [*parameters, dict(type=annotation(module, function.returns))]))
+                is_table=any(p["type"].rpartition(".")[2] in TABLES for p in [*parameters[: len(plain)], dict(type=annotation(module, function.returns))]))
 
 
 def own_nodes(function):

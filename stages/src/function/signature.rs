@@ -11,6 +11,7 @@ use tracetune_engine::stage::{Environment, ParamError, Setup, StageError};
 
 use super::interpreter::Interpreter;
 use super::{Params, STATE};
+use crate::command::declared;
 
 const SCRIPT: &str = include_str!("analyze.py");
 
@@ -313,6 +314,14 @@ pub(super) fn check(params: &Params, function: &Function) -> Result<(), ParamErr
             ),
         };
         return wrong("params", format!("the function's keyword `{name}` is not given"), Some(help));
+    }
+    let not_filled = declared(&params.outputs)
+        .into_iter()
+        .find(|output| output.is_folder() && !answer.parameters.iter().any(|one| one.name == output.name));
+    if let Some(output) = not_filled {
+        let help = format!("it gets the folder's path: `def {}(…, {}: pathlib.Path)`", answer.name, output.name);
+        let message = format!("the function has no parameter `{}`, the folder that it is to fill", output.name);
+        return wrong("outputs", message, Some(help));
     }
     if function.is_table {
         return match (&params.reads, params.adds.is_empty()) {

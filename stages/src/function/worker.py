@@ -306,7 +306,7 @@ def write_table(table, path):
 def call_once(task, function):
     """Calls a function of whole tables: what it returns are its tables, folders it has filled itself."""
     value = function.call(**function.keywords)
-    tables = {name: path for name, path, kind in task["outputs"] if kind == "table" and name not in function.keywords}
+    tables = {name: path for name, path, kind in task["outputs"] if kind == "returned"}
     if isinstance(value, dict) and value.keys() == tables.keys():
         found = value
     elif len(tables) == 1:

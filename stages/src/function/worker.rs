@@ -145,18 +145,14 @@ fn task(
     let mut outputs = Vec::new();
     for output in declared {
         let place = folder.join(output.file_name());
-        if annotation(&output.name).is_some() && !inputs.0.contains_key(&output.name) {
+        let handed_over = annotation(&output.name).filter(|_| !inputs.0.contains_key(&output.name));
+        if let Some(annotation) = handed_over {
             if output.is_folder() {
                 fs_err::create_dir(&place)?;
             }
-            let kind = if annotation(&output.name).is_some_and(|kind| kind == "str") { "str" } else { "" };
-            ports.push((output.name.clone(), place.clone(), kind.to_owned()));
-        } else if output.is_folder() {
-            let message =
-                format!("`{}` has no parameter `{}`, the folder that it is to fill", params.function, output.name);
-            return Err(StageError::input(message));
+            ports.push((output.name.clone(), place.clone(), annotation.clone()));
         }
-        outputs.push((output.name.clone(), place, if output.is_folder() { "folder" } else { "table" }));
+        outputs.push((output.name.clone(), place, if handed_over.is_some() { "handed over" } else { "returned" }));
     }
     let given = |name: &String| {
         params.params.contains_key(name)
@@ -169,8 +165,8 @@ fn task(
         !one.default && !is_column && !given(&one.name)
     });
     if let Some((_, missing)) = missing {
-        let message = format!("`{}` needs a value for `{}`", params.function, missing.name);
-        return Err(StageError::input(format!("{message}: set it in `params`, or connect an input of that name")));
+        let message = format!("the function's parameter `{}` is not given", missing.name);
+        return Err(StageError::environment(message, "set it in `params`, or connect an input of that name"));
     }
     let files: serde_json::Map<String, serde_json::Value> = answer
         .files
