@@ -276,6 +276,54 @@ fn broken_rows_are_left_out_and_told_of_on_request() {
     assert_eq!(skipped.len(), 3);
 }
 
+/// Keeps the notes.
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<String>>);
+
+impl Reporter for Heard {
+    fn progress(&self, _: u64, _: u64, _: &str) {}
+    fn note(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
+/// What is noted where a file has these lines and broken ones are left out.
+fn notes_on(lines: &str) -> Vec<String> {
+    let folder = folder_with("some.jsonl", lines);
+    let heard = Arc::new(Heard::default());
+    let cx = Context { reporter: Arc::clone(&heard) as Arc<dyn Reporter>, ..context(folder.path()) };
+    let params = params(serde_json::json!({"source": "some.jsonl", "skip_broken": true}));
+    Dataset::run(&params, &Inputs::default(), &cx).unwrap();
+    let notes = heard.0.lock().unwrap();
+    notes.clone()
+}
+
+#[test]
+fn broken_rows_are_noted_by_reason_the_most_frequent_first() {
+    let lines = format!("nonsense\n{}[]\n", "{\"problem_id\": \"p\"}\n".repeat(500));
+    let notes = notes_on(&lines);
+    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert!(notes[0].starts_with("left out 500 problems: field `reference`: is missing"), "{notes:?}");
+    assert!(notes[0].ends_with(", e.g. row 2"), "{notes:?}");
+    let others: Vec<&str> = notes[1..].iter().map(String::as_str).collect();
+    assert!(others.contains(&"left out 1 problem: not a JSON object, e.g. row 502"), "{notes:?}");
+    assert!(others.contains(&"left out 1 problem: not JSON: expected ident, e.g. line 1"), "{notes:?}");
+}
+
+#[test]
+fn many_reasons_are_noted_in_few_lines() {
+    let mut import = Import::new(true);
+    for number in 0..15 {
+        import.skip("p", "test", &format!("reason {number}"));
+    }
+    let heard = Arc::new(Heard::default());
+    import.tell(&Context { reporter: Arc::clone(&heard) as Arc<dyn Reporter>, ..context(Path::new("")) });
+    let notes = heard.0.lock().unwrap();
+    assert_eq!(notes.len(), 11, "{notes:?}");
+    assert_eq!(notes[0], "left out 1 test: reason 0, e.g. of `p`");
+    assert_eq!(notes[10], "left out 5 more for other reasons: see the output `skipped`");
+}
+
 #[test]
 fn hashed_splits_do_not_depend_on_the_other_problems() {
     let shares = BTreeMap::from([("dev".to_owned(), 0.2), ("train".to_owned(), 0.8)]);

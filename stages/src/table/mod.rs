@@ -1,5 +1,6 @@
 //! Kind `table`: a table that is there, in files of the project.
 
+mod numbers;
 mod text;
 
 use std::collections::BTreeMap;
@@ -108,7 +109,10 @@ impl stage::Params for Params {
 ///
 /// Text is read so: in CSV an empty value is null, quotes and `\r\n` are RFC 4180's; a column is `int64` if all of its values
 /// are integers, `float64` if all are numbers, `bool` if all are `true` or `false`, else `string`, so that `007` and dates
-/// stay text if `types` says so.
+/// stay text if `types` says so. A number in JSON Lines that its column's type does not hold, such as 2.5 in a column of
+/// integers or 18446744073709551615 in one of `float64` that `types` does not ask for, is an error, not another number.
+///
+/// Files of a glob may have their columns in different orders: each is found by its name.
 ///
 /// # Errors
 /// [`StageError::Input`], naming the file and where it knows it the line, if a file can't be read, has other columns than the
@@ -117,7 +121,7 @@ pub struct TableKind;
 
 impl TableStage for TableKind {
     const KIND: &'static str = "table";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "reads a table: Parquet, CSV, TSV or JSON Lines";
     const MAX_THREADS: usize = 1;
     type Params = Params;
@@ -141,6 +145,10 @@ impl TableStage for TableKind {
             let failed = |error: String| StageError::input(format!("`{shown}`: {error}"));
             let known = writer.as_ref().map(|(schema, _)| SchemaRef::clone(schema));
             let (schema, pieces) = open(params, file, known.as_ref()).map_err(failed)?;
+            let names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
+            if let Some((_, twice)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+                return Err(failed(format!("two columns are called `{twice}`")));
+            }
             if let Some(known) = &known
                 && let Some(difference) = difference(known, &schema)
             {
@@ -156,12 +164,15 @@ impl TableStage for TableKind {
                     TableWriter::new(&schema, file).map_err(|error| failed(error.to_string()))?,
                 ));
             }
-            let Some((_, writer)) = &mut writer else { continue };
+            let Some((columns, writer)) = &mut writer else { continue };
+            // Other files may have the first one's columns in another order.
+            let places: Vec<usize> =
+                columns.fields().iter().filter_map(|field| schema.index_of(field.name()).ok()).collect();
             for piece in pieces {
                 if cx.cancelled() {
                     return Err(StageError::Cancelled);
                 }
-                let piece = piece.map_err(failed)?;
+                let piece = piece.map_err(failed)?.project(&places).map_err(|error| failed(error.to_string()))?;
                 keys.add(&piece).map_err(failed)?;
                 writer.write(&piece).map_err(|error| failed(error.to_string()))?;
             }

@@ -78,6 +78,48 @@ fn a_glob_is_its_files_one_behind_the_other() {
 }
 
 #[test]
+fn columns_are_found_by_name_in_every_file_of_a_glob() {
+    let csv = [("a.csv", "from,to\n1,2\n"), ("b.csv", "to,from\n4,3\n")];
+    assert_eq!(read(&csv, "path = \"*.csv\"").unwrap(), "from Int64, to Int64\n1|2\n3|4");
+}
+
+#[test]
+fn a_number_that_its_column_would_change_is_an_error() {
+    let whole = ("a.jsonl", "{\"n\": 1}\n");
+    for (files, params, message) in [
+        (
+            &[whole, ("b.jsonl", "{\"n\": 2}\n\n{\"n\": 2.5}\n")][..],
+            "",
+            "`b.jsonl`: line 3: `n` is 2.5, which its column of type Int64",
+        ),
+        (&[("a.jsonl", "{\"n\": 1e300}\n")], "types = { n = \"int64\" }", "`n` is 1e+300, which"),
+        (&[("a.jsonl", "{\"n\": 18446744073709551615}\n")], "", "line 1: `n` is 18446744073709551615, which"),
+        (&[("a.jsonl", "{\"n\": 9007199254740993}\n{\"n\": 0.5}\n")], "", "`types = { n = \"float64\" }` rounds it"),
+        (
+            &[("a.jsonl", "{\"s\": [{\"n\": 9007199254740993}, {\"n\": 0.5}]}\n")],
+            "",
+            "line 1: `s.n` is 9007199254740993",
+        ),
+    ] {
+        let error = read(files, &format!("path = \"*.jsonl\"\n{params}")).unwrap_err();
+        assert!(error.contains(message), "{message}: {error}");
+    }
+}
+
+#[test]
+fn numbers_that_their_columns_hold_are_read() {
+    for (text, params, expected) in [
+        ("{\"n\": 9007199254740993}\n{\"n\": 1}\n", "", "n Int64\n9007199254740993\n1"),
+        ("{\"n\": 2.0}\n{\"n\": 1}\n", "types = { n = \"int64\" }", "n Int64\n2\n1"),
+        ("{\"n\": 9007199254740993}\n", "types = { n = \"float64\" }", "n Float64\n9007199254740992.0"),
+        ("{\"s\": {\"n\": 9007199254740993, \"x\": 0.5}}\n", "", "{n: 9007199254740993, x: 0.5}"),
+    ] {
+        let found = read(&[("a.jsonl", text)], &format!("path = \"a.jsonl\"\n{params}")).unwrap();
+        assert!(found.ends_with(expected), "{expected}: {found}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_file() {
     for (files, params, message) in [
         (

@@ -10,9 +10,10 @@ use arrow::csv::ReaderBuilder as CsvBuilder;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::json::ReaderBuilder as JsonBuilder;
-use arrow::json::reader::infer_json_schema;
+use arrow::json::reader::infer_json_schema_from_iterator;
 
 use super::Pieces;
+use super::numbers::Numbers;
 
 /// Rows that are read at a time.
 const ROWS: usize = 1 << 13;
@@ -27,10 +28,6 @@ pub(super) fn csv(
     let text = |error: arrow::error::ArrowError| error.to_string();
     let format = Format::default().with_header(header).with_delimiter(delimiter);
     let inferred = format.infer_schema(start(path)?, None).map_err(text)?.0;
-    let names: Vec<&String> = inferred.fields().iter().map(|field| field.name()).collect();
-    if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
-        return Err(format!("two columns are called `{}`", twice.1));
-    }
     let own = Arc::new(of_types(&inferred, types, |data_type| match data_type {
         DataType::Int64 | DataType::Float64 | DataType::Boolean => data_type.clone(),
         _ => DataType::Utf8,
@@ -47,9 +44,12 @@ pub(super) fn jsonl(
     known: Option<&SchemaRef>,
 ) -> Result<(SchemaRef, Pieces), String> {
     let text = |error: arrow::error::ArrowError| error.to_string();
-    let inferred = infer_json_schema(start(path)?, None).map_err(text)?.0;
+    let mut numbers = Numbers::default();
+    let values = start(path)?.lines().zip(1..).filter_map(|(line, place)| numbers.read(line, place).transpose());
+    let inferred = infer_json_schema_from_iterator(values).map_err(text)?;
     let own = Arc::new(of_types(&inferred, types, DataType::clone)?);
     let schema = as_known(own, known);
+    numbers.check(&schema, types)?;
     // A file is not cut off where its lines have fields that the first one's did not.
     let builder = JsonBuilder::new(Arc::clone(&schema)).with_batch_size(ROWS).with_strict_mode(true);
     let reader = builder.build(start(path)?).map_err(text)?;
