@@ -170,7 +170,9 @@ pub trait RowWork: Send + Sync {
     /// Parameters that are not in the row key.
     fn part_params(&self) -> &'static [&'static str];
     /// The parts of each row's work.
-    fn parts(&self) -> Vec<i32>;
+    fn parts(&self) -> Vec<i32> {
+        vec![0]
+    }
     /// See [`RowStage::SESSION_THREADS`].
     fn session_threads(&self) -> usize {
         usize::MAX

@@ -131,6 +131,11 @@ pub struct Port {
     pub about: &'static str,
 }
 
+/// The end of the name of a variable by which programs find what has this name: variables have neither case nor hyphens.
+pub fn variable(name: &str) -> String {
+    name.to_uppercase().replace('-', "_")
+}
+
 /// An output. The first one a kind declares is what a bare stage name refers to, the others are `stage.output`.
 ///
 /// Two output names have a meaning to the engine: a table `metrics` (split, metric: string; k: int32 nullable; value,

@@ -4,6 +4,7 @@
 //! ([`tracetune_engine::stage`]). No clock and no unseeded randomness.
 
 mod app;
+mod column_types;
 pub mod columns;
 pub mod command;
 pub mod dataset;
@@ -29,6 +30,8 @@ mod signatures;
 pub mod suite;
 pub mod table;
 pub mod tally;
+#[cfg(test)]
+mod testing;
 mod tools;
 pub mod trace;
 pub mod train;

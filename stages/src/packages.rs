@@ -63,9 +63,7 @@ pub(crate) fn environment(packages: Option<&str>, setup: &Setup) -> Result<Envir
     environment.extend(files.distributions()?.into_iter().map(|(name, version)| (format!("package {name}"), version)));
     let identity = files.identity();
     let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&identity).cloned();
-    for path in files.files.keys() {
-        setup.watch(files.folder.join(path))?;
-    }
+    setup.watch(&files.folder)?;
     let digest = match known {
         Some(digest) => digest,
         None => files.digest(setup)?,

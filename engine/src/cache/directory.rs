@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::file::Destination;
+use super::file::{Destination, open_folder};
 use super::watched::Stamp;
 use super::{CacheError, Digest, FileRecord, OutputRecord, OutputType, Store};
 
@@ -79,13 +79,13 @@ impl Store {
     /// how many there were.
     pub(super) fn remove_damaged_directories(&self) -> Result<u64, CacheError> {
         let mut removed = 0;
+        if let Ok(mut checked) = self.checked.lock() {
+            checked.clear();
+        }
         for entry in std::fs::read_dir(self.root.join("models")).into_iter().flatten().flatten() {
             let digest: Option<Digest> = entry.file_name().to_str().and_then(|name| name.parse().ok());
             let manifest = digest.and_then(|digest| self.bytes(&digest).ok());
             let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok());
-            if let Ok(mut checked) = self.checked.lock() {
-                checked.clear();
-            }
             let is_sound = manifest
                 .is_some_and(|manifest| manifest.files.iter().all(|file| self.is_unpacked(&entry.path(), file)));
             if !is_sound {
@@ -124,8 +124,7 @@ impl Store {
         }
         self.make_folder(&self.root.join("models"))?;
         // The scratch folder it was made in is for its process alone.
-        let mode = Permissions::from_mode(if self.is_shared { 0o2775 } else { 0o755 });
-        std::fs::set_permissions(staged.path(), mode).map_err(CacheError::io("make", staged.path()))?;
+        open_folder(staged.path(), self.is_shared)?;
         if folder.is_dir() {
             std::fs::rename(&folder, self.workspace()?.join(format!("old-{digest}")))
                 .map_err(CacheError::io("move", &folder))?;

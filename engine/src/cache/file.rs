@@ -205,15 +205,26 @@ pub(super) fn make_folder(folder: &Path, is_shared: bool) -> Result<(), CacheErr
         return Ok(());
     }
     folder.parent().map_or(Ok(()), |above| make_folder(above, is_shared))?;
+    make_new_folder(folder, is_shared).map(|_| ())
+}
+
+/// Makes a folder in one that is there; gives whether it was not there before.
+pub(super) fn make_new_folder(folder: &Path, is_shared: bool) -> Result<bool, CacheError> {
     match std::fs::create_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
         made => made.map_err(CacheError::io("make", folder))?,
     }
     if is_shared {
         // Not all at once: the user's mask takes the group's right to write away.
-        std::fs::set_permissions(folder, Permissions::from_mode(0o2775)).map_err(CacheError::io("make", folder))?;
+        open_folder(folder, is_shared)?;
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Lets others read a folder, and the group write in it if it is shared.
+pub(super) fn open_folder(folder: &Path, is_shared: bool) -> Result<(), CacheError> {
+    let mode = Permissions::from_mode(if is_shared { 0o2775 } else { 0o755 });
+    std::fs::set_permissions(folder, mode).map_err(CacheError::io("make", folder))
 }
 
 impl Store {
@@ -230,15 +241,7 @@ impl Store {
         let runs = self.runs_folder();
         self.make_folder(&runs)?;
         let folder = runs.join(id);
-        match std::fs::create_dir(&folder) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
-            made => made.map_err(CacheError::io("make", &folder))?,
-        }
-        if self.is_shared {
-            let mode = Permissions::from_mode(0o2775);
-            std::fs::set_permissions(&folder, mode).map_err(CacheError::io("make", &folder))?;
-        }
-        Ok(Some(folder))
+        Ok(make_new_folder(&folder, self.is_shared)?.then_some(folder))
     }
 
     pub(super) fn make_folder(&self, folder: &Path) -> Result<(), CacheError> {

@@ -19,7 +19,6 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -29,6 +28,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utim
 use serde::{Deserialize, Serialize};
 
 use super::CacheError;
+use super::file::{make_folder, make_new_folder};
 
 /// How long after its last renewal another machine's lease counts.
 pub(super) const TIME_TO_LIVE: Duration = Duration::from_secs(60);
@@ -150,18 +150,8 @@ impl Leases {
     fn new_file(&self, folder: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile, CacheError> {
         let prefix = format!("{}-{}-", self.owner.pid, self.owner.started.unwrap_or_default());
         loop {
-            super::file::make_folder(folder.parent().expect("it lies in the store"), self.is_shared)?;
-            // Not `create_dir_all`: it fails if the folder goes between its two steps.
-            match std::fs::create_dir(folder) {
-                Ok(()) if self.is_shared => {
-                    let mode = std::fs::Permissions::from_mode(0o2775);
-                    std::fs::set_permissions(folder, mode).map_err(CacheError::io("make", folder))?;
-                }
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(CacheError::io("make", folder)(error));
-                }
-                _ => {}
-            }
+            make_folder(folder.parent().expect("it lies in the store"), self.is_shared)?;
+            make_new_folder(folder, self.is_shared)?;
             match tempfile::Builder::new().prefix(&prefix).rand_bytes(16).tempfile_in(folder) {
                 // Whoever left last took the folder away.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}

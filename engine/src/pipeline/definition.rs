@@ -16,7 +16,7 @@ use super::variants::MAIN;
 use crate::Registry;
 use crate::diagnostic::{list, nearest};
 use crate::registry::{CheckedStage, Kind, ParseError, RowShape, Work};
-use crate::stage::{Port, PortType, Setup};
+use crate::stage::{Port, PortType, Setup, variable};
 
 /// The key that lets a stage lose every row.
 pub(super) const ALLOW_EMPTY: &str = "allow_empty";
@@ -148,10 +148,9 @@ impl Definition {
 
     /// Programs find ports in variables of their environment, whose names have neither case nor hyphens.
     fn check_port_name(&self, port: &str, at: Span, problems: &mut Problems) {
-        let folded = |name: &str| name.to_uppercase().replace('-', "_");
-        if let Some(other) = self.connections.iter().find(|other| folded(&other.port) == folded(port)) {
+        if let Some(other) = self.connections.iter().find(|other| variable(&other.port) == variable(port)) {
             let message =
-                format!("ports `{}` and `{port}` have the same variable `TRACETUNE_IN_{}`", other.port, folded(port));
+                format!("ports `{}` and `{port}` have the same variable `TRACETUNE_IN_{}`", other.port, variable(port));
             problems.error(at, message, "").help("give one of them another name");
         }
     }

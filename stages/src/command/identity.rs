@@ -10,6 +10,7 @@ use tracetune_engine::diagnostic::nearest;
 use tracetune_engine::stage::{Environment, ParamError, Setup, StageError};
 
 use super::Params;
+use crate::program::is_wrapper;
 
 /// Asks a Python what it is: shims and wrappers answer for what they start.
 const QUESTION: &str = "import sys
@@ -79,8 +80,7 @@ fn identity(program: &Path, setup: &Setup) -> Result<String, StageError> {
         }
     };
     // Whom a wrapper starts may depend on more than its own bytes: it is asked each time.
-    let is_wrapper = std::fs::read(program).is_ok_and(|bytes| bytes.starts_with(b"#!"));
-    if is_wrapper { ask() } else { setup.fact(&program.canonicalize()?, QUESTION, ask) }
+    if is_wrapper(program) { ask() } else { setup.fact(&program.canonicalize()?, QUESTION, ask) }
 }
 
 /// Words of `run` that name files of the project whose bytes are not in the key, and `files` that are not there.
@@ -99,7 +99,12 @@ pub(super) fn warnings(params: &Params, setup: &Setup) -> Vec<ParamError> {
         message: format!("`{word}` is a file of the project and not among `files`: a change of it is not noticed"),
         help: Some(format!("add it: `files = [\"{word}\"]`")),
     });
-    let missing = params.files.iter().filter_map(|file| {
+    outside.chain(missing(&params.files, setup)).collect()
+}
+
+/// What `files` names and is not there.
+pub(crate) fn missing<'a>(files: &'a [String], setup: &'a Setup) -> impl Iterator<Item = ParamError> + 'a {
+    files.iter().filter_map(|file| {
         let error = setup.check_file(file).err()?;
         let path = setup.resolve(file);
         let names: Vec<String> = std::fs::read_dir(path.parent()?)
@@ -108,8 +113,7 @@ pub(super) fn warnings(params: &Params, setup: &Setup) -> Vec<ParamError> {
         let near = nearest(&path.file_name()?.to_string_lossy(), names.iter().map(String::as_str));
         let help = near.map(|near| format!("did you mean `{near}`?"));
         Some(ParamError { param: "files", message: error.to_string(), help })
-    });
-    outside.chain(missing).collect()
+    })
 }
 
 fn matches(pattern: &str, word: &str) -> bool {

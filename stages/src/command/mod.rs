@@ -17,8 +17,9 @@ use tracetune_engine::stage::{
     self, Context, Environment, Inputs, Output, Outputs, ParamError, Setup, StageError, TableStage,
 };
 
-pub(crate) use self::outputs::{Declared, OutputKind, declared, unknown_type};
-pub(crate) use self::rows::data_type;
+pub(crate) use self::identity::missing as missing_files;
+pub(crate) use self::outputs::{Declared, OutputKind, check_types as check_output_types, declared};
+use crate::column_types;
 
 /// What may stand under `kind = "command"`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -94,21 +95,18 @@ impl stage::Params for Params {
         }
         if let Some((one, other)) = folded_together(self.params.keys()) {
             let message =
-                format!("`{one}` and `{other}` have the same variable TRACETUNE_PARAM_{}", program::variable(one));
+                format!("`{one}` and `{other}` have the same variable TRACETUNE_PARAM_{}", stage::variable(one));
             return wrong("params", message, "give one of them another name");
         }
         if let Some((one, other)) = folded_together(self.outputs.keys()) {
             let message =
-                format!("`{one}` and `{other}` have the same variable TRACETUNE_OUT_{}", program::variable(one));
+                format!("`{one}` and `{other}` have the same variable TRACETUNE_OUT_{}", stage::variable(one));
             return wrong("outputs", message, "give one of them another name");
         }
         if self.params.values().any(has_date) {
             return wrong("params", "has a date or a time".to_owned(), "put it in quotes");
         }
-        if let Some((name, kind)) = outputs::unknown_type(&self.outputs) {
-            let help = "write `string`, `bool`, `int32`, `int64`, `float32`, `float64`, or `list of …`";
-            return wrong("outputs", format!("column `{name}` has a type `{kind}`, which there is not"), help);
-        }
+        check_output_types(&self.outputs)?;
         let Some(row_wise) = &self.row_wise else { return Ok(()) };
         if !self.outputs.is_empty() {
             let help = "its one output is `rows`, with the columns of `row_wise.adds`";
@@ -120,9 +118,12 @@ impl stage::Params for Params {
         if let Some(name) = row_wise.adds.keys().find(|name| name.starts_with('_')) {
             return wrong("row_wise", format!("adds `{name}`"), "names that begin with `_` are tracetune's own");
         }
-        if let Some((name, kind)) = row_wise.adds.iter().find(|(_, kind)| rows::data_type(kind).is_none()) {
-            let help = "write `string`, `bool`, `int32`, `int64`, `float32`, `float64`, or `list of …`";
-            return wrong("row_wise", format!("adds `{name}` of a type `{kind}`, which there is not"), help);
+        if let Some((name, kind)) = column_types::unknown(&row_wise.adds) {
+            return wrong(
+                "row_wise",
+                format!("adds `{name}` of a type `{kind}`, which there is not"),
+                column_types::HELP,
+            );
         }
         Ok(())
     }
@@ -131,7 +132,7 @@ impl stage::Params for Params {
 /// The first two names that are the same as parts of variables.
 fn folded_together<'a>(names: impl Iterator<Item = &'a String> + Clone) -> Option<(&'a String, &'a String)> {
     let other = |(place, name): (usize, &'a String)| {
-        let same = |other: &&String| program::variable(other) == program::variable(name);
+        let same = |other: &&String| stage::variable(other) == stage::variable(name);
         Some((names.clone().take(place).find(same)?, name))
     };
     names.clone().enumerate().find_map(other)

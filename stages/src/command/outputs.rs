@@ -8,10 +8,10 @@ use arrow::datatypes::{Field, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::runs::{MetricRow, OutcomeRow};
-use tracetune_engine::stage::{Artifact, Output, PortType, StageError};
+use tracetune_engine::stage::{Artifact, Output, ParamError, PortType, StageError};
 use tracetune_engine::table::{Record, TableFile, read_table_file, schema_of};
 
-use super::rows::data_type;
+use crate::column_types::{self, data_type};
 
 /// What an output is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -86,7 +86,7 @@ impl Declared {
 
     /// What the program left there.
     pub(super) fn take(&self, place: PathBuf, program: &str, tail: &str) -> Result<Artifact, StageError> {
-        let variable = format!("TRACETUNE_OUT_{}", super::program::variable(&self.name));
+        let variable = format!("TRACETUNE_OUT_{}", tracetune_engine::stage::variable(&self.name));
         self.take_from(place, program, &variable, tail)
     }
 
@@ -159,10 +159,13 @@ fn schema(columns: &BTreeMap<String, String>) -> SchemaRef {
     schema_of(columns.iter().filter_map(|(name, kind)| Some(Field::new(name, data_type(kind)?, true))).collect())
 }
 
-/// The first column whose type has no such name.
-pub(crate) fn unknown_type(outputs: &BTreeMap<String, OutputKind>) -> Option<(&String, &String)> {
-    outputs.values().find_map(|kind| match kind {
-        OutputKind::Columns { columns } => columns.iter().find(|(_, kind)| data_type(kind).is_none()),
-        OutputKind::Named(_) => None,
+/// Checks the types of all declared columns.
+///
+/// # Errors
+/// As [`column_types::check`].
+pub(crate) fn check_types(outputs: &BTreeMap<String, OutputKind>) -> Result<(), ParamError> {
+    outputs.values().try_for_each(|kind| match kind {
+        OutputKind::Columns { columns } => column_types::check("outputs", columns),
+        OutputKind::Named(_) => Ok(()),
     })
 }

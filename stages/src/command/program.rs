@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use tracetune_engine::stage::{Artifact, Context, Inputs, StageError};
+use tracetune_engine::stage::{Artifact, Context, Inputs, StageError, variable};
 use tracetune_engine::table::table_to_bytes;
 
 use super::Params;
@@ -65,11 +65,6 @@ pub(super) fn run(
         return Err(StageError::input(format!("`{program}` ended with {}\n{}", ended.status, ended.tail)));
     }
     Ok((places, ended.tail))
-}
-
-/// A name as the end of a variable's name.
-pub(super) fn variable(name: &str) -> String {
-    name.to_uppercase().replace('-', "_")
 }
 
 /// Where the program finds an input.

@@ -11,6 +11,7 @@ use tracetune_engine::stage::{Artifact, Context, Inputs, RowKey, StageError};
 use tracetune_engine::table::{read_columns, read_table_file, schema_of};
 
 use super::{Params, RowWise, outputs, program};
+use crate::column_types::data_type;
 
 /// The port with the rows.
 const ROWS: &str = "rows";
@@ -21,19 +22,6 @@ const ROW: &str = "_row";
 pub(super) struct RowCommand {
     pub(super) params: Params,
     pub(super) row_wise: RowWise,
-}
-
-/// The type of a name that [`RowWise`] documents.
-pub(crate) fn data_type(name: &str) -> Option<DataType> {
-    Some(match name {
-        "string" => DataType::Utf8,
-        "bool" => DataType::Boolean,
-        "int32" => DataType::Int32,
-        "int64" => DataType::Int64,
-        "float32" => DataType::Float32,
-        "float64" => DataType::Float64,
-        name => DataType::List(Arc::new(Field::new("item", data_type(name.strip_prefix("list of ")?)?, true))),
-    })
 }
 
 impl RowWork for RowCommand {
@@ -48,9 +36,6 @@ impl RowWork for RowCommand {
     }
     fn part_params(&self) -> &'static [&'static str] {
         &["segment_rows"]
-    }
-    fn parts(&self) -> Vec<i32> {
-        vec![0]
     }
     fn session_threads(&self) -> usize {
         1

@@ -7,30 +7,15 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
-use tracetune_engine::stage::{Params as _, Reporter, RowKey};
+use tracetune_engine::stage::{Params as _, RowKey};
 use tracetune_engine::table::{read_table_file, table_to_bytes};
 
 use tracetune_engine::stage::Artifact;
 
 use super::*;
 
-struct Silent;
-
-impl Reporter for Silent {
-    fn progress(&self, _: u64, _: u64, _: &str) {}
-    fn note(&self, _: &str) {}
-}
-
 fn context(root: &Path, cancel: bool) -> Context {
-    Context {
-        cancel: Arc::new(AtomicBool::new(cancel)),
-        threads: 1,
-        root: root.to_owned(),
-        scratch: root.to_owned(),
-        checkpoint: tracetune_engine::cache::Checkpoint::in_folder(&root.join("checkpoint")),
-        log: Arc::new(tracetune_engine::runs::StageLog::none()),
-        reporter: Arc::new(Silent),
-    }
+    Context { cancel: Arc::new(AtomicBool::new(cancel)), threads: 1, ..crate::testing::context(root) }
 }
 
 fn three_rows() -> RecordBatch {

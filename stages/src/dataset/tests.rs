@@ -1,33 +1,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tracetune_engine::stage::{Params as _, Reporter};
 
 use super::params::BUILTIN;
 use super::*;
+pub(crate) use crate::testing::context;
 
 mod contests;
 mod modules;
-
-struct Silent;
-
-impl Reporter for Silent {
-    fn progress(&self, _: u64, _: u64, _: &str) {}
-    fn note(&self, _: &str) {}
-}
-
-pub(crate) fn context(root: &Path) -> Context {
-    Context {
-        cancel: Arc::new(AtomicBool::new(false)),
-        threads: 2,
-        root: root.to_owned(),
-        scratch: root.to_owned(),
-        checkpoint: tracetune_engine::cache::Checkpoint::in_folder(&root.join("checkpoint")),
-        log: std::sync::Arc::new(tracetune_engine::runs::StageLog::none()),
-        reporter: Arc::new(Silent),
-    }
-}
 
 fn params(json: serde_json::Value) -> Params {
     let params: Params = serde_json::from_value(json).unwrap();

@@ -1,13 +1,14 @@
 //! The interpreter that runs a user's functions: unlike that of the sandbox, with its packages.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 use tracetune_engine::stage::{Setup, StageError};
+
+use crate::program::is_wrapper;
 
 /// Flags of every interpreter: no user folder, nothing written, UTF-8 everywhere.
 pub(super) const FLAGS: &[&str] = &["-s", "-B", "-X", "utf8"];
@@ -50,9 +51,7 @@ impl Interpreter {
             return Ok(known.clone());
         }
         // Whom a wrapper starts may depend on more than its own bytes: it is asked anew in each run.
-        let mut start = [0; 2];
-        let is_wrapper =
-            std::fs::File::open(&program).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"#!";
+        let is_wrapper = is_wrapper(&program);
         let ask = || ask(&program, setup.root);
         let question = format!("{} {QUESTION}", program.display());
         let answer = if is_wrapper { ask()? } else { setup.fact(&program, &question, ask)? };

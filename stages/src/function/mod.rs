@@ -25,7 +25,8 @@ use tracetune_engine::stage::{
 use self::rows::RowFunction;
 use self::signature::Function;
 use self::worker::Worker;
-use crate::command::{Declared, OutputKind, data_type, declared, unknown_type};
+use crate::column_types;
+use crate::command::{Declared, OutputKind, check_output_types, declared, missing_files};
 
 /// What may stand under `kind = "python"`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -102,15 +103,8 @@ impl stage::Params for Params {
         if self.segment_rows == 0 {
             return wrong("segment_rows", "must be at least 1".to_owned(), "e.g. 8");
         }
-        if let Some((name, kind)) = self.adds.iter().find(|(_, kind)| data_type(kind).is_none()) {
-            let help = "write `string`, `bool`, `int32`, `int64`, `float32`, `float64`, or `list of …`";
-            return wrong("adds", format!("column `{name}` has a type `{kind}`, which there is not"), help);
-        }
-        if let Some((name, kind)) = unknown_type(&self.outputs) {
-            let help = "write `string`, `bool`, `int32`, `int64`, `float32`, `float64`, or `list of …`";
-            return wrong("outputs", format!("column `{name}` has a type `{kind}`, which there is not"), help);
-        }
-        Ok(())
+        column_types::check("adds", &self.adds)?;
+        check_output_types(&self.outputs)
     }
 
     fn resolve(&mut self, setup: &Setup) -> Result<(), ParamError> {
@@ -121,11 +115,7 @@ impl stage::Params for Params {
     }
 
     fn warnings(&self, setup: &Setup) -> Vec<ParamError> {
-        let missing = |file: &String| {
-            let error = setup.check_file(file).err()?;
-            Some(ParamError { param: "files", message: error.to_string(), help: None })
-        };
-        self.files.iter().filter_map(missing).collect()
+        missing_files(&self.files, setup).collect()
     }
 }
 

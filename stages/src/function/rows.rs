@@ -11,7 +11,7 @@ use tracetune_engine::table::schema_of;
 use super::Params;
 use super::marshal::{Unreadable, Value, Writer, array};
 use super::worker::Worker;
-use crate::command::data_type;
+use crate::column_types::data_type;
 
 /// The port with the rows.
 pub(super) const ROWS: &str = "rows";
@@ -51,9 +51,6 @@ impl RowWork for RowFunction {
     }
     fn part_params(&self) -> &'static [&'static str] {
         &["segment_rows"]
-    }
-    fn parts(&self) -> Vec<i32> {
-        vec![0]
     }
     fn session_threads(&self) -> usize {
         1

@@ -9,7 +9,7 @@ pub mod supervisor;
 mod worker;
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -48,22 +48,28 @@ impl Program {
     /// It can't be started; or the run is interrupted.
     pub(crate) fn run(&self, cx: &Context) -> Result<Ended, StageError> {
         let (reader, writer) = std::io::pipe()?;
-        let mut command = match supervisor::command(false) {
+        let mut command = self.command(false, Stdio::null());
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let running = self.spawn(command)?;
+        let listener = Listener::start(reader, cx)?;
+        let status = running.wait(cx, None)?;
+        Ok(Ended { status, tail: listener.tail() })
+    }
+
+    /// The command that starts it: below a supervisor, whose standard input is a pipe from here, or by itself with this
+    /// standard input.
+    fn command(&self, is_worker: bool, input: Stdio) -> Command {
+        match supervisor::command(is_worker) {
             Some(mut command) => {
                 command.args(&self.command).stdin(Stdio::piped());
                 command
             }
             None => {
                 let mut command = Command::new(&self.command[0]);
-                command.args(&self.command[1..]).stdin(Stdio::null());
+                command.args(&self.command[1..]).stdin(input);
                 command
             }
-        };
-        command.stdout(writer.try_clone()?).stderr(writer);
-        let running = self.spawn(command)?;
-        let listener = Listener::start(reader, cx)?;
-        let status = running.wait(cx, None)?;
-        Ok(Ended { status, tail: listener.tail() })
+        }
     }
 
     /// Starts a command of this program. The command, and with it its ends of pipes, is dropped: what is read from them ends
@@ -192,6 +198,12 @@ pub(crate) fn found_in(path: &OsStr, program: &str) -> PathBuf {
 /// The first program of that name in the folders of PATH.
 pub(crate) fn in_path(path: &OsStr, program: &str) -> Option<PathBuf> {
     std::env::split_paths(path).map(|folder| folder.join(program)).find(|path| is_program(path))
+}
+
+/// Whether a program is a script that starts another one: whom it starts may depend on more than its own bytes.
+pub(crate) fn is_wrapper(program: &Path) -> bool {
+    let mut start = [0; 2];
+    std::fs::File::open(program).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"#!"
 }
 
 fn is_program(path: &Path) -> bool {

@@ -4,14 +4,13 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracetune_engine::stage::{Context, StageError};
 
 use super::output::Listener;
-use super::{Ended, Patience, Program, Running, supervisor};
+use super::{Ended, Patience, Program, Running};
 
 /// A program that runs. A socket is both its standard input and its standard output: what is written here it reads, and the
 /// other way round; it should have its own prints go to its standard error, which is the stage's log.
@@ -34,17 +33,7 @@ impl Program {
         channel.set_nonblocking(true)?;
         let theirs = OwnedFd::from(theirs);
         let (reader, writer) = std::io::pipe()?;
-        let mut command = match supervisor::command(true) {
-            Some(mut command) => {
-                command.args(&self.command).stdin(Stdio::piped());
-                command
-            }
-            None => {
-                let mut command = Command::new(&self.command[0]);
-                command.args(&self.command[1..]).stdin(theirs.try_clone()?);
-                command
-            }
-        };
+        let mut command = self.command(true, theirs.try_clone()?.into());
         command.stdout(theirs).stderr(writer);
         let running = self.spawn(command)?;
         Ok(Worker { channel, running, listener: Listener::start(reader, cx)?, cx: cx.clone() })

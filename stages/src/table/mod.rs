@@ -18,7 +18,7 @@ use tracetune_engine::stage::{
 };
 use tracetune_engine::table::{TableFile, TableWriter};
 
-use crate::command::data_type;
+use crate::column_types::{self, data_type};
 
 /// What may stand under `kind = "table"`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -80,10 +80,7 @@ impl stage::Params for Params {
             let help = "it must end in `.parquet`, `.csv`, `.tsv`, `.jsonl` or `.ndjson`";
             return wrong("path", format!("`{}` does not say its format", self.path), help);
         }
-        if let Some((name, kind)) = self.types.iter().find(|(_, kind)| data_type(kind).is_none()) {
-            let help = "write `string`, `bool`, `int32`, `int64`, `float32`, `float64`, or `list of …`";
-            return wrong("types", format!("column `{name}` has a type `{kind}`, which there is not"), help);
-        }
+        column_types::check("types", &self.types)?;
         if self.delimiter.is_some_and(|delimiter| !delimiter.is_ascii()) {
             return wrong("delimiter", "is no ASCII character".to_owned(), "e.g. `delimiter = \";\"`");
         }

@@ -1,17 +1,7 @@
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use tracetune_engine::stage::{Params as _, Reporter};
+use tracetune_engine::stage::Params as _;
 use tracetune_engine::table::read_table_file;
 
 use super::*;
-
-struct Silent;
-
-impl Reporter for Silent {
-    fn progress(&self, _: u64, _: u64, _: &str) {}
-    fn note(&self, _: &str) {}
-}
 
 /// Reads files as a stage with these keys would; the table as text.
 fn read(files: &[(&str, &str)], params: &str) -> Result<String, String> {
@@ -24,15 +14,7 @@ fn read(files: &[(&str, &str)], params: &str) -> Result<String, String> {
     let mut params: Params = toml::from_str(params).map_err(|error| error.to_string())?;
     params.validate().map_err(|error| error.message)?;
     params.resolve(&Setup::new(folder.path())).map_err(|error| error.message)?;
-    let cx = Context {
-        cancel: Arc::new(AtomicBool::new(false)),
-        threads: 1,
-        root: folder.path().to_owned(),
-        scratch: folder.path().to_owned(),
-        checkpoint: tracetune_engine::cache::Checkpoint::in_folder(folder.path()),
-        log: Arc::new(tracetune_engine::runs::StageLog::none()),
-        reporter: Arc::new(Silent),
-    };
+    let cx = crate::testing::context(folder.path());
     let mut outputs = TableKind::run(&params, &Inputs::default(), &cx).map_err(|error| error.to_string())?;
     let Some(Artifact::File(path)) = outputs.remove("rows") else { panic!("a file") };
     let table = read_table_file(path).unwrap();

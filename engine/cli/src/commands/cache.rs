@@ -47,6 +47,14 @@ fn verify(session: &Session) -> anyhow::Result<u8> {
         };
         session.ui.answer(format_args!("{objects}, {}: {health}", numbers::bytes(verified.bytes)));
         verified.damaged.iter().for_each(|digest| session.ui.answer(format_args!("  {digest}")));
+        if verified.unpacked > 0 {
+            let folders = counted(verified.unpacked, "damaged unpacked folder");
+            session.ui.answer(format_args!("  {folders} removed: unpacked again when used"));
+        }
+        if verified.checkpoints > 0 {
+            let checkpoints = counted(verified.checkpoints, "damaged checkpoint");
+            session.ui.answer(format_args!("  {checkpoints} removed: its training begins anew"));
+        }
     }
     Ok(if verified.damaged.is_empty() { exit::DONE } else { exit::STAGE_FAILED })
 }

@@ -119,9 +119,7 @@ impl Rows<'_> {
         let items = items as u64 - bad.as_ref().map_or(0, |bad| bad.rows);
         Ok(RowsOutput { table: output, bad, items, computed: computed as u64 })
     }
-}
 
-impl Rows<'_> {
     /// Items of a block, alike in every process that works on a table of so many.
     fn block_items(&self, items: usize) -> usize {
         let segment_items = self.work.segment_items();
