@@ -15,7 +15,7 @@ use crate::program::is_wrapper;
 /// Asks a Python what it is: shims and wrappers answer for what they start.
 const QUESTION: &str = "import sys
 venv = sys.prefix != sys.base_prefix
-print(sys.implementation.name, sys.version.split()[0], 'virtual environment' if venv else '')";
+print(sys.implementation.name, sys.version.split()[0], *(['virtual environment'] if venv else []))";
 
 /// The part of the key that stands for the program.
 pub(super) fn of(params: &Params, setup: &Setup) -> Result<Environment, StageError> {
@@ -63,7 +63,8 @@ fn identity(program: &Path, setup: &Setup) -> Result<String, StageError> {
     }
     let ask = || {
         let output = Command::new(program)
-            .args(["-s", "-S", "-B", "-c", QUESTION])
+            // With `site`: it is what finds out that there is a virtual environment.
+            .args(["-s", "-B", "-c", QUESTION])
             .current_dir(setup.root)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -79,8 +80,9 @@ fn identity(program: &Path, setup: &Setup) -> Result<String, StageError> {
             }
         }
     };
+    // By the program's own path: the Python of a virtual environment is a link to another one.
     // Whom a wrapper starts may depend on more than its own bytes: it is asked each time.
-    if is_wrapper(program) { ask() } else { setup.fact(&program.canonicalize()?, QUESTION, ask) }
+    if is_wrapper(program) { ask() } else { setup.fact(program, QUESTION, ask) }
 }
 
 /// Words of `run` that name files of the project whose bytes are not in the key, and `files` that are not there.
@@ -118,4 +120,25 @@ pub(crate) fn missing<'a>(files: &'a [String], setup: &'a Setup) -> impl Iterato
 
 fn matches(pattern: &str, word: &str) -> bool {
     globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(word.trim_start_matches("./")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::python::Python;
+
+    #[test]
+    fn the_python_of_a_virtual_environment_is_another_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let python = Python::find().unwrap().executable;
+        let own = folder.path().join("venv/bin/python3");
+        std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(&python, &own).unwrap();
+        let home = python.parent().unwrap().display();
+        std::fs::write(folder.path().join("venv/pyvenv.cfg"), format!("home = {home}\n")).unwrap();
+        let setup = Setup::new(folder.path());
+        let (system, own) = (identity(&python, &setup).unwrap(), identity(&own, &setup).unwrap());
+        assert!(system.starts_with("cpython 3.") && !system.ends_with("virtual environment"), "{system}");
+        assert_eq!(own, format!("{system} virtual environment"));
+    }
 }
