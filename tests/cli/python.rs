@@ -154,6 +154,7 @@ fn a_worker_that_dies_and_what_the_function_may_not_return_are_told() {
 #[test]
 fn mistakes_are_found_before_anything_runs() {
     for (source, pipeline, message) in [
+        (FUNCTION, format!("{PIPELINE}setup = \"lines\"\n"), "`setup`: `own.py` has no function `lines`"),
         (FUNCTION, PIPELINE.replace("own.py:own", "own.py:onw"), "did you mean `own`?"),
         (FUNCTION, PIPELINE.replace("own.py:own", "won.py:own"), "there is no file `won.py` in the project's root"),
         ("def own(reference) -> int\n    return 1\n", PIPELINE.to_owned(), "own.py:1: expected ':'"),

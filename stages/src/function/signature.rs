@@ -149,11 +149,7 @@ pub(super) fn read(params: &Params, setup: &Setup) -> Result<Arc<Function>, Para
         let answer = match serde_json::from_str(&text) {
             Ok(Answered::Answer(answer)) => *answer,
             Ok(Answered::Wrong { error }) if is_new => {
-                let param = if error.help.as_ref().is_some_and(|help| help.starts_with("`setup.")) {
-                    "setup"
-                } else {
-                    "function"
-                };
+                let param = if error.of_setup { "setup" } else { "function" };
                 return Err(wrong(param, error.message, error.help));
             }
             // A file may have come meanwhile: the question is asked once more.
