@@ -44,6 +44,11 @@ impl<W: Write + Send> TableWriter<W> {
     /// They have other columns than the table, or the writer fails.
     pub fn write(&mut self, rows: &RecordBatch) -> Result<(), TableError> {
         let rows = normalised(rows)?;
+        let (given, own) = (rows.schema(), &self.schema);
+        if let Some((found, wanted)) = given.fields().iter().zip(own.fields()).find(|(a, b)| a.name() != b.name()) {
+            let message = format!("column `{}` stands where the table has `{}`", found.name(), wanted.name());
+            return Err(arrow::error::ArrowError::SchemaError(message).into());
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), rows.columns().to_vec(), &options)?;
         self.rows += rows.num_rows() as u64;
@@ -172,5 +177,9 @@ mod tests {
     fn other_columns_are_refused() {
         let mut writer = TableWriter::new(&table(1).schema(), Vec::new()).unwrap();
         assert!(writer.write(&table(3).project(&[1, 0]).unwrap()).is_err());
+        let renamed =
+            RecordBatch::try_from_iter([("m", table(1).column(0).clone()), ("w", table(1).column(1).clone())]);
+        let error = writer.write(&renamed.unwrap()).unwrap_err().to_string();
+        assert!(error.ends_with("column `m` stands where the table has `n`"), "{error}");
     }
 }
