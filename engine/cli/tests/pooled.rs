@@ -91,3 +91,36 @@ fn what_can_not_be_pooled_says_why() {
     help: only figures that differ by chance can be pooled; without `--over seed` they are put side by side
     ");
 }
+
+#[test]
+fn a_sweep_s_figures_are_shown_by_its_parameters() {
+    let workspace = workspace();
+    let path = workspace.path().join("pipeline.toml");
+    let text = std::fs::read_to_string(&path).expect("the toys' pipeline");
+    std::fs::write(path, text + "\n[sweep]\nseed = [7, 8]\nguesses = [4, 8]\n").expect("the pipeline");
+    workspace.run(["run", "--sweep"]);
+    let shown = workspace.run(["show"]).stdout;
+    let means = &shown[shown.find("Means").expect("means over seeds")..];
+    assert_snapshot!(means, @r"
+    Means by `guesses` over `seed` (2 each)
+
+    test
+      variant    round     pass@1 %    n  guesses
+      guesses=4      1   6 [ 2, 10]  160      160
+      guesses=4      2  18 [ 0, 62]  160      160
+      guesses=4      3  31 [26, 36]  160      160
+      guesses=8      1   7 [ 3, 11]  320      320
+      guesses=8      2  19 [ 9, 29]  320      320
+      guesses=8      3  35 [15, 55]  320      320
+
+    [low, high]: 95 % interval; n: what it is over
+    ");
+    let shown = workspace.run(["show", "--by", "seed"]).stdout;
+    assert!(shown.contains("Means by `seed` over `guesses` (2 each)"), "{shown}");
+    assert_snapshot!(workspace.run(["show", "--by", "gueses"]), @r"
+    exit code: 2
+    --- stderr
+    error: run `[run]` has no parameter `gueses`
+    help: did you mean `guesses`?
+    ");
+}

@@ -3,6 +3,7 @@
 
 mod difference;
 mod draws;
+mod groups;
 mod lines;
 mod note;
 mod pooled;
@@ -16,9 +17,12 @@ use serde_json::Value;
 
 use difference::{flips, metric_lines, param_differences};
 pub use draws::ProblemDraws;
+pub use groups::{GroupFigure, Groups, grouped};
 pub use lines::ComparisonLine;
 pub use note::{Caveat, Note};
-pub use pooled::{Pooled, PooledDifference, PooledFigure, PooledLine, PooledMetric, compare_over};
+pub use pooled::{
+    Pooled, PooledDifference, PooledFigure, PooledLine, PooledMetric, PooledMetricDifference, compare_over,
+};
 pub use seeds::Seeds;
 pub use side::Side;
 use side::named;
@@ -160,7 +164,7 @@ pub enum CompareError {
         stage: String,
     },
     /// A run has no results to compare.
-    #[error("run `{run}` has no results to compare: no stage of it evaluates, or it did not end yet")]
+    #[error("run `{run}` has no results to compare: no stage of it has metrics, or it did not end yet")]
     NoResults {
         /// The run.
         run: String,
@@ -198,6 +202,16 @@ pub enum CompareError {
         second: String,
         /// The parameter.
         over: String,
+    },
+    /// A run has no such parameter to group by.
+    #[error("run `{run}` has no parameter `{name}`")]
+    NoParam {
+        /// The run.
+        run: String,
+        /// What was asked for.
+        name: String,
+        /// What its sweep and its ablations set; its `[params]` if they set nothing.
+        known: Vec<String>,
     },
     /// The store can't be read.
     #[error(transparent)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::difference::{metric_lines, settings};
 use super::seeds::{Seeds, without};
 use super::tasks::{Draws, Tasks, join, matched};
-use super::{CompareError, Side, named};
+use super::{CompareError, ComparedMetric, Side, named};
 use crate::cache::Store;
 use crate::runs::MetricLine;
 use crate::statistics::{Bounds, Cluster, Estimate, pool, pool_figures};
@@ -24,6 +24,8 @@ pub struct Pooled {
     pub metrics: Vec<PooledMetric>,
     /// Paired differences of pass@1 of the other sides to the baseline, by split.
     pub differences: Vec<PooledDifference>,
+    /// Differences of all other metrics, paired by seed.
+    pub metric_differences: Vec<PooledMetricDifference>,
 }
 
 /// A metric on all sides.
@@ -75,6 +77,30 @@ pub struct PooledDifference {
     pub by_seed: Vec<f64>,
 }
 
+/// A difference of any metric over seeds, each seed's side paired with its own baseline.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PooledMetricDifference {
+    /// Place of the other side in [`Pooled::sides`].
+    pub side: usize,
+    /// E.g. `test`.
+    pub split: String,
+    /// E.g. `loss`.
+    pub metric: String,
+    /// The stage that the figures are from, where a side has the metric from several.
+    pub stage: Option<String>,
+    /// The mean over seeds.
+    pub value: f64,
+    /// Lower end of its 95 % interval over seeds alone (Student's t): how problems scatter is not known for such a metric.
+    /// `None` if all seeds have the same difference.
+    pub ci_low: Option<f64>,
+    /// Upper end.
+    pub ci_high: Option<f64>,
+    /// How many seeds both sides have; at least two.
+    pub seeds: usize,
+    /// Each seed's difference, in the order of the sides' seeds.
+    pub by_seed: Vec<f64>,
+}
+
 /// Pools what the words name over a parameter, such as `seed`: runs or parts of them, as [`compare`](super::compare) has
 /// them. A bare run stands for its first results and all of its variants.
 ///
@@ -88,8 +114,18 @@ pub fn compare_over(store: &Store, words: &[String], over: &str) -> Result<Poole
     let settings = sides.iter().map(|side| settings(store, side)).collect::<Result<Vec<_>, _>>()?;
     let sides = Seeds::grouped(sides, &settings, over)?;
     let metrics = metrics(&sides);
-    let differences = (1..sides.len()).flat_map(|place| differences(&sides[0], &sides[place], place)).collect();
-    Ok(Pooled { over: over.to_owned(), sides, metrics, differences })
+    let others = || (1..sides.len()).map(|place| (place, &sides[place]));
+    let differences: Vec<PooledDifference> =
+        others().flat_map(|(place, side)| differences(&sides[0], side, place)).collect();
+    let mut metric_differences: Vec<PooledMetricDifference> =
+        others().flat_map(|(place, side)| metric_differences(&sides[0], side, place)).collect();
+    metric_differences.retain(|one| {
+        !differences.iter().any(|paired| {
+            (paired.side, &paired.split, &paired.metric) == (one.side, &one.split, &one.metric)
+                && one.stage.as_ref().is_none_or(|stage| *stage == paired.stage)
+        })
+    });
+    Ok(Pooled { over: over.to_owned(), sides, metrics, differences, metric_differences })
 }
 
 /// The sides of a word. What a single run begins with is there for each value that a sweep gave the parameter.
@@ -113,7 +149,7 @@ fn metrics(sides: &[Seeds]) -> Vec<PooledMetric> {
     let mut lines: Vec<PooledMetric> = Vec::new();
     for (place, side) in sides.iter().enumerate() {
         for line in metric_lines(&side.members) {
-            let Some(figure) = figure(side, &line.figures) else { continue };
+            let Some(figure) = figure(&side.members, &line.figures) else { continue };
             let is_it = |known: &PooledMetric| {
                 (&known.split, &known.metric, &known.stage) == (&line.split, &line.metric, &line.stage)
             };
@@ -128,10 +164,10 @@ fn metrics(sides: &[Seeds]) -> Vec<PooledMetric> {
     lines
 }
 
-/// The mean of a metric over the seeds that have it; `None` if only one has.
-fn figure(side: &Seeds, figures: &[Option<MetricLine>]) -> Option<PooledFigure> {
+/// The mean of a metric over the members that have it; `None` if only one has.
+pub(super) fn figure(members: &[Side], figures: &[Option<MetricLine>]) -> Option<PooledFigure> {
     let there: Vec<(&Side, &MetricLine)> =
-        side.members.iter().zip(figures).filter_map(|(member, figure)| Some((member, figure.as_ref()?))).collect();
+        members.iter().zip(figures).filter_map(|(member, figure)| Some((member, figure.as_ref()?))).collect();
     let (_, first) = there.get(1).and(there.first())?;
     let bounds = bounds(&first.metric);
     let estimates: Vec<Estimate> = there
@@ -266,6 +302,41 @@ fn differences(baseline: &Seeds, side: &Seeds, place: usize) -> Vec<PooledDiffer
     pooled.collect()
 }
 
+/// The differences of a side's metrics to the baseline's, of the seeds that both have.
+fn metric_differences(baseline: &Seeds, side: &Seeds, place: usize) -> Vec<PooledMetricDifference> {
+    let ours = metric_lines(&baseline.members);
+    let mut found = Vec::new();
+    for line in metric_lines(&side.members) {
+        let is_it = |known: &&ComparedMetric| {
+            (&known.split, &known.metric, &known.stage) == (&line.split, &line.metric, &line.stage)
+        };
+        let Some(ours) = ours.iter().find(is_it) else { continue };
+        let difference = |(label, theirs): (&String, &Option<MetricLine>)| {
+            let seed = baseline.labels.iter().position(|known| known == label)?;
+            Some(theirs.as_ref()?.value - ours.figures[seed].as_ref()?.value)
+        };
+        let by_seed: Vec<f64> = side.labels.iter().zip(&line.figures).filter_map(difference).collect();
+        if by_seed.len() < 2 {
+            continue;
+        }
+        let bounds = if bounds(&line.metric) == Bounds::NONE { Bounds::NONE } else { Bounds::DIFFERENCE };
+        let exact: Vec<Estimate> = by_seed.iter().map(|&value| Estimate { value, low: value, high: value }).collect();
+        let pooled = pool_figures(&exact, false, bounds);
+        found.push(PooledMetricDifference {
+            side: place,
+            split: line.split,
+            metric: line.metric,
+            stage: line.stage,
+            value: by_seed.iter().sum::<f64>() / by_seed.len() as f64,
+            ci_low: pooled.map(|pooled| pooled.low),
+            ci_high: pooled.map(|pooled| pooled.high),
+            seeds: by_seed.len(),
+            by_seed,
+        });
+    }
+    found
+}
+
 crate::record! {
     /// A row of a pooled comparison's table.
     pub struct PooledLine {
@@ -277,7 +348,7 @@ crate::record! {
         pub round: Option<i32>,
         /// E.g. `test`.
         pub split: String,
-        /// E.g. `pass@1`; a difference to the baseline is `pass@1 difference`.
+        /// E.g. `pass@1`; a difference to the baseline is `pass@1 difference`, `loss difference`.
         pub metric: String,
         /// The stage, where there are several.
         pub stage: Option<String>,
@@ -289,7 +360,7 @@ crate::record! {
         pub ci_high: Option<f64>,
         /// How many seeds.
         pub seeds: i64,
-        /// What each seed's value is over, or the distinct problems of a difference.
+        /// What each seed's value is over; of a difference the distinct problems, or the seeds where it has no problems.
         pub n: i64,
     }
 }
@@ -336,6 +407,19 @@ impl Pooled {
                     ci_high: Some(one.difference.high),
                     seeds: one.seeds as i64,
                     n: one.problems as i64,
+                    ..line(side)
+                });
+            }
+            for one in self.metric_differences.iter().filter(|one| one.side == place) {
+                lines.push(PooledLine {
+                    split: one.split.clone(),
+                    metric: format!("{} difference", one.metric),
+                    stage: one.stage.clone(),
+                    value: one.value,
+                    ci_low: one.ci_low,
+                    ci_high: one.ci_high,
+                    seeds: one.seeds as i64,
+                    n: one.seeds as i64,
                     ..line(side)
                 });
             }

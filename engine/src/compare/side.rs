@@ -8,7 +8,7 @@ use super::CompareError;
 use super::tasks::{self, Tasks};
 use crate::cache::{ActionRecord, CacheError, Store};
 use crate::pipeline::MAIN;
-use crate::runs::{self, MetricLine, Run, RunNode, SelectedRound};
+use crate::runs::{self, MetricLine, Run, RunNode, SelectedRound, part_of};
 
 /// A run's variant at a round.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub(super) fn named(store: &Store, word: &str, alone: bool) -> Result<Vec<Side>,
     };
     let run = if rest.is_some() { runs::load(store, id)? } else { whole? };
     let results = Results::of(run)?;
-    let variants = results.variants();
+    let variants = results.main_variants();
     let Some(first) = variants.first() else {
         return Err(CompareError::NoResults { run: results.run.record.id });
     };
@@ -62,7 +62,7 @@ pub(super) fn named(store: &Store, word: &str, alone: bool) -> Result<Vec<Side>,
 type Place = (String, i32);
 
 /// A run's telemetry.
-struct Results {
+pub(super) struct Results {
     run: Run,
     metrics: BTreeMap<Place, Vec<MetricLine>>,
     /// Tasks by split and stage.
@@ -70,7 +70,7 @@ struct Results {
 }
 
 impl Results {
-    fn of(run: Run) -> Result<Self, CompareError> {
+    pub(super) fn of(run: Run) -> Result<Self, CompareError> {
         // They are written when a run ends.
         if !run.folder.join("metrics.parquet").exists() {
             return Err(CompareError::NoResults { run: run.record.id });
@@ -88,16 +88,30 @@ impl Results {
         Ok(results)
     }
 
-    /// Variants with problems behind their metrics, `main` first.
-    fn variants(&self) -> Vec<&str> {
-        let mut variants: Vec<&str> = self.outcomes.keys().map(|(variant, _)| variant.as_str()).collect();
-        variants.dedup();
+    /// Variants with results, `main` first.
+    pub(super) fn variants(&self) -> Vec<&str> {
+        let places = self.outcomes.keys().chain(self.metrics.keys());
+        let variants: BTreeSet<&str> = places.map(|(variant, _)| variant.as_str()).collect();
+        let mut variants: Vec<&str> = variants.into_iter().collect();
         variants.sort_by_key(|variant| *variant != MAIN);
         variants
     }
 
+    /// The variants that a run's bare name means: those with problems behind their metrics, or all if none has.
+    fn main_variants(&self) -> Vec<&str> {
+        let mut variants = self.variants();
+        let has_tasks = |variant: &&str| self.outcomes.keys().any(|(label, _)| label == variant);
+        if variants.iter().any(has_tasks) {
+            variants.retain(has_tasks);
+        }
+        variants
+    }
+
+    /// The rounds that have problems behind their metrics; all that have metrics if none has.
     fn rounds(&self, variant: &str) -> Vec<i32> {
-        self.outcomes.keys().filter(|(label, _)| label == variant).map(|(_, round)| *round).collect()
+        let of = |(label, round): &Place| (label == variant).then_some(*round);
+        let rounds: Vec<i32> = self.outcomes.keys().filter_map(of).collect();
+        if rounds.is_empty() { self.metrics.keys().filter_map(of).collect() } else { rounds }
     }
 
     /// The side called `VARIANT`, `VARIANT@ROUND`, `VARIANT@selected`, each with `:STAGE` or without.
@@ -131,6 +145,19 @@ impl Results {
         self.run.record.selected.iter().find(|selected| selected.variants.iter().any(|label| label == variant))
     }
 
+    /// All rounds that a variant has figures of, ascending.
+    pub(super) fn rounds_with_figures(&self, variant: &str) -> Vec<i32> {
+        self.metrics.keys().filter(|(label, _)| label == variant).map(|(_, round)| *round).collect()
+    }
+
+    /// What there is at a place.
+    pub(super) fn at(&self, variant: &str, round: i32) -> Side {
+        let place = (variant.to_owned(), round);
+        let metrics = self.metrics.get(&place).cloned().unwrap_or_default();
+        let outcomes = self.outcomes.get(&place).cloned().unwrap_or_default();
+        Side { run: self.run.clone(), variant: place.0, round, stage: None, metrics, outcomes }
+    }
+
     /// The side of a variant at a round: by default the one that its loop selected, else the last.
     fn side(&self, variant: &str, round: Option<i32>, stage: Option<&str>) -> Result<Side, CompareError> {
         let (run, known) = (self.run.record.id.clone(), self.rounds(variant));
@@ -140,13 +167,10 @@ impl Results {
         };
         let selected = self.selected(variant).map(|selected| selected.round).filter(|round| known.contains(round));
         let round = round.or(selected).unwrap_or(last);
-        let place = (variant.to_owned(), round);
-        let Some(outcomes) = self.outcomes.get(&place).cloned() else {
+        if !known.contains(&round) {
             return Err(CompareError::NoRound { run, variant: variant.to_owned(), round, known });
-        };
-        let metrics = self.metrics.get(&place).cloned().unwrap_or_default();
-        let mut side =
-            Side { run: self.run.clone(), variant: variant.to_owned(), round, stage: None, metrics, outcomes };
+        }
+        let mut side = self.at(variant, round);
         if let Some(stage) = stage {
             let known = side.stages();
             if !known.contains(stage) {
@@ -176,9 +200,10 @@ impl Side {
         self.run.record.selected.iter().any(is_it)
     }
 
-    /// The stages that its problems are from.
+    /// The stages that its results are from.
     fn stages(&self) -> BTreeSet<&str> {
-        self.outcomes.values().flat_map(BTreeMap::keys).map(String::as_str).collect()
+        let tasks = self.outcomes.values().flat_map(BTreeMap::keys);
+        tasks.chain(self.metrics.iter().map(|line| &line.stage)).map(String::as_str).collect()
     }
 
     /// The splits on which its round was selected, with what selected it.
@@ -197,12 +222,7 @@ impl Side {
     /// The nodes of its variant. Labels that the file itself gives are parts of one pipeline.
     fn nodes(&self) -> impl Iterator<Item = &RunNode> {
         let record = &self.run.record;
-        let of = |label: &str| {
-            let is_it = |name: &&String| {
-                label.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            };
-            record.parts.iter().filter(is_it).map(String::as_str).max_by_key(|name| name.len()).unwrap_or(MAIN)
-        };
+        let of = |label: &str| part_of(&record.parts, label);
         let own = of(&self.variant);
         let is_own =
             move |node: &&RunNode| record.parts.is_empty() || node.variant.iter().any(|label| of(label) == own);

@@ -26,6 +26,7 @@ mod problems;
 mod resolved;
 mod resources;
 mod schema;
+mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use check::column_type;
 pub use parameter::{Parameter, parameters};
 pub use resources::Resources;
 pub use schema::schema;
+pub use settings::{Setting, VariantSettings};
 pub use source::project_root;
 pub use variants::Choice;
 pub(crate) use variants::MAIN;
@@ -70,6 +72,8 @@ pub struct Pipeline {
     pub loops: Vec<Loop>,
     /// The names of the variants that it is made of; none unless some were chosen.
     pub variants: Vec<String>,
+    /// What each of these variants is set to; of `main` alone if none were chosen.
+    pub settings: Vec<VariantSettings>,
     /// The file after `extends`, `--set` and `$params`, as TOML text that gives this pipeline again: kept in the run.
     pub resolved: String,
     /// What is odd about the file without being wrong.
@@ -140,12 +144,17 @@ impl Pipeline {
         let chosen =
             if choice.is_plain() { Vec::new() } else { declared.chosen(choice).map_err(|problem| vec![problem])? };
         let named = |name: &str| chosen.iter().any(|variant| variant.name == name);
+        let mut settings: Vec<VariantSettings> =
+            if chosen.is_empty() { vec![VariantSettings::of(MAIN, &table, &[])] } else { Vec::new() };
         let unchosen = declared.all().filter(|variant| !named(&variant.name)).take(MOST_CHECKED);
         let mut parts = Vec::with_capacity(chosen.len());
         for (variant, is_chosen) in chosen.iter().map(|one| (one, true)).chain(unchosen.map(|one| (one, false))) {
             let (before, errors) = (problems.count(), problems.errors());
             let mut table = table.clone();
             variant.apply(&mut table, &mut problems);
+            if is_chosen {
+                settings.push(VariantSettings::of(&variant.name, &table, &variant.paths()));
+            }
             let unrolled =
                 (problems.errors() == errors).then(|| Unrolled::of(table, registry, &setup, &mut problems)).flatten();
             if problems.errors() > errors {
@@ -169,7 +178,7 @@ impl Pipeline {
             return Err(vec![problem]);
         }
         let variants = chosen.into_iter().map(|variant| variant.name).collect();
-        Ok(Self { name, seed, root: root.to_owned(), nodes, loops, variants, resolved, warnings })
+        Ok(Self { name, seed, root: root.to_owned(), nodes, loops, variants, settings, resolved, warnings })
     }
 }
 

@@ -181,7 +181,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// The name in a string that is `$name` and nothing else.
-fn reference<'v>(value: &'v DeValue) -> Option<&'v str> {
+pub(super) fn reference<'v>(value: &'v DeValue) -> Option<&'v str> {
     let name = value.as_str()?.strip_prefix('$')?;
     is_name(name).then_some(name)
 }

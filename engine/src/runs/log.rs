@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::lines::{StageLine, interval};
+use super::params::param_lines;
 use super::{
     MetricLine, MetricRow, OutcomeLine, OutcomeRow, RunNode, RunRecord, RunStatus, SelectedRound, StageStatus,
 };
@@ -88,6 +89,7 @@ impl<'a> RunLog<'a> {
         let mut log =
             Self { store, pipeline, record, folder, events, started: Instant::now(), error: None, _lock: lock };
         log.write("pipeline.toml", pipeline.resolved.as_bytes())?;
+        log.write_table("params.parquet", &param_lines(&log.record.id, pipeline, &log.record.variants))?;
         log.write_record(&vec![NodeLog::default(); pipeline.nodes.len()])?;
         Ok(log)
     }

@@ -3,6 +3,7 @@
 mod lines;
 mod log;
 mod outputs;
+mod params;
 mod record;
 mod run;
 mod stage_log;
@@ -18,6 +19,8 @@ pub use lines::{MetricLine, OutcomeLine, ambiguous};
 pub(crate) use log::{NodeLog, RunLog, first_output};
 pub use outputs::{MetricRow, OutcomeRow};
 pub(crate) use outputs::{metrics_of, outcomes_of, shared_name};
+pub use params::ParamLine;
+pub(crate) use params::part_of;
 pub use record::{RunNode, RunRecord, RunStatus, SelectedRound, StageStatus};
 pub use run::Run;
 pub use stage_log::{StageLog, copy_log};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use arrow::array::RecordBatch;
 
 use super::lines::{metric_lines, outcome_lines, stage_lines};
-use super::{MetricLine, OutcomeLine, RunNode, RunRecord, RunsError};
+use super::{MetricLine, OutcomeLine, ParamLine, RunNode, RunRecord, RunsError};
 use crate::cache::{CacheError, OutputRecord, Store};
 use crate::table::{Record, TableError, read_table_file};
 
@@ -141,6 +141,25 @@ impl Run {
     /// The file can't be read.
     pub fn outcome_lines(&self) -> Result<Vec<OutcomeLine>, RunsError> {
         Ok(outcome_lines(self.own_table("outcomes.parquet")?, &self.record).map_err(unreadable)?)
+    }
+
+    /// The rows of `params.parquet`; none if a version wrote the run that had no such table.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn param_lines(&self) -> Result<Vec<ParamLine>, RunsError> {
+        if !self.folder.join("params.parquet").exists() {
+            return Ok(Vec::new());
+        }
+        Ok(ParamLine::read(&self.own_table("params.parquet")?).map_err(unreadable)?)
+    }
+
+    /// `params.parquet` as a table.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn params(&self) -> Result<RecordBatch, RunsError> {
+        Ok(ParamLine::write(&self.param_lines()?).map_err(unreadable)?)
     }
 
     /// `pipeline.toml`: the resolved pipeline.

@@ -4,6 +4,7 @@ mod bad_rows;
 mod changing_files;
 mod compare;
 mod empty;
+mod groups;
 mod interruption;
 mod loops;
 mod plan;

@@ -103,6 +103,34 @@ fn the_table_of_a_pooled_comparison_has_a_line_per_side_and_metric() {
     let runs = [0, 1].map(|seed| project.run(&seeded(seed, 1)));
     let lines = pooled(&project, &runs).unwrap().lines();
     let names: Vec<_> = lines.iter().map(|line| format!("{} {} {}", line.variant, line.metric, line.seeds)).collect();
-    let expected = ["main pass@1 2", "main loss 2", "other pass@1 2", "other loss 2", "other pass@1 difference 2"];
+    let expected = [
+        "main pass@1 2",
+        "main loss 2",
+        "other pass@1 2",
+        "other loss 2",
+        "other pass@1 difference 2",
+        "other loss difference 2",
+    ];
     assert_eq!(names, expected);
+}
+
+#[test]
+fn any_metric_has_a_difference_paired_by_seed() {
+    let project = Project::new();
+    let stages = |seed: u8, loss: f64| {
+        format!(
+            "seed = {seed}\n[stages.one]\nkind = \"results\"\nmetrics = [[\"loss\", 2.0]]\nallow_empty = true\n\
+             [stages.two]\nkind = \"results\"\nvariant = \"other\"\nmetrics = [[\"loss\", {loss}]]\nseed = 0\nallow_empty = true\n"
+        )
+    };
+    // The baseline is 2 and 2.125, the other side 1 both times.
+    let runs = [project.run(&stages(0, 1.0)), project.run(&stages(1, 1.0))];
+    let pooled = pooled(&project, &runs).unwrap();
+    let [one] = pooled.metric_differences.as_slice() else { panic!("{:?}", pooled.metric_differences) };
+    assert_eq!((one.metric.as_str(), one.seeds, one.by_seed.as_slice()), ("loss", 2, [-1.0, -1.125].as_slice()));
+    // Student's t of one degree of freedom, over two differences of standard deviation 1/8/√2.
+    let half = 12.706_204_736_174_7 / 16.0;
+    let [low, high] = [one.ci_low, one.ci_high].map(Option::unwrap);
+    assert!((one.value + 1.0625).abs() < 1e-12 && (low + 1.0625 + half).abs() < 1e-6, "{one:?}");
+    assert!((high + 1.0625 - half).abs() < 1e-6, "{one:?}");
 }

@@ -11,7 +11,7 @@ use tracetune_engine::Registry;
 use tracetune_engine::arrow::array::{AsArray, RecordBatch};
 use tracetune_engine::arrow::datatypes::{Int64Type, SchemaRef};
 use tracetune_engine::cache::{Digest, Store};
-use tracetune_engine::pipeline::{Overrides, Pipeline};
+use tracetune_engine::pipeline::{Choice, Overrides, Pipeline};
 use tracetune_engine::runs::{MetricRow, OutcomeRow};
 use tracetune_engine::schedule::{Event, NodeSummary, RunError, RunOptions, RunSummary, run};
 use tracetune_engine::stage::{
@@ -42,10 +42,13 @@ impl Project {
         Store::open(self.folder.path().join(".tracetune")).unwrap()
     }
 
-    /// Checks a pipeline. `TAG` in the text becomes the project's tag.
+    /// Checks a pipeline with all variants that its text declares. `TAG` in the text becomes the project's tag.
     pub(crate) fn pipeline(&self, text: &str) -> Pipeline {
         let text = format!("[pipeline]\nname = \"toy\"\n{}", text.replace("TAG", &self.tag));
-        Pipeline::from_text(&text, "toy.toml", self.folder.path(), &registry(), &Overrides::default())
+        let (sweep, ablations) = (text.contains("[sweep]"), text.contains("[ablations"));
+        let overrides =
+            Overrides { variants: Choice { sweep, ablations, ..Choice::default() }, ..Overrides::default() };
+        Pipeline::from_text(&text, "toy.toml", self.folder.path(), &registry(), &overrides)
             .unwrap_or_else(|problems| panic!("{problems:#?}"))
     }
 

@@ -13,7 +13,7 @@ use crate::ui::table;
 
 /// Ask all runs and their tables in SQL
 ///
-/// `metrics`, `stages` and `outcomes` are those of all runs. Any other table is a stage's: `"verdicts@2"` of the latest
+/// `metrics`, `params`, `stages` and `outcomes` are those of all runs. Any other table is a stage's: `"verdicts@2"` of the latest
 /// run, `"20261122-2154"."verdicts@2"` of the run whose id begins so, with `.OUTPUT` after the stage for an output that
 /// is not its first.
 #[derive(clap::Args)]

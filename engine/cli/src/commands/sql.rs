@@ -16,7 +16,7 @@ use super::runs;
 use crate::ui::helped;
 
 /// What every run's folder has.
-const TELEMETRY: [&str; 3] = ["metrics", "stages", "outcomes"];
+const TELEMETRY: [&str; 4] = ["metrics", "stages", "outcomes", "params"];
 
 /// What a statement comes to.
 pub(super) fn answer(sql: &str, store: &Store) -> anyhow::Result<RecordBatch> {
@@ -66,6 +66,7 @@ fn telemetry(name: &str, store: &Store) -> anyhow::Result<RecordBatch> {
             batches.push(match name {
                 "metrics" => run.metrics()?,
                 "stages" => run.stages()?,
+                "params" => run.params()?,
                 _ => run.outcomes()?,
             });
         }

@@ -83,6 +83,11 @@ impl<'a> Variant<'a> {
         }
     }
 
+    /// The paths that it sets, each with its value; the last value of a path wins.
+    pub(super) fn paths(&self) -> Vec<(&str, &Value<'a>)> {
+        self.values.iter().map(|one| (one.path.trim(), &one.value)).collect()
+    }
+
     fn and(&self, other: &Self) -> Self {
         let name = match (self.name.as_str(), other.name.as_str()) {
             (name, MAIN) | (MAIN, name) => name.to_owned(),

@@ -114,7 +114,8 @@ pub(crate) fn compare(args: &Args, session: &Session) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-fn explained(error: CompareError, store: &Store) -> anyhow::Error {
+/// The error with what to do about it.
+pub(super) fn explained(error: CompareError, store: &Store) -> anyhow::Error {
     let error = match error {
         CompareError::Runs(error) => return runs::explained(error, store),
         error => error,
@@ -133,6 +134,11 @@ fn explained(error: CompareError, store: &Store) -> anyhow::Error {
             helped(message, format!("its rounds are {}", list(&rounds)))
         }
         CompareError::NoStage { known, .. } => helped(message, format!("its stages are {}", list(known))),
+        CompareError::NoParam { name, known, .. } => match nearest(name, known.iter().map(String::as_str)) {
+            Some(near) => helped(message, format!("did you mean `{near}`?")),
+            None if known.is_empty() => helped(message, "a version wrote it that kept no parameters: run it again"),
+            None => helped(message, format!("its variants differ in {}", list(known))),
+        },
         CompareError::NoneSelected { .. } => {
             helped(message, "a loop with `select` does; name a round by its number: `RUN:main@3`")
         }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tracetune_engine::cache::Store;
-use tracetune_engine::compare::{self, Pooled, PooledFigure, Seeds};
+use tracetune_engine::compare::{self, Pooled, PooledFigure, PooledMetricDifference, Seeds};
 use tracetune_engine::table::Record;
 
 use super::{Args, Captioned, explained, interval, letter, print};
@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::ui::table::cut;
 use crate::ui::{numbers, results, style};
 
-/// Prints what the sides gave together. JSON: `{over, sides, metrics, differences}`.
+/// Prints what the sides gave together. JSON: `{over, sides, metrics, differences, metric_differences}`.
 pub(super) fn show(over: &str, store: &Store, args: &Args, session: &Session) -> anyhow::Result<u8> {
     let pooled = compare::compare_over(store, &args.sides, over).map_err(|error| explained(error, store))?;
     if let Some(path) = &args.out {
@@ -37,6 +37,7 @@ pub(super) fn show(over: &str, store: &Store, args: &Args, session: &Session) ->
             "sides": pooled.sides.iter().map(side).collect::<Vec<_>>(),
             "metrics": pooled.metrics,
             "differences": pooled.differences,
+            "metric_differences": pooled.metric_differences,
         }));
         return Ok(exit::DONE);
     }
@@ -82,9 +83,9 @@ fn tables(pooled: &Pooled) -> Vec<Captioned> {
         tables.push(Captioned { caption: split.to_owned(), header: header.collect(), rows });
     }
     if !pooled.differences.is_empty() {
-        let signed = |value: f64| format!("{:+.1}", value * 100.0);
+        let points = |value: f64| format!("{:+.1}", value * 100.0);
         let rows = pooled.differences.iter().map(|one| {
-            let by_seed: Vec<String> = one.by_seed.iter().map(|value| signed(*value)).collect();
+            let by_seed: Vec<String> = one.by_seed.iter().map(|value| points(*value)).collect();
             let difference = &one.difference;
             vec![
                 letter(one.side),
@@ -92,7 +93,7 @@ fn tables(pooled: &Pooled) -> Vec<Captioned> {
                 one.metric.clone(),
                 numbers::count(one.problems as u64),
                 numbers::count(one.seeds as u64),
-                format!("{} [{}, {}]", signed(difference.value), signed(difference.low), signed(difference.high)),
+                format!("{} [{}, {}]", points(difference.value), points(difference.low), points(difference.high)),
                 by_seed.join(" "),
             ]
         });
@@ -103,7 +104,48 @@ fn tables(pooled: &Pooled) -> Vec<Captioned> {
         let caption = format!("Against A, over the same problems and the same {}", pooled.over);
         tables.push(Captioned { caption, header, rows });
     }
+    tables.extend(metric_differences(pooled));
     tables
+}
+
+/// The differences of metrics that have no problems behind them, where there are any.
+fn metric_differences(pooled: &Pooled) -> Option<Captioned> {
+    let moved = pooled.metric_differences.iter().filter(|one| one.by_seed.iter().any(|value| *value != 0.0));
+    let moved: Vec<&PooledMetricDifference> = moved.collect();
+    let by_stage = moved.iter().any(|one| one.stage.is_some());
+    let rows = moved.iter().map(|one| {
+        let percent = results::is_share(&one.metric);
+        let by_seed: Vec<String> = one.by_seed.iter().map(|value| signed(*value, None, percent)).collect();
+        let name = if percent { format!("{} %", one.metric) } else { one.metric.clone() };
+        let mut cells = vec![letter(one.side), one.split.clone()];
+        cells.extend(by_stage.then(|| one.stage.clone().unwrap_or_default()));
+        let difference = signed(one.value, one.ci_low.zip(one.ci_high), percent);
+        cells.extend([name, numbers::count(one.seeds as u64), difference, by_seed.join(" ")]);
+        cells
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    let mut header = vec!["side".to_owned(), "split".to_owned()];
+    header.extend(by_stage.then(|| "stage".to_owned()));
+    let over = &pooled.over;
+    header.extend(["metric".to_owned(), format!(">{over}s"), ">difference".to_owned(), format!("by {over}")]);
+    let caption = format!("Other metrics against A, by the same {over}; intervals over values of `{over}` alone");
+    (!rows.is_empty()).then_some(Captioned { caption, header, rows })
+}
+
+/// A difference with its sign, and its interval if it has one.
+fn signed(value: f64, ends: Option<(f64, f64)>, percent: bool) -> String {
+    let scale = if percent { 100.0 } else { 1.0 };
+    match ends {
+        Some((low, high)) => {
+            let decimals = numbers::decimals((high - low) / 2.0 * scale);
+            let number = |value: f64| format!("{:+.decimals$}", value * scale);
+            format!("{} [{}, {}]", number(value), number(low), number(high))
+        }
+        None => {
+            let plain = numbers::plain(value * scale);
+            if value > 0.0 { format!("+{plain}") } else { plain }
+        }
+    }
 }
 
 /// A figure; of how many values it is, where some of its side have none.

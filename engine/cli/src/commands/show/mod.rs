@@ -1,6 +1,7 @@
 //! `tracetune show`
 
 mod chosen;
+mod groups;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use tracetune_engine::diagnostic::{list, nearest};
 use tracetune_engine::runs::{Run, RunsError, StageStatus};
 
 use self::chosen::Chosen;
+use super::compare::explained;
 use super::seeds;
 use crate::exit;
 use crate::out_file::write_table;
@@ -24,6 +26,7 @@ use crate::warnings;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   tracetune show                          the latest run
+  tracetune show latest --by temperature  a sweep's figures by a parameter: means over its other axes
   tracetune show latest verdicts          a stage's table (the last round that is done)
   tracetune show latest verdicts@1        the same in round 1
   tracetune show latest train.curve       another output of a stage
@@ -37,6 +40,10 @@ pub(crate) struct Args {
     run: String,
     /// A stage, `STAGE@ROUND` or `STAGE.OUTPUT`
     stage: Option<String>,
+    /// Group the figures by these parameters, e.g. `learning_rate,layers`: means and intervals over all other variants.
+    /// A sweep over seeds is grouped by all other axes unless this says otherwise
+    #[arg(long, value_name = "PARAMS", value_delimiter = ',', conflicts_with = "stage")]
+    by: Vec<String>,
     /// Print this row in full
     #[arg(long, value_name = "N", requires = "stage")]
     row: Option<usize>,
@@ -54,23 +61,24 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 }
 
-/// Prints what was asked for. JSON: `{run, folder, metrics, warnings}`, or `{stage, columns, total, rows}`.
+/// Prints what was asked for. JSON: `{run, folder, metrics, groups, warnings}`, or `{stage, columns, total, rows}`.
 pub(crate) fn show(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let store = session.store_here()?;
     let run = super::runs::load(&store, &args.run)?;
     match &args.stage {
-        None => show_run(&run, &store, session),
+        None => show_run(&run, &store, &args.by, session),
         Some(stage) => show_stage(&run, &store, stage, args, session),
     }
 }
 
-fn show_run(run: &Run, store: &Store, session: &Session) -> anyhow::Result<u8> {
+fn show_run(run: &Run, store: &Store, by: &[String], session: &Session) -> anyhow::Result<u8> {
     let figures = run.metric_lines()?;
+    let groups = groups::of(run, by).map_err(|error| explained(error, store))?;
     let warnings = warnings::of(session.app.watch, &figures);
     let record = &run.record;
     if session.ui.json {
         session.ui.answer_json(&json!({
-            "run": record, "folder": run.folder, "metrics": figures, "warnings": warnings,
+            "run": record, "folder": run.folder, "metrics": figures, "groups": groups, "warnings": warnings,
         }));
         return Ok(exit::DONE);
     }
@@ -120,6 +128,9 @@ fn show_run(run: &Run, store: &Store, session: &Session) -> anyhow::Result<u8> {
     session.ui.answer(words.text(session.ui.width()));
     if !figures.is_empty() {
         session.ui.answer(format_args!("\n{}", results::text(&figures, session.ui.width())));
+    }
+    if let Some(groups) = groups {
+        session.ui.answer(format_args!("\n{}", groups::text(&groups, session.ui.width())));
     }
     if !warnings.is_empty() {
         session.ui.answer(format_args!("\n{}", warnings::text(&warnings)));
