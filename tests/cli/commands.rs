@@ -45,6 +45,23 @@ fn a_program_that_changes_is_run_again() {
 }
 
 #[test]
+fn why_names_the_files_of_a_folder_that_changed() {
+    let workspace = project(COPY, "files = [\"lib\"]");
+    for name in ["a.py", "deep/b.py", "c.py"] {
+        workspace.write(&format!("lib/{name}"), name);
+    }
+    assert_eq!(status(&workspace, "own"), "computed");
+    workspace.write("lib/deep/b.py", "other bytes");
+    workspace.write("lib/d.py", "");
+    std::fs::remove_file(workspace.path().join("lib/c.py")).expect("the file");
+    let why = workspace.run(["why", "pipeline.toml", "own"]).stdout;
+    let files = "(`c.py` was removed, `d.py` was added, `deep/b.py` changed)";
+    assert!(why.contains(files), "{why}");
+    let json = workspace.run(["why", "pipeline.toml", "own", "--json"]).json();
+    assert_eq!(json["stages"][0]["causes"][0]["files"][2]["change"], "changed", "{json}");
+}
+
+#[test]
 fn another_program_of_the_same_name_earlier_in_the_path_is_another_key() {
     let workspace = project("", "");
     for (folder, word) in [("one", "first"), ("two", "second")] {

@@ -230,7 +230,7 @@ impl Store {
 }
 
 /// `None` if the file is not there or makes no sense: a record that can't be read is a miss.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CacheError> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CacheError> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes)
             .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a record can't be read"))
@@ -240,7 +240,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CacheError> 
     }
 }
 
-fn write_json<T: Serialize>(store: &Store, destination: Destination, value: &T) -> Result<(), CacheError> {
+pub(super) fn write_json<T: Serialize>(store: &Store, destination: Destination, value: &T) -> Result<(), CacheError> {
     let mut text = serde_json::to_vec_pretty(value).expect("a record is plain data");
     text.push(b'\n');
     store.write_file(destination, &text)

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::{ActionKey, ActionRecord, CacheError, Digest, Pointer, Segment, Signature, Store};
+use super::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, PartGroup, Pointer, Segment, Signature, Store};
 
 /// What [`Store::clear`] must leave alone.
 #[derive(Clone, Debug)]
@@ -60,8 +60,8 @@ pub struct Size {
 }
 
 /// What the store's folder holds.
-const PARTS: [&str; 9] =
-    ["objects", "actions", "recipes", "segments", "models", "checkpoints", "runs", "damaged", "tmp"];
+const PARTS: [&str; 10] =
+    ["objects", "actions", "recipes", "segments", "models", "checkpoints", "listings", "runs", "damaged", "tmp"];
 
 impl Store {
     /// How much each part of the store holds.
@@ -119,10 +119,13 @@ impl Store {
         let is_young = |metadata: &Metadata| metadata.modified().is_ok_and(|modified| modified >= roots.since);
         let mut live = HashSet::new();
         let mut live_actions = HashSet::new();
+        let mut live_folders = HashSet::new();
         for (key, path, metadata) in self.named::<ActionKey>("actions")? {
             if roots.actions.contains(&key) || is_young(&metadata) {
                 live_actions.insert(key);
-                live.extend(read::<ActionRecord>(&path).iter().flat_map(named_by));
+                let record = read::<ActionRecord>(&path);
+                live.extend(record.iter().flat_map(named_by));
+                live_folders.extend(record.iter().flat_map(|record| &record.parts).filter_map(environment_digest));
             } else {
                 clearing.record(&path)?;
             }
@@ -138,6 +141,11 @@ impl Store {
         }
         for (_, path, _) in self.named::<super::RecipeKey>("recipes")? {
             if !read::<Pointer>(&path).is_some_and(|pointer| live_actions.contains(&pointer.action)) {
+                clearing.record(&path)?;
+            }
+        }
+        for (folder, path, _) in self.named::<Digest>("listings")? {
+            if !live_folders.contains(&folder) {
                 clearing.record(&path)?;
             }
         }
@@ -179,6 +187,11 @@ impl Store {
 pub(super) fn named_by(record: &ActionRecord) -> Vec<Digest> {
     let outputs = record.outputs.values();
     outputs.flat_map(|output| output.files.iter().map(|file| file.digest).chain([output.digest])).collect()
+}
+
+/// The digest of a file or a folder in a key.
+fn environment_digest(part: &KeyPart) -> Option<Digest> {
+    (part.group == PartGroup::Environment).then(|| part.value.parse().ok()).flatten()
 }
 
 struct Clearing {

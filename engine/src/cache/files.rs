@@ -4,6 +4,7 @@
 //! `*.pyc`, the store's folder, and what a `.tracetuneignore` (in the syntax of `.gitignore`) in the folder or one below
 //! it says. A `.gitignore` has no say: data is often kept out of git, and is read all the same.
 
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -31,6 +32,9 @@ pub(super) struct Files {
     folder: Option<PathBuf>,
     pub(super) files: Vec<Found>,
 }
+
+/// What a folder held: paths from it, and the digests of the files.
+pub(crate) type Listing = BTreeMap<String, Digest>;
 
 /// A file, or a link that leads nowhere.
 pub(super) struct Found {
@@ -164,6 +168,13 @@ impl Files {
             hasher.update(&(name.len() as u64).to_le_bytes()).update(name).update(&digest.0);
         }
         Ok(hasher.finalize().into())
+    }
+
+    /// The files of a folder by their path from it, each with the digest of its bytes.
+    pub(super) fn listing(&self) -> io::Result<Listing> {
+        let Some(folder) = &self.folder else { return Ok(Listing::new()) };
+        let name = |file: &Found| file.path.strip_prefix(folder).unwrap_or(&file.path).to_string_lossy().into_owned();
+        self.files.par_iter().map(|file| Ok((name(file), file.digest()?))).collect()
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -8,6 +8,7 @@
 //! models/DIGEST/                 a directory as files again, read-only; checked when used
 //! checkpoints/KEY/NUMBER-DIGEST  what a long stage keeps to go on after an interruption
 //! runs/ID/                       see `crate::runs`
+//! listings/ab/abcd….json         what a folder held that a key was made of: for `why` alone
 //! locks/                         flocks or leases: they die with their process
 //! known-files.json               digests of large files outside the store
 //! tmp/                           what is being written; a dead process's part is swept by the next one
@@ -25,6 +26,7 @@ mod file;
 mod files;
 mod known_files;
 mod lease;
+mod listing;
 mod lock;
 mod object;
 mod segment;
@@ -47,7 +49,7 @@ pub(crate) use watched::WatchedFile;
 
 pub(crate) use file::Destination;
 use file::{Faults, Workspace};
-pub(crate) use files::{check_files, list_files};
+pub(crate) use files::{Listing, check_files, list_files};
 pub(crate) use known_files::KnownFiles;
 use lock::Locks;
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Digest;
-use super::files::Files;
+use super::files::{Files, Listing};
 
 /// A file or a folder that a key was made of, as it was then.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct WatchedFile {
     digest: Option<Digest>,
     /// Whether a further change could have left the times as they are.
     is_young: bool,
+    /// Whether it is a folder, or several files by a glob.
+    is_folder: bool,
 }
 
 /// What the file system says of a file.
@@ -48,13 +50,24 @@ impl WatchedFile {
             None if is_young => Some(files.digest()?),
             digest => digest,
         };
+        let is_folder = !files.is_one();
         let files = files.files.iter().map(|found| (found.path.clone(), (&found.metadata).into())).collect();
-        Ok(Self { path: path.to_owned(), files, digest, is_young })
+        Ok(Self { path: path.to_owned(), files, digest, is_young, is_folder })
     }
 
     /// Looks at a file or folder whose bytes are not part of a key.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         Self::new(path, &Files::at(path)?, None)
+    }
+
+    /// The digest of a folder that is part of a key; `None` for a file.
+    pub(crate) fn folder_digest(&self) -> Option<Digest> {
+        self.digest.filter(|_| self.is_folder)
+    }
+
+    /// What the folder holds now.
+    pub(crate) fn listing(&self) -> io::Result<Listing> {
+        Files::at(&self.path)?.listing()
     }
 
     /// The file that changed since, with certainty or possibly: a file that was written again with the same bytes counts,

@@ -28,7 +28,7 @@ use crate::pipeline::{NodeIndex, Pick, Pipeline, Source};
 
 pub(crate) use key::{NoKey, Recipe, node_key, recipes, row_keys};
 pub(crate) use planner::changes;
-pub use reason::{Cause, Why};
+pub use reason::{Cause, Change, FileChange, Why};
 pub use row::{ColumnChange, RowError, RowWhy};
 
 /// What the cache knows about each node of a pipeline.

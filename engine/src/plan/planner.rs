@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::key::{NoKey, Recipe, node_key, recipes, row_keys};
-use super::{Cause, Estimate, Forecast, Plan, PlannedNode, Why};
+use super::{Cause, Estimate, FileChange, Forecast, Plan, PlannedNode, Why};
 use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, PartGroup, Store};
 use crate::pipeline::{MetricName, Node, NodeIndex, Pick, Pipeline, Source};
 use crate::registry::Work;
@@ -27,7 +27,7 @@ pub(crate) fn changes<'r>(
     let sentence = |(node, record): (&Node, &ActionRecord)| {
         let index = pipeline.nodes.iter().position(|known| known.id == node.id)?;
         let causes = match &recipes[index] {
-            Ok(recipe) => diff(node, record, &recipe.parts, &KnownInputs::default()),
+            Ok(recipe) => with_files(store, recipe, diff(node, record, &recipe.parts, &KnownInputs::default())),
             Err(NoKey { error, .. }) => vec![Cause::NoKey { error: error.clone() }],
         };
         let words: Vec<String> = causes.iter().map(ToString::to_string).collect();
@@ -100,7 +100,7 @@ impl<'a> Planner<'a> {
             let mut causes = match &last {
                 None => vec![Cause::New],
                 Some((_, None)) => Vec::new(),
-                Some((_, Some(record))) => diff(node, record, &recipe.parts, &inputs),
+                Some((_, Some(record))) => with_files(self.store, recipe, diff(node, record, &recipe.parts, &inputs)),
             };
             // The same recipe was run before: if its inputs come out as they did then, this is a hit.
             let expected = self.store.recipe(&recipe.key)?.map(|key| self.store.action(&key)).transpose()?.flatten();
@@ -125,7 +125,7 @@ impl<'a> Planner<'a> {
             }
             (Some(_), Some(output), _) => vec![Cause::OutputLost { output: output.to_owned() }],
             (None, _, Some((last, _))) if *last == key => vec![Cause::RecordLost],
-            (None, _, Some((_, Some(record)))) => diff(node, record, &parts, &inputs),
+            (None, _, Some((_, Some(record)))) => with_files(self.store, recipe, diff(node, record, &parts, &inputs)),
             (None, _, Some((_, None))) => vec![Cause::RecordLost],
             (None, _, None) => vec![Cause::New],
         };
@@ -268,6 +268,21 @@ fn changed_keys(
     keys.into_iter().flat_map(cause).collect()
 }
 
+/// Names the files of folders that changed, where it is known what the folders held the last time.
+pub(super) fn with_files(store: &Store, recipe: &Recipe, mut causes: Vec<Cause>) -> Vec<Cause> {
+    for cause in &mut causes {
+        let Cause::Environment { old: Some(old), new: Some(new), files, .. } = cause else { continue };
+        let (Ok(old), Ok(new)) = (old.parse::<Digest>(), new.parse::<Digest>()) else { continue };
+        let Some(watched) = recipe.watched.iter().find(|watched| watched.folder_digest() == Some(new)) else {
+            continue;
+        };
+        if let (Ok(Some(old)), Ok(new)) = (store.listing(&old), watched.listing()) {
+            *files = FileChange::between(&old, &new);
+        }
+    }
+    causes
+}
+
 /// What differs between a record and what is known now. Inputs that are not known yet are left out.
 pub(super) fn diff(node: &Node, last: &ActionRecord, parts: &[KeyPart], inputs: &KnownInputs) -> Vec<Cause> {
     let by_name = |parts: &[KeyPart], group: PartGroup| -> BTreeMap<String, String> {
@@ -314,7 +329,7 @@ pub(super) fn diff(node: &Node, last: &ActionRecord, parts: &[KeyPart], inputs: 
         }
     }
     for (name, old, new) in changed(PartGroup::Environment) {
-        causes.push(Cause::Environment { name, old, new });
+        causes.push(Cause::Environment { name, old, new, files: Vec::new() });
     }
     let old = by_name(&last.parts, PartGroup::Input);
     for (port, digest) in &inputs.digests {

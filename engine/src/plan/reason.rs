@@ -1,8 +1,11 @@
 //! Why a stage is cached, stale or new: a diff of two lists of key parts, in words.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
+
+use crate::cache::Listing;
 
 /// Why a node is in the state it is in. Shown, it reads ``verify@2 is stale: `timeout_s` changed (2 => 5)``.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -70,6 +73,9 @@ pub enum Cause {
         old: Option<String>,
         /// And now; `None` if it is not declared any more.
         new: Option<String>,
+        /// Of a folder, the files that make the difference; none where it is not known what the folder held.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        files: Vec<FileChange>,
     },
     /// The same key was computed before, but its record is gone from the store.
     RecordLost,
@@ -96,6 +102,54 @@ pub enum Cause {
         error: String,
     },
 }
+
+/// How a file of a folder differs from the last time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileChange {
+    /// Its path from the folder.
+    pub path: String,
+    /// What happened to it.
+    pub change: Change,
+}
+
+/// What happened to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It has other bytes.
+    Changed,
+    /// It was not there.
+    Added,
+    /// It is not there any more.
+    Removed,
+}
+
+impl FileChange {
+    /// The files by which two listings of a folder differ.
+    pub(super) fn between(old: &Listing, new: &Listing) -> Vec<Self> {
+        let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        let change = |name: &String| match (old.get(name), new.get(name)) {
+            (Some(old), Some(new)) => (old != new).then_some(Change::Changed),
+            (None, _) => Some(Change::Added),
+            (_, None) => Some(Change::Removed),
+        };
+        names.into_iter().filter_map(|name| Some(Self { path: name.clone(), change: change(name)? })).collect()
+    }
+}
+
+impl fmt::Display for FileChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        match self.change {
+            Change::Changed => write!(f, "`{path}` changed"),
+            Change::Added => write!(f, "`{path}` was added"),
+            Change::Removed => write!(f, "`{path}` was removed"),
+        }
+    }
+}
+
+/// Files of a folder that are named; the others are counted.
+const NAMED_FILES: usize = 3;
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -131,10 +185,17 @@ impl fmt::Display for Cause {
             }
             Self::Input { port, old: None, .. } => write!(f, "input `{port}` was connected"),
             Self::Input { port, .. } => write!(f, "input `{port}` is not connected any more"),
-            Self::Environment { name, old: Some(old), new: Some(new) } => {
+            Self::Environment { name, files, .. } if !files.is_empty() => {
+                let mut words: Vec<String> = files.iter().take(NAMED_FILES).map(ToString::to_string).collect();
+                if files.len() > NAMED_FILES {
+                    words.push(format!("and {} more", files.len() - NAMED_FILES));
+                }
+                write!(f, "{name} changed ({})", words.join(", "))
+            }
+            Self::Environment { name, old: Some(old), new: Some(new), .. } => {
                 write!(f, "{name} changed ({} => {})", short(old), short(new))
             }
-            Self::Environment { name, old: None, new } => {
+            Self::Environment { name, old: None, new, .. } => {
                 write!(f, "it now depends on {name} ({})", short(new.as_deref().unwrap_or_default()))
             }
             Self::Environment { name, .. } => write!(f, "it does not depend on {name} any more"),

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use serde::Serialize;
 
-use super::planner::{Planner, diff};
+use super::planner::{Planner, diff, with_files};
 use super::{Cause, row_keys};
 use crate::cache::{CacheError, Store};
 use crate::pipeline::{NodeIndex, Pipeline};
@@ -122,7 +122,8 @@ pub(super) fn why_row(pipeline: &Pipeline, store: &Store, index: NodeIndex, row:
     };
     let (_, key_parts) = recipe.action(&inputs.digests);
     let of_all_rows = |cause: &Cause| !matches!(cause, Cause::Input { port, .. } if port == shape.port);
-    why.causes.extend(diff(node, &last, &key_parts, &inputs).into_iter().filter(of_all_rows));
+    let causes = with_files(planner.store, recipe, diff(node, &last, &key_parts, &inputs));
+    why.causes.extend(causes.into_iter().filter(of_all_rows));
     if let Some(before) = last.input(shape.port) {
         match store.table(&before) {
             Ok(before) => {

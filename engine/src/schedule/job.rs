@@ -178,6 +178,9 @@ impl Job<'_> {
             Err(output_error(stage.kind().name(), &format!("panicked: {}", text.unwrap_or("no message"))))
         })?;
         check_watched(&self.watched)?;
+        for watched in self.watched.iter() {
+            self.store.put_listing(watched)?;
+        }
         let cost = meter.read();
         if rows_computed == 0
             && lock.is_none()
