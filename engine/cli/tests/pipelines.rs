@@ -14,6 +14,30 @@ fn a_good_pipeline_is_ok() {
 }
 
 #[test]
+fn more_slots_than_a_run_has_are_told_before_anything_runs() {
+    let workspace = workspace();
+    let stage =
+        "extends = \"pipeline.toml\"\n[loop.rounds.stages.learn]\nslots = { gpu = 2 }\nmemory_bytes = \"8GiB\"\n";
+    workspace.write("large.toml", stage);
+    assert_snapshot!(workspace.run(["check", "large.toml"]), @r"
+    exit code: 0
+    --- stdout
+    ok: large.toml (14 stages, loop rounds x 3)
+    --- stderr
+            Note `learn` takes 2 of `gpu`: run it with `--slots gpu=2`
+    ");
+    assert_snapshot!(workspace.run(["run", "large.toml", "-q"]), @r"
+    exit code: 2
+    --- stderr
+    error: `learn` takes 2 of `gpu`, and the run has 1
+    help: say how many there are: `--slots gpu=2`
+    ");
+    assert_eq!(workspace.run(["run", "large.toml", "-q", "--slots", "gpu=2"]).code, Some(0));
+    // What is cached takes nothing.
+    assert_eq!(workspace.run(["run", "large.toml", "-q"]).code, Some(0));
+}
+
+#[test]
 fn mistakes_are_shown_in_the_file_with_help() {
     let workspace = workspace();
     workspace.write(

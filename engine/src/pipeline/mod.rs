@@ -37,7 +37,7 @@ mod variants;
 pub use bad_rows::BadRows;
 pub use check::column_type;
 pub use parameter::{Parameter, parameters};
-pub use resources::Resources;
+pub use resources::{Resources, parse_bytes};
 pub use schema::schema;
 pub use settings::{Setting, VariantSettings};
 pub use source::project_root;

@@ -35,9 +35,10 @@ impl Resources {
                 Some(threads) => self.threads = Some(threads as usize),
                 None => wrong_type(key, "an integer of at least 1", value, problems),
             },
-            "memory_bytes" => match whole(value, 0) {
-                Some(bytes) => self.memory_bytes = bytes as u64,
-                None => wrong_type(key, "a number of bytes", value, problems),
+            "memory_bytes" => match (whole(value, 0), value.get_ref().as_str().map(parse_bytes)) {
+                (Some(bytes), _) => self.memory_bytes = bytes as u64,
+                (_, Some(Ok(bytes))) => self.memory_bytes = bytes,
+                _ => wrong_type(key, "a number of bytes, e.g. 8_000_000_000 or \"8GiB\"", value, problems),
             },
             "timeout_s" => match seconds(value) {
                 Some(seconds) => self.timeout_s = Some(seconds),
@@ -66,7 +67,7 @@ impl Resources {
             ),
             (
                 "memory_bytes",
-                json!({"type": "integer", "minimum": 0, "description": "Memory that the stage needs, in bytes: stages start side by side as far as the run's (`--memory`) goes."}),
+                json!({"type": ["integer", "string"], "minimum": 0, "pattern": BYTES_PATTERN, "description": "Memory that the stage needs: a number of bytes, or e.g. \"8GiB\". Stages start side by side as far as the run's (`--memory`) goes."}),
             ),
             (
                 "slots",
@@ -81,10 +82,53 @@ impl Resources {
     }
 }
 
+/// What [`parse_bytes`] takes, for the JSON Schema.
+const BYTES_PATTERN: &str = "^[0-9]+(\\.[0-9]+)? *([KMGT]i?B|B)?$";
+
+/// A number of bytes as people write it: `8GiB`, `1.5 TB`, `4096`.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, f64); 10] = [
+        ("KiB", 1024.0),
+        ("MiB", 1_048_576.0),
+        ("GiB", 1_073_741_824.0),
+        ("TiB", 1_099_511_627_776.0),
+        ("KB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("TB", 1e12),
+        ("B", 1.0),
+        ("", 1.0),
+    ];
+    let split = UNITS.iter().find_map(|(unit, factor)| Some((text.trim().strip_suffix(unit)?, factor)));
+    let (number, factor) = split.expect("every text ends in nothing");
+    let bytes = number.trim().parse().ok().map(|number: f64| number * factor);
+    match bytes.filter(|bytes| (0.0..1e18).contains(bytes)) {
+        Some(bytes) => Ok(bytes as u64),
+        None => Err("write a number of bytes, e.g. 16GiB".to_owned()),
+    }
+}
+
 fn seconds(value: &Value) -> Option<f64> {
     let number = match value.get_ref() {
         DeValue::Float(number) => number.as_str().parse().ok(),
         other => integer(other).map(|number| number as f64),
     };
     number.filter(|seconds: &f64| *seconds > 0.0 && seconds.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_bytes;
+
+    #[test]
+    fn bytes_are_read_as_people_write_them() {
+        let known = [("4096", 4096), ("8GiB", 8 << 30), ("1.5 MB", 1_500_000), ("512B", 512), (" 2KiB ", 2048)];
+        known.iter().for_each(|(text, bytes)| assert_eq!(parse_bytes(text), Ok(*bytes), "{text}"));
+        for text in ["", "GiB", "-1GiB", "1e30", "NaN", "8GiBs", "8 G"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ fn memory() -> u64 {
 
 impl Machine {
     /// How many there are of a name.
-    pub(crate) fn slots_of(&self, name: &str) -> usize {
+    pub fn slots_of(&self, name: &str) -> usize {
         self.slots.get(name).copied().unwrap_or(1)
     }
 

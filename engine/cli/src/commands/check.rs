@@ -1,7 +1,10 @@
 //! `tracetune check`
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use tracetune_engine::diagnostic::Diagnostic;
+use tracetune_engine::pipeline::Pipeline;
 
 use crate::args::PipelineArgs;
 use crate::exit;
@@ -22,10 +25,11 @@ pub(crate) struct Args {
     pipeline: PipelineArgs,
 }
 
-/// Prints `ok`, or what is wrong. JSON: `{ok, name, nodes, variants, diagnostics}`.
+/// Prints `ok`, or what is wrong. JSON: `{ok, name, nodes, variants, slots, diagnostics}`.
 pub(crate) fn check(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let pipeline = session.pipeline(&args.pipeline.file, &args.pipeline.set.overrides())?;
     let warnings: Vec<_> = pipeline.warnings.iter().map(Diagnostic::to_json).collect();
+    let slots = slots(&pipeline);
     if session.ui.json {
         let nodes: Vec<&str> = pipeline.nodes.iter().map(|node| node.id.as_str()).collect();
         session.ui.answer_json(&json!({
@@ -33,6 +37,7 @@ pub(crate) fn check(args: &Args, session: &Session) -> anyhow::Result<u8> {
             "name": pipeline.name,
             "nodes": nodes,
             "variants": pipeline.variants,
+            "slots": slots.iter().map(|(name, (count, _))| (*name, *count)).collect::<BTreeMap<_, _>>(),
             "diagnostics": warnings,
         }));
         return Ok(exit::DONE);
@@ -47,8 +52,26 @@ pub(crate) fn check(args: &Args, session: &Session) -> anyhow::Result<u8> {
         session.ui.answer(format_args!("{}:", counted(pipeline.variants.len() as u64, "variant")));
         pipeline.variants.iter().for_each(|name| session.ui.answer(format_args!("  {name}")));
     }
+    for (name, (count, stage)) in slots.iter().filter(|(_, (count, _))| *count > 1) {
+        let text = format!("`{stage}` takes {count} of `{name}`: run it with `--slots {name}={count}`");
+        session.ui.verb(Verb::Note, text);
+    }
     if session.ui.verbose > 0 {
         session.ui.verb(Verb::Note, format_args!("project root {}", pipeline.root.display()));
     }
     Ok(exit::DONE)
+}
+
+/// The most that a stage takes of each kind of slots, and the first stage that does.
+fn slots(pipeline: &Pipeline) -> BTreeMap<&str, (usize, &str)> {
+    let mut most: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    for node in &pipeline.nodes {
+        for (name, &count) in &node.resources.slots {
+            let known = most.entry(name).or_insert((count, &node.stage));
+            if count > known.0 {
+                *known = (count, &node.stage);
+            }
+        }
+    }
+    most
 }

@@ -6,8 +6,8 @@ use anyhow::Context;
 use serde::Serialize;
 use tracetune_engine::cache::{OutputType, Store};
 use tracetune_engine::diagnostic::{list, nearest};
-use tracetune_engine::pipeline::{NodeIndex, Pipeline, project_root};
-use tracetune_engine::plan;
+use tracetune_engine::pipeline::{NodeIndex, Pipeline, parse_bytes, project_root};
+use tracetune_engine::plan::{self, Forecast, Plan};
 use tracetune_engine::registry::Work;
 use tracetune_engine::runs::{self, MetricLine, RunStatus, StageStatus};
 use tracetune_engine::schedule::{self, Event, Machine, NodeSummary, RunOptions, RunSummary};
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", env = env_vars::THREADS, value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
     /// How much memory the stages that state their `memory_bytes` may use together, e.g. 16GiB [default: all]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory: Option<u64>,
     /// How many there are of what stages take by their `slots`, e.g. `gpu=2` [default: one of each] (may be repeated)
     #[arg(long, value_name = "NAME=N", value_parser = slots)]
@@ -105,6 +105,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
     machine.threads = args.threads.map_or(machine.threads, |threads| threads as usize);
     machine.memory_bytes = args.memory.unwrap_or(machine.memory_bytes);
     machine.slots = args.slots.iter().cloned().collect();
+    check_slots(&pipeline, &plan, &machine, &only)?;
     let options = RunOptions { machine, keep_going: args.keep_going, only, forced, run_id: None };
     let progress = Progress::new(ui, &pipeline, session.app.watch);
     let cancel = interrupt::flag(progress.stopping());
@@ -112,6 +113,24 @@ pub(crate) fn run(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let summary = schedule::run_planned(&pipeline, &store, plan, &options, cancel, &observer)
         .context("the run could not go on")?;
     report(&pipeline, &store, &summary, session)
+}
+
+/// That the run has the slots which the stages take that will or may be computed.
+fn check_slots(pipeline: &Pipeline, plan: &Plan, machine: &Machine, only: &[NodeIndex]) -> anyhow::Result<()> {
+    for (index, (node, planned)) in pipeline.nodes.iter().zip(&plan.nodes).enumerate() {
+        if matches!(planned.forecast, Forecast::Hit(_) | Forecast::Skipped)
+            || !(only.is_empty() || only.contains(&index))
+        {
+            continue;
+        }
+        if let Some((name, count)) = node.resources.slots.iter().find(|(name, count)| **count > machine.slots_of(name))
+        {
+            let there = machine.slots_of(name);
+            let message = format!("`{}` takes {count} of `{name}`, and the run has {there}", node.stage);
+            return Err(helped(message, format!("say how many there are: `--slots {name}={count}`")));
+        }
+    }
+    Ok(())
 }
 
 /// The nodes that words of the command line mean: ids, or stages with all their rounds.
@@ -134,18 +153,6 @@ fn nodes_called(words: &[String], pipeline: &Pipeline) -> anyhow::Result<Vec<Nod
         }
     }
     Ok(called)
-}
-
-fn bytes(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u32); 6] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("B", 0), ("", 0)];
-    let (number, bits) =
-        UNITS.iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, *bits))).unwrap_or((text, 0));
-    let number: f64 = number.trim().parse().map_err(|_| "write a number of bytes, e.g. 16GiB".to_owned())?;
-    if number < 0.0 {
-        Err("it can't be negative".to_owned())
-    } else {
-        Ok((number * f64::from(2u32).powi(bits as i32)) as u64)
-    }
 }
 
 fn slots(text: &str) -> Result<(String, usize), String> {
