@@ -129,7 +129,9 @@ impl Store {
         let entries = std::fs::read_dir(self.root.join("checkpoints")).into_iter().flatten().flatten();
         let mut removed = 0;
         for path in entries.flat_map(|entry| Checkpoint::in_folder(&entry.path()).damaged()) {
-            std::fs::remove_file(&path).map_err(CacheError::io("remove", path))?;
+            if !self.is_read_only {
+                std::fs::remove_file(&path).map_err(CacheError::io("remove", path))?;
+            }
             removed += 1;
         }
         Ok(removed)

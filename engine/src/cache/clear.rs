@@ -114,6 +114,9 @@ impl Store {
     /// # Errors
     /// [`CacheError::InUse`] while a run goes on, or a file can't be removed.
     pub fn clear(&self, roots: &Roots, dry_run: bool) -> Result<Cleared, CacheError> {
+        if !dry_run {
+            self.check_writable()?;
+        }
         let _alone = if dry_run { None } else { Some(self.hold_alone()?.ok_or(CacheError::InUse)?) };
         let mut clearing = Clearing { dry_run, cleared: Cleared::default() };
         let is_young = |metadata: &Metadata| metadata.modified().is_ok_and(|modified| modified >= roots.since);

@@ -89,7 +89,9 @@ impl Store {
             let is_sound = manifest
                 .is_some_and(|manifest| manifest.files.iter().all(|file| self.is_unpacked(&entry.path(), file)));
             if !is_sound {
-                std::fs::remove_dir_all(entry.path()).map_err(CacheError::io("remove", entry.path()))?;
+                if !self.is_read_only {
+                    std::fs::remove_dir_all(entry.path()).map_err(CacheError::io("remove", entry.path()))?;
+                }
                 removed += 1;
             }
         }

@@ -94,6 +94,14 @@ impl Store {
     /// # Errors
     /// The disk is full, or the folder can't be written; the message names the path.
     pub(crate) fn write_file(&self, destination: Destination, bytes: &[u8]) -> Result<(), CacheError> {
+        match &destination {
+            // A pointer is a short cut, no more. A run's folder is outside.
+            Destination::Pointer(_) if self.is_read_only => return Ok(()),
+            Destination::Telemetry(path) if self.is_read_only => {
+                return std::fs::write(path, bytes).map_err(CacheError::io("write", path));
+            }
+            _ => {}
+        }
         self.commit(destination, |writer| writer.write_all(bytes).map_err(CacheError::io("write in", &self.root)))?;
         Ok(())
     }
@@ -103,6 +111,7 @@ impl Store {
         if let Some(workspace) = self.workspace.get() {
             return Ok(workspace.folder.path());
         }
+        self.check_writable()?;
         let made = Workspace::new(self)?;
         Ok(self.workspace.get_or_init(|| made).folder.path())
     }
@@ -233,11 +242,18 @@ impl Store {
         self.root.join("runs")
     }
 
-    /// A new folder for a run; `None` if the id is taken.
+    /// A new folder for a run; `None` if the id is taken. With a read-only store it lies in the system's folder for temporary
+    /// files.
     ///
     /// # Errors
     /// It can't be made.
     pub(crate) fn make_run_folder(&self, id: &str) -> Result<Option<PathBuf>, CacheError> {
+        if self.is_read_only {
+            let temporary = tempfile::Builder::new().prefix("tracetune-").disable_cleanup(true).tempdir();
+            let temporary = temporary.map_err(CacheError::io("make a folder in", std::env::temp_dir()))?;
+            let folder = temporary.path().join(id);
+            return Ok(make_new_folder(&folder, false)?.then_some(folder));
+        }
         let runs = self.runs_folder();
         self.make_folder(&runs)?;
         let folder = runs.join(id);

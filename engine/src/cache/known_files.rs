@@ -122,7 +122,7 @@ impl KnownFiles {
 impl Store {
     /// What earlier runs learnt. Anything unreadable is unknown.
     pub(crate) fn known_files(&self) -> KnownFiles {
-        KnownFiles::of_store(self.root())
+        KnownFiles::of_store(&self.root)
     }
 
     /// Keeps what was learnt.
@@ -131,7 +131,7 @@ impl Store {
     /// The store can't be written.
     pub(crate) fn keep_known_files(&self, known: &KnownFiles) -> Result<(), CacheError> {
         let Ok(known) = known.known.lock() else { return Ok(()) };
-        if !known.learnt {
+        if !known.learnt || self.is_read_only {
             return Ok(());
         }
         // A path that is not UTF-8 can't be written down: then nothing is remembered.
@@ -140,7 +140,7 @@ impl Store {
     }
 
     fn known_files_path(&self) -> PathBuf {
-        self.root().join(FILE_NAME)
+        self.root.join(FILE_NAME)
     }
 }
 

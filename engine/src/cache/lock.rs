@@ -96,8 +96,14 @@ pub struct Lock {
 
 #[derive(Debug)]
 enum Held {
-    Flock { _flock: Flock },
-    Lease { lease: Lease },
+    Flock {
+        _flock: Flock,
+    },
+    Lease {
+        lease: Lease,
+    },
+    /// In a read-only store there is nothing to keep others from.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -156,6 +162,7 @@ pub(crate) struct Hold {
 enum Holding {
     Flock { _file: File },
     Lease { _lease: Lease },
+    Nothing,
 }
 
 /// The leases of those who use the store, and of the one who clears it.
@@ -184,6 +191,9 @@ impl Store {
     /// # Errors
     /// The lock can't be made.
     pub(crate) fn try_lock(&self, name: &str) -> Result<Option<Lock>, CacheError> {
+        if self.is_read_only {
+            return Ok((!self.is_locked(name)?).then_some(Lock { _held: Held::Nothing }));
+        }
         let held = match &self.locks {
             Locks::Flock => {
                 self.make_folder(&self.root.join("locks"))?;
@@ -200,6 +210,15 @@ impl Store {
             }
         };
         Ok(held.map(|held| Lock { _held: held }))
+    }
+
+    /// Whether somebody holds the lock, found out without making it.
+    fn is_locked(&self, name: &str) -> Result<bool, CacheError> {
+        match &self.locks {
+            Locks::Flock => Ok(File::open(self.lock_path(name))
+                .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))),
+            Locks::Lease(leases) => Ok(!leases.is_alone(None, &self.lease_folder(name))?),
+        }
     }
 
     /// Whether somebody holds the lock as the other kind of lock: who shares a store with other locks is not to be harmed.
@@ -264,6 +283,9 @@ impl Store {
     /// # Errors
     /// The lock can't be made.
     pub(crate) fn hold(&self) -> Result<Hold, CacheError> {
+        if self.is_read_only {
+            return Ok(Hold { _held: Holding::Nothing });
+        }
         let held = match &self.locks {
             Locks::Flock => self.flock_in_use(FlockOperation::LockShared)?.expect("a lock that waits is got"),
             Locks::Lease(leases) => loop {

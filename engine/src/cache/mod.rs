@@ -37,6 +37,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use rustix::fs::{Access, access};
+
 pub use action::{ActionRecord, Cost, FileRecord, KeyPart, OutputRecord, OutputType, PartGroup, Pointer, Provenance};
 pub use checkpoint::Checkpoint;
 pub use clear::{Cleared, Roots, Size, Verified};
@@ -83,6 +85,9 @@ pub enum CacheError {
         /// The kind that was to be used here.
         ours: LockKind,
     },
+    /// This process may not write in the store.
+    #[error("the store `{}` is read-only", .0.display())]
+    ReadOnly(PathBuf),
     /// Nothing can be cleared out while a run goes on.
     #[error("a run goes on in this store")]
     InUse,
@@ -111,6 +116,8 @@ pub struct Store {
     workspace: OnceLock<Workspace>,
     /// Whether the store's folder lets its group write: then all in it does.
     is_shared: bool,
+    /// Whether this process may not write here: what is cached can be used, nothing is computed.
+    is_read_only: bool,
     faults: Arc<Faults>,
     /// Files of unpacked directories that were checked, as they were then.
     checked: Mutex<HashMap<PathBuf, Stamp>>,
@@ -125,29 +132,59 @@ impl Store {
         Self::open_with(folder, None)
     }
 
-    /// As [`Store::open`], with locks of this kind if one is given.
+    /// As [`Store::open`], with locks of this kind if one is given. A store whose folder this process may not write is
+    /// opened as by [`Store::open_read_only`].
     ///
     /// # Errors
     /// As [`Store::open`].
     pub fn open_with(folder: impl AsRef<Path>, locks: Option<LockKind>) -> Result<Self, CacheError> {
         let folder = folder.as_ref();
         std::fs::create_dir_all(folder).map_err(CacheError::io("make", folder))?;
+        let is_read_only = access(folder, Access::WRITE_OK).is_err();
+        let store = Self::opened(folder, locks, is_read_only)?;
+        if !is_read_only {
+            store.mark();
+        }
+        Ok(store)
+    }
+
+    /// Opens a store without ever writing in it: nothing can be computed, but a run that finds everything in it goes
+    /// through, and its folder is made in the system's folder for temporary files.
+    ///
+    /// # Errors
+    /// There is no such folder.
+    pub fn open_read_only(folder: impl AsRef<Path>) -> Result<Self, CacheError> {
+        Self::opened(folder.as_ref(), None, true)
+    }
+
+    fn opened(folder: &Path, locks: Option<LockKind>, is_read_only: bool) -> Result<Self, CacheError> {
         let root = std::path::absolute(folder).map_err(CacheError::io("find", folder))?;
-        let is_shared = std::fs::metadata(&root).is_ok_and(|metadata| metadata.mode() & 0o020 != 0);
+        let metadata = std::fs::metadata(&root).map_err(CacheError::io("open", &root))?;
+        let is_shared = metadata.mode() & 0o020 != 0;
         let locks = Locks::new(locks.unwrap_or_else(|| LockKind::of(&root)), is_shared);
-        let store = Self {
+        Ok(Self {
             root,
             locks,
             workspace: OnceLock::new(),
             is_shared,
+            is_read_only,
             faults: Arc::default(),
             checked: Mutex::default(),
-        };
-        store.mark();
-        Ok(store)
+        })
     }
 
-    /// Tells backup programs and git to leave the store out. A store that can't be written is one all the same.
+    /// Whether this process may not write in it.
+    pub fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    /// # Errors
+    /// [`CacheError::ReadOnly`].
+    fn check_writable(&self) -> Result<(), CacheError> {
+        if self.is_read_only { Err(CacheError::ReadOnly(self.root.clone())) } else { Ok(()) }
+    }
+
+    /// Tells backup programs and git to leave the store out.
     fn mark(&self) {
         for (name, text) in [("CACHEDIR.TAG", CACHEDIR_TAG), (".gitignore", "*\n")] {
             let path = self.root.join(name);
@@ -157,9 +194,20 @@ impl Store {
         }
     }
 
-    /// Its folder.
-    pub fn root(&self) -> &Path {
-        &self.root
+    /// Where it is, for people: what lies there is the store's own business.
+    pub fn location(&self) -> impl std::fmt::Display + '_ {
+        self.root.display()
+    }
+
+    /// An empty store on the same file system, as long as the folder is kept.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn temporary(&self) -> Result<(tempfile::TempDir, Self), CacheError> {
+        let near = if self.is_read_only { std::env::temp_dir() } else { self.root.clone() };
+        let folder = tempfile::tempdir_in(&near).map_err(CacheError::io("make a folder in", near))?;
+        let store = Self::open(folder.path())?;
+        Ok((folder, store))
     }
 
     /// `folder/ab/abcd…` below the root.

@@ -73,7 +73,7 @@ fn what_is_gone_from_the_cache_is_said_to_be() {
     let project = Project::new();
     let ran = project.run(TEXT);
     let digest = ran.digest("double", "rows").to_string();
-    let object = project.store().root().join("objects").join(&digest[..2]).join(&digest);
+    let object = project.store_folder().join("objects").join(&digest[..2]).join(&digest);
     std::fs::remove_file(object).unwrap();
     let whys = whys(&project, TEXT);
     assert_eq!(whys[1], "double is stale: its output `rows` is gone from the cache");

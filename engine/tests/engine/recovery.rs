@@ -117,7 +117,7 @@ fn a_killed_process_loses_the_segment_in_flight() {
         let again = project.run(&text);
         assert_eq!((again.summary.status, digests(&again)), (RunStatus::Done, undisturbed.clone()));
         assert_eq!(again.node("double").rows_computed, 8 - 2 * written as u64, "{written} segments were written");
-        let left: Vec<_> = std::fs::read_dir(project.store().root().join("tmp")).unwrap().collect();
+        let left: Vec<_> = std::fs::read_dir(project.store_folder().join("tmp")).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::support::{Number, Project, Ran};
-use tracetune_engine::cache::{CacheError, Digest};
+use tracetune_engine::cache::{CacheError, Digest, Store};
 use tracetune_engine::runs::{self, Keep, RunStatus};
 use tracetune_engine::schedule::RunOptions;
 use tracetune_engine::table::Record;
@@ -14,7 +14,7 @@ const TEXT: &str = "[stages.numbers]\nkind = \"numbers\"\nvalues = [1, 2, 3]\n\
 
 fn object(project: &Project, digest: &Digest) -> PathBuf {
     let digest = digest.to_string();
-    project.store().root().join("objects").join(&digest[..2]).join(digest)
+    project.store_folder().join("objects").join(&digest[..2]).join(digest)
 }
 
 fn damage(project: &Project, digest: &Digest) {
@@ -71,7 +71,7 @@ fn a_truncated_object_is_a_miss() {
 fn a_damaged_segment_is_computed_again() {
     let project = Project::new();
     let first = project.run(TEXT);
-    let segments = project.store().root().join("segments");
+    let segments = project.store_folder().join("segments");
     let record = walk(&segments).into_iter().next().unwrap();
     let segment: Digest = record.file_stem().unwrap().to_str().unwrap().parse().unwrap();
     damage(&project, &segment);
@@ -85,7 +85,7 @@ fn a_damaged_segment_is_computed_again() {
 fn a_record_that_makes_no_sense_is_a_miss() {
     let project = Project::new();
     let first = project.run(TEXT);
-    for path in walk(&project.store().root().join("actions")) {
+    for path in walk(&project.store_folder().join("actions")) {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "{\"key\"").unwrap();
     }
@@ -137,7 +137,7 @@ fn an_unpacked_folder_whose_object_was_damaged_is_not_used() {
 fn an_unpacked_folder_that_was_changed_is_unpacked_again() {
     let project = Project::new();
     let first = project.run(FOLDERS);
-    let folder = project.store().root().join("models").join(first.digest("b", "model").to_string());
+    let folder = project.store_folder().join("models").join(first.digest("b", "model").to_string());
     let path = folder.join("sub/rows.txt");
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "3").unwrap();
@@ -152,7 +152,7 @@ fn an_unpacked_folder_that_was_changed_is_unpacked_again() {
 fn verifying_removes_unpacked_folders_that_are_damaged() {
     let project = Project::new();
     let first = project.run(FOLDERS);
-    let folder = project.store().root().join("models").join(first.digest("b", "model").to_string());
+    let folder = project.store_folder().join("models").join(first.digest("b", "model").to_string());
     std::fs::remove_file(folder.join("sub/rows.txt")).unwrap();
     let verified = project.store().verify(|_, _| ()).unwrap();
     assert_eq!((verified.damaged.len(), verified.unpacked, folder.exists()), (0, 1, false));
@@ -162,10 +162,56 @@ fn verifying_removes_unpacked_folders_that_are_damaged() {
 #[test]
 fn a_store_says_that_it_is_no_part_of_a_backup_or_a_repository() {
     let project = Project::new();
-    let store = project.store();
-    let tag = std::fs::read_to_string(store.root().join("CACHEDIR.TAG")).unwrap();
+    project.store();
+    let tag = std::fs::read_to_string(project.store_folder().join("CACHEDIR.TAG")).unwrap();
     assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55"));
-    assert_eq!(std::fs::read_to_string(store.root().join(".gitignore")).unwrap(), "*\n");
+    assert_eq!(std::fs::read_to_string(project.store_folder().join(".gitignore")).unwrap(), "*\n");
+}
+
+#[test]
+fn a_read_only_store_gives_what_it_has_and_stays_as_it_is() {
+    let project = Project::new();
+    project.run(TEXT);
+    let metrics = "[stages.results]\nkind = \"results\"\nmetrics = [[\"loss\", 0.5]]\n";
+    project.run(&format!("{TEXT}{metrics}"));
+    let entries = || {
+        let stamp = |path: &PathBuf| std::fs::metadata(path).unwrap().modified().unwrap();
+        walk(&project.store_folder()).into_iter().map(|path| (stamp(&path), path)).collect::<Vec<_>>()
+    };
+    let before = entries();
+    let store = Store::open_read_only(project.store_folder()).unwrap();
+    assert!(store.is_read_only());
+    let run = |text: &str| project.run_on(&store, text, &RunOptions::with_threads(2), &Default::default()).unwrap();
+    let ran = run(&format!("{TEXT}{metrics}"));
+    assert_eq!((ran.summary.status, ran.computed), (RunStatus::Done, 0));
+    assert!(ran.statuses().iter().all(|status| status.ends_with(" cached")), "{:?}", ran.statuses());
+    let folder = &ran.summary.folder;
+    assert!(!folder.starts_with(project.folder.path()), "{}", folder.display());
+    let kept = runs::load(&store, &folder.to_string_lossy()).unwrap();
+    assert_eq!(kept.metric_lines().unwrap()[0].value, 0.5);
+    let failed = run(&TEXT.replace("[1, 2, 3]", "[1, 2, 4]"));
+    assert_eq!(failed.summary.status, RunStatus::Failed);
+    let message = failed.node("numbers").message.clone().unwrap();
+    assert_eq!(message, format!("the store `{}` is read-only", project.store_folder().display()));
+    assert_eq!(runs::list(&store).unwrap().len(), 2, "runs can be looked at");
+    assert!(matches!(store.put_bytes(b"x"), Err(CacheError::ReadOnly(_))));
+    assert!(runs::clear(&store, Keep::default(), false).is_err());
+    assert_eq!(entries(), before);
+    for folder in [folder, &failed.summary.folder] {
+        std::fs::remove_dir_all(folder.parent().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_object_of_a_read_only_store_is_told_and_left_where_it_is() {
+    let project = Project::new();
+    let ran = project.run(TEXT);
+    let digest = ran.digest("double", "rows");
+    damage(&project, &digest);
+    let store = Store::open_read_only(project.store_folder()).unwrap();
+    assert!(matches!(store.table(&digest), Err(CacheError::Lost { damaged: true, .. })));
+    assert_eq!(store.verify(|_, _| ()).unwrap().damaged, [digest]);
+    assert!(object(&project, &digest).exists());
 }
 
 #[test]
@@ -225,21 +271,24 @@ fn a_write_that_fails_leaves_nothing_and_names_the_path() {
     let number = Number { id: "a".to_owned(), value: 1, extra: "b".to_owned() };
     let batch = Number::write(&[number]).unwrap();
     let digest = store.put_table(&batch).unwrap().digest;
-    std::fs::remove_dir_all(store.root().join("objects")).unwrap();
+    std::fs::remove_dir_all(project.store_folder().join("objects")).unwrap();
     // A file where the folder should be: root may write in read-only folders, but not this.
-    std::fs::write(store.root().join("objects"), "in the way").unwrap();
+    std::fs::write(project.store_folder().join("objects"), "in the way").unwrap();
     let error = store.put_table(&batch).unwrap_err();
-    assert!(matches!(&error, CacheError::Io { path, .. } if path.starts_with(store.root().join("objects"))), "{error}");
+    assert!(
+        matches!(&error, CacheError::Io { path, .. } if path.starts_with(project.store_folder().join("objects"))),
+        "{error}"
+    );
     assert!(error.to_string().contains(&digest.to_string()[..2]), "{error}");
-    assert_eq!(walk(&store.root().join("tmp")), Vec::<PathBuf>::new());
+    assert_eq!(walk(&project.store_folder().join("tmp")), Vec::<PathBuf>::new());
 }
 
 #[test]
 fn a_full_disk_fails_the_stage_and_the_next_run_goes_on() {
     let project = Project::new();
     project.run(TEXT);
-    let actions = project.store().root().join("actions");
-    let aside = project.store().root().join("aside");
+    let actions = project.store_folder().join("actions");
+    let aside = project.store_folder().join("aside");
     std::fs::rename(&actions, &aside).unwrap();
     std::fs::write(&actions, "in the way").unwrap();
     let changed = TEXT.replace("[1, 2, 3]", "[1, 2, 3, 4]");
@@ -295,7 +344,7 @@ fn clearing_leaves_what_the_last_runs_need() {
 fn what_a_dead_process_left_is_swept() {
     let project = Project::new();
     let store = project.store();
-    let left = store.root().join("tmp/process-dead");
+    let left = project.store_folder().join("tmp/process-dead");
     std::fs::create_dir_all(&left).unwrap();
     std::fs::write(left.join("new-1"), "half").unwrap();
     store.put_bytes(b"x").unwrap();

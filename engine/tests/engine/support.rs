@@ -38,8 +38,12 @@ impl Project {
         Self { folder, tag }
     }
 
+    pub(crate) fn store_folder(&self) -> std::path::PathBuf {
+        self.folder.path().join(".tracetune")
+    }
+
     pub(crate) fn store(&self) -> Store {
-        Store::open(self.folder.path().join(".tracetune")).unwrap()
+        Store::open(self.store_folder()).unwrap()
     }
 
     /// Checks a pipeline with all variants that its text declares. `TAG` in the text becomes the project's tag.

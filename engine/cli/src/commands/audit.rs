@@ -3,7 +3,6 @@
 use anyhow::Context;
 use serde_json::json;
 use tracetune_engine::audit::{self, Options};
-use tracetune_engine::cache::Store;
 use tracetune_engine::pipeline::{Choice, Overrides, Pipeline, project_root};
 
 use super::runs;
@@ -52,8 +51,7 @@ pub(crate) fn audit(args: &Args, session: &Session) -> anyhow::Result<u8> {
         session.ui.wrong_pipeline(&problems);
         Reported(exit::WRONG)
     })?;
-    let folder = tempfile::tempdir_in(store.root()).context("no clean store could be made")?;
-    let clean = Store::open(folder.path())?;
+    let (_folder, clean) = store.temporary().context("no clean store could be made")?;
     let progress = Progress::new(&session.ui, &pipeline, session.app.watch);
     let cancel = interrupt::flag(progress.stopping());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -63,7 +63,7 @@ fn stat(session: &Session) -> anyhow::Result<u8> {
     let store = session.store_here()?;
     let parts = store.sizes()?;
     if session.ui.json {
-        session.ui.answer_json(&json!({"root": store.root(), "parts": parts}));
+        session.ui.answer_json(&json!({"root": store.location().to_string(), "parts": parts}));
         return Ok(exit::DONE);
     }
     let mut words = Words::new(["part", ">files", ">size"]);
@@ -73,6 +73,6 @@ fn stat(session: &Session) -> anyhow::Result<u8> {
     let (files, bytes) = parts.iter().fold((0, 0), |(files, bytes), part| (files + part.files, bytes + part.bytes));
     words.row(["all".to_owned(), numbers::count(files), numbers::bytes(bytes)]);
     session.ui.answer(words.text(session.ui.width()));
-    session.ui.story(store.root().display());
+    session.ui.story(store.location());
     Ok(exit::DONE)
 }

@@ -162,7 +162,8 @@ fn slots(text: &str) -> Result<(String, usize), String> {
 
 fn report(pipeline: &Pipeline, store: &Store, summary: &RunSummary, session: &Session) -> anyhow::Result<u8> {
     let ui = &session.ui;
-    let figures = runs::load(store, &summary.run_id)?.metric_lines()?;
+    // By its folder: that of a read-only store's run is outside the store.
+    let figures = runs::load(store, &summary.folder.to_string_lossy())?.metric_lines()?;
     let warnings = warnings::of(session.app.watch, &figures);
     let code = match summary.status {
         RunStatus::Failed => exit::STAGE_FAILED,
@@ -190,6 +191,9 @@ fn report(pipeline: &Pipeline, store: &Store, summary: &RunSummary, session: &Se
         verb,
         format_args!("run {} in {}: {}", summary.run_id, numbers::seconds(summary.wall_s), outcome(&summary.nodes)),
     );
+    if store.is_read_only() {
+        ui.verb(Verb::Note, format_args!("the store is read-only: the run is kept in {}", summary.folder.display()));
+    }
     if !figures.is_empty() {
         ui.story("");
         ui.answer(results::text(&figures, ui.width()));

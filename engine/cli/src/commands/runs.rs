@@ -30,7 +30,7 @@ pub(crate) fn runs(args: &Args, session: &Session) -> anyhow::Result<u8> {
         return Ok(exit::DONE);
     }
     if found.is_empty() {
-        session.ui.story(format_args!("no runs in {}", store.root().display()));
+        session.ui.story(format_args!("no runs in {}", store.location()));
         return Ok(exit::DONE);
     }
     let mut words = Words::new(["run", "pipeline", "status", ">stages", ">cached", ">computed", "started"]);
@@ -76,7 +76,7 @@ pub(crate) fn explained(error: RunsError, store: &Store) -> anyhow::Error {
             match (near, known.last()) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
                 (None, Some(last)) => format!("`tracetune runs` lists them; the latest is `{}`", last.record.id),
-                (None, None) => format!("there are no runs in `{}` yet: `tracetune run`", store.root().display()),
+                (None, None) => format!("there are no runs in `{}` yet: `tracetune run`", store.location()),
             }
         }
         RunsError::Ambiguous { known, .. } => format!("they are {}", list(known)),

@@ -76,7 +76,7 @@ fn child() {
         writeln!(std::io::stderr(), "held").unwrap();
         std::thread::sleep(LONG);
     }
-    let counter = store.root().join("counter");
+    let counter = store.root.join("counter");
     for _ in 0..20 {
         let _lock = wait(&store, "a");
         let count: u32 = std::fs::read_to_string(&counter).map_or(0, |text| text.parse().unwrap());
