@@ -54,6 +54,45 @@ fn a_damaged_object_is_noticed_and_computed_again() {
 }
 
 #[test]
+fn damaged_models_are_computed_again_before_anything_uses_them() {
+    let undisturbed = workspace();
+    undisturbed.write("loop.toml", LOOP);
+    run(&undisturbed, &["--set", "samples=3"]);
+    for damage in [flip_the_middle, tear] {
+        let damaged = workspace();
+        damaged.write("loop.toml", LOOP);
+        run(&damaged, &[]);
+        let models = files(&damaged.path().join(".tracetune/models"));
+        let weights: Vec<_> =
+            models.iter().filter(|path| path.extension().is_some_and(|ending| ending == "safetensors")).collect();
+        assert!(!weights.is_empty(), "models were unpacked");
+        for path in weights {
+            // In place: the unpacked file and the object are one file with two names.
+            make_writable(path);
+            damage(path);
+        }
+        run(&damaged, &["--set", "samples=3"]);
+        assert_eq!(digests(&undisturbed), digests(&damaged));
+        // What this run had no use for is found by looking at everything.
+        damaged.run(["cache", "verify"]);
+        let verified = damaged.run(["cache", "verify"]);
+        assert_eq!(verified.code, Some(0), "{verified}");
+    }
+}
+
+fn flip_the_middle(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("a model");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).expect("a flipped bit");
+}
+
+fn tear(path: &Path) {
+    let file = std::fs::File::options().write(true).open(path).expect("a model");
+    file.set_len(file.metadata().expect("its size").len() / 2).expect("a torn file");
+}
+
+#[test]
 fn an_interrupt_ends_the_run_cleanly() {
     let workspace = workspace();
     workspace.write("loop.toml", LOOP);

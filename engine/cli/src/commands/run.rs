@@ -201,7 +201,7 @@ fn report(pipeline: &Pipeline, store: &Store, summary: &RunSummary, session: &Se
     if !warnings.is_empty() {
         ui.story(format_args!("\n{}", warnings::text(&warnings)));
     }
-    ui.story(format_args!("\n{}", next_steps(pipeline, summary, session)));
+    ui.story(format_args!("\n{}", next_steps(pipeline, store, summary, session)));
     Ok(code)
 }
 
@@ -236,7 +236,8 @@ fn outcome(nodes: &[NodeSummary]) -> String {
 }
 
 /// Where the files are and what to try.
-fn next_steps(pipeline: &Pipeline, summary: &RunSummary, session: &Session) -> String {
+fn next_steps(pipeline: &Pipeline, store: &Store, summary: &RunSummary, session: &Session) -> String {
+    let run = if store.is_read_only() { summary.folder.display().to_string() } else { "latest".to_owned() };
     let here = std::env::current_dir().unwrap_or_default();
     let folder = summary.folder.strip_prefix(&here).unwrap_or(&summary.folder);
     let mut lines = vec![format!("Tables of this run (Parquet): {}", folder.join("*.parquet").display())];
@@ -255,10 +256,10 @@ fn next_steps(pipeline: &Pipeline, summary: &RunSummary, session: &Session) -> S
                 .iter()
                 .any(|known| known.id == node.id && matches!(known.stage_kind.work(), Work::Rows(_)))
     });
-    let mut next = vec![(format!("tracetune show{store} latest"), "this run's stages and results")];
+    let mut next = vec![(format!("tracetune show{store} {run}"), "this run's stages and results")];
     if let Some(node) = with_table {
-        next.push((format!("tracetune show{store} latest {}", node.id), "a stage's table"));
-        next.push((format!("tracetune show{store} latest {} --row 0", node.id), "one row in full"));
+        next.push((format!("tracetune show{store} {run} {}", node.id), "a stage's table"));
+        next.push((format!("tracetune show{store} {run} {} --row 0", node.id), "one row in full"));
     }
     if summary.status != RunStatus::Done {
         next.push(("tracetune run …".to_owned(), "again: what is finished is kept"));
