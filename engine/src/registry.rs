@@ -67,6 +67,10 @@ pub trait Kind: Send + Sync {
     fn version(&self) -> u32;
     /// One line about it.
     fn about(&self) -> &'static str;
+    /// See [`TableStage::GUIDE`].
+    fn guide(&self) -> &'static str {
+        ""
+    }
     /// JSON Schema of its parameters.
     fn schema(&self) -> schemars::Schema;
     /// The port with the rows, the columns read there and the columns added, for a row kind.
@@ -386,6 +390,9 @@ impl<S: TableStage> Kind for TableKind<S> {
     }
     fn about(&self) -> &'static str {
         S::ABOUT
+    }
+    fn guide(&self) -> &'static str {
+        S::GUIDE
     }
     fn schema(&self) -> schemars::Schema {
         schemars::schema_for!(S::Params)

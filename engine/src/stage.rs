@@ -492,6 +492,8 @@ pub trait TableStage: Send + Sync + 'static {
     const VERSION: u32;
     /// One line for `tracetune kinds`.
     const ABOUT: &'static str;
+    /// What a user should know beside the parameters, for `tracetune kinds NAME`: a paragraph per line.
+    const GUIDE: &'static str = "";
     /// What may stand beside `kind`.
     type Params: Params;
 

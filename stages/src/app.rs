@@ -23,6 +23,11 @@ pub fn app() -> App {
                 text: include_str!("../../pipelines/next.toml"),
                 files: &[("pipelines/exemplars.jsonl", include_str!("../../pipelines/exemplars.jsonl"))],
             },
+            Template {
+                name: "python",
+                text: include_str!("../../pipelines/python.toml"),
+                files: &[("pipelines/scripts/edits.py", include_str!("../../pipelines/scripts/edits.py"))],
+            },
         ],
     }
 }

@@ -31,6 +31,7 @@ const ALONE: &[Cut] = &[
 const OTHERS: &[Cut] = &[
     ("own-bugs.toml", &["seed_problems.sizes.seed=60", "problems=8", "samples=2"]),
     ("pretrain-tiny.toml", &["programs=30"]),
+    ("python.toml", &["seed_problems.sizes.seed=60", "problems=8", "samples=2"]),
     ("sparse-tests.toml", &["seed_problems.sizes.seed=60", "problems=8", "samples=4", "more=4", "adequacy.mutants=5"]),
     ("next-small.toml", &["seed_problems.sizes.seed=60", "limit=6", "samples=4", "rounds=1", "k=[1]"]),
 ];
@@ -52,8 +53,15 @@ const NEXT: &[&str] = &[
 ];
 
 /// Those that have a test of their own below.
-const WITH_DATA: &[&str] =
-    &["next.toml", "ablations/next.toml", "mbpp-r.toml", "endpoint.toml", "command.toml", "long-programs.toml"];
+const WITH_DATA: &[&str] = &[
+    "next.toml",
+    "ablations/next.toml",
+    "mbpp-r.toml",
+    "endpoint.toml",
+    "command.toml",
+    "pytorch.toml",
+    "long-programs.toml",
+];
 
 /// A project with the shipped pipelines in it.
 fn project() -> Workspace {
@@ -170,7 +178,8 @@ fn every_template_of_init_gives_rows() {
     write_model(&workspace);
     let model = format!("model={}", workspace.path().join("model").display());
     let with_model = [NEXT, &[model.as_str()]].concat();
-    for (template, sets) in [("quickstart", QUICK), ("next", &with_model)] {
+    let python: &[&str] = &["seed_problems.sizes.seed=60", "problems=8", "samples=2"];
+    for (template, sets) in [("quickstart", QUICK), ("next", &with_model), ("python", python)] {
         let made = workspace.run(["init", template, "--template", template]);
         assert_eq!(made.code, Some(0), "{made}");
         let folder = workspace.path().join(template);
@@ -189,14 +198,41 @@ fn the_pipeline_for_an_endpoint_gives_rows() {
     gives_rows(&workspace, "pipelines/endpoint.toml", &[], &[&endpoint, "problems=2", "samples=2"]);
 }
 
-#[test]
+/// Whether Python has the packages that a pipeline needs; says so if not.
 #[expect(clippy::print_stderr, reason = "says what was left out")]
-fn the_pipeline_with_a_program_of_ones_own_gives_rows() {
-    if !Command::new("python3").args(["-c", "import pyarrow"]).output().is_ok_and(|output| output.status.success()) {
-        eprintln!("pyarrow is not installed: pipelines/command.toml is not run");
-        return;
+fn has_packages(names: &str, pipeline: &str) -> bool {
+    let asked = Command::new("python3").args(["-c", &format!("import {names}")]).output();
+    let has = asked.is_ok_and(|output| output.status.success());
+    if !has {
+        eprintln!("Python has not all of {names}: {pipeline} is checked and not run");
     }
-    gives_rows(&project(), "pipelines/command.toml", &[], &["problems=3"]);
+    has
+}
+
+#[test]
+fn the_pipeline_with_a_program_of_ones_own_gives_rows() {
+    let (workspace, pipeline) = (project(), "pipelines/command.toml");
+    assert_eq!(workspace.run(["check", pipeline]).code, Some(0));
+    if has_packages("pyarrow", pipeline) {
+        gives_rows(&workspace, pipeline, &[], &["problems=3"]);
+    }
+}
+
+#[test]
+fn what_was_trained_with_pytorch_is_sampled_and_evaluated() {
+    let (workspace, pipeline) = (project(), "pipelines/pytorch.toml");
+    assert_eq!(workspace.run(["check", pipeline]).code, Some(0));
+    if has_packages("torch, transformers, pyarrow", pipeline) {
+        let sets = ["problems=40", "test_problems=20"];
+        let answer = gives_rows(&workspace, pipeline, &[], &sets);
+        let figures = answer["metrics"].as_array().expect("metrics");
+        let answered =
+            figures.iter().find(|figure| figure["metric"] == "answered rate" && figure["stage"] == "evaluation");
+        // A model whose weights, tokens or end of text were lost on the way answers nothing.
+        assert!(answered.expect("a figure")["value"].as_f64() > Some(0.8), "{answer}");
+        let audit = workspace.run(["audit", "latest", "--stages", "18", "--rows", "2"]);
+        assert_eq!(audit.code, Some(0), "{audit}");
+    }
 }
 
 /// A module with its own test suite, as `pipelines/scripts/long_programs.py` writes them.

@@ -13,6 +13,9 @@ use crate::env_vars;
 ///
 /// An experiment is a TOML file of stages. `tracetune run` computes the stages whose inputs, parameters or code changed,
 /// down to the row; everything else comes from the store.
+///
+/// The project's root is the nearest folder at or above the pipeline file that holds `.tracetune` or `.git`, or else the pipeline
+/// file's own. Relative paths in a pipeline start there, and there lies the store, `.tracetune`.
 #[derive(Parser)]
 #[command(name = "tracetune", version, max_term_width = 110, after_help = EXAMPLES, propagate_version = true)]
 pub(crate) struct Cli {

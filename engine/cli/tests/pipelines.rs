@@ -157,7 +157,7 @@ fn the_schema_accepts_what_the_kinds_take() {
 
 #[test]
 fn a_kind_is_shown_with_ports_and_parameters() {
-    assert_snapshot!(workspace().run(["kinds", "guess"]), @r"
+    assert_snapshot!(workspace().run(["kinds", "guess"]), @r#"
     exit code: 0
     --- stdout
     guess (version 1)
@@ -180,9 +180,29 @@ fn a_kind_is_shown_with_ports_and_parameters() {
       pause_ms = 0: an integer of at least 0, in milliseconds
           Milliseconds a guess takes.
 
+    keys of every stage
+      allow_empty
+          Whether the stage may lose every row. Unless it may, a stage that is given rows and returns none fails,
+          and so does a source without rows.
+      bad_rows
+          How many rows may fail (a number, or a share as in "1%") before the stage does: they stand in the
+          stage's output `bad`.
+      memory_bytes
+          Memory that the stage needs: a number of bytes, or e.g. "8GiB". Stages start side by side as far as the
+          run's (`--memory`) goes.
+      slots
+          Other things that the stage takes while it runs, e.g. `{ gpu = 1 }`, of those that the run has (`--slots
+          gpu=2`; one of each by default).
+      threads
+          The most threads that the stage takes; of the run's (`-j`).
+      timeout_s
+          Seconds after which the stage is ended and counts as failed.
+      variant
+          The label of the stage's metrics, or a list of labels; `main` by default.
+
     adds
       guess  int32
-    ");
+    "#);
     assert_snapshot!(workspace().run(["kinds", "gues"]), @r"
     exit code: 2
     --- stderr

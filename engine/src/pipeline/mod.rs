@@ -38,7 +38,7 @@ pub use bad_rows::BadRows;
 pub use check::column_type;
 pub use parameter::{Parameter, parameters};
 pub use resources::{Resources, parse_bytes};
-pub use schema::schema;
+pub use schema::{schema, stage_keys};
 pub use settings::{Setting, VariantSettings};
 pub use source::project_root;
 pub use variants::Choice;

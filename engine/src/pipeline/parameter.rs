@@ -30,6 +30,9 @@ pub struct Parameter {
     pub default: Option<Json>,
     /// Its documentation.
     pub about: String,
+    /// The keys of a table that has certain keys only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Parameter>,
 }
 
 /// Where a property's schema says under which name older files have it: `#[schemars(extend("x-former-name" = "…"))]`.
@@ -38,6 +41,11 @@ pub(super) const FORMER_NAME: &str = "x-former-name";
 /// The parameters of a kind, those that must be given first, then by name.
 pub fn parameters(kind: &dyn Kind) -> Vec<Parameter> {
     let schema = kind.schema().to_value();
+    of_properties(&schema, &schema, 0)
+}
+
+/// What an object's schema says of its properties.
+fn of_properties(schema: &Json, root: &Json, depth: usize) -> Vec<Parameter> {
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
     let properties = schema["properties"].as_object();
     let mut parameters: Vec<Parameter> = properties
@@ -56,8 +64,9 @@ pub fn parameters(kind: &dyn Kind) -> Vec<Parameter> {
                     .get("default")
                     .map(|default| shortest(property, default).unwrap_or_else(|| default.clone())),
                 about: property["description"].as_str().unwrap_or_default().to_owned(),
+                fields: Vec::new(),
             };
-            parameter.learn(property, &schema, 0);
+            parameter.learn(property, root, depth);
             parameter
         })
         .collect();
@@ -66,7 +75,7 @@ pub fn parameters(kind: &dyn Kind) -> Vec<Parameter> {
 }
 
 impl Parameter {
-    /// Collects types, choices and range from a schema and those it refers to.
+    /// Collects types, choices, range and fields from a schema and those it refers to.
     fn learn(&mut self, schema: &Json, root: &Json, depth: usize) {
         let Some(object) = schema.as_object().filter(|_| depth < 8) else { return };
         let target = object.get("$ref").and_then(Json::as_str).and_then(|path| path.strip_prefix('#'));
@@ -82,6 +91,9 @@ impl Parameter {
         self.choices.extend(words.chain(object.get("const")).filter_map(Json::as_str).map(str::to_owned));
         self.minimum = self.minimum.or(number(object, "minimum"));
         self.maximum = self.maximum.or(number(object, "maximum"));
+        if self.fields.is_empty() && object.contains_key("properties") {
+            self.fields = of_properties(schema, root, depth + 1);
+        }
         for key in ["anyOf", "oneOf", "allOf"] {
             for option in object.get(key).and_then(Json::as_array).into_iter().flatten() {
                 self.learn(option, root, depth + 1);

@@ -152,31 +152,7 @@ fn stage(kind: &dyn Kind, definitions: &mut Map<String, Json>) -> Json {
     let mut required = vec![json!("kind")];
     let mut properties = Map::new();
     properties.insert("kind".into(), json!({"const": name, "description": kind.about()}));
-    properties.insert(
-        "variant".into(),
-        json!({
-            "description": "The label of the stage's metrics, or a list of labels; `main` by default.",
-            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-        }),
-    );
-    properties.insert(
-        ALLOW_EMPTY.into(),
-        parameter(json!({
-            "type": "boolean",
-            "default": false,
-            "description": "Whether the stage may lose every row. Unless it may, a stage that is given rows and returns none fails, and so does a source without rows.",
-        })),
-    );
-    properties.extend(Resources::schema().into_iter().map(|(key, schema)| (key, parameter(schema))));
-    if kind.row().is_some() || kind.open_ports() {
-        properties.insert(
-            BadRows::KEY.into(),
-            json!({
-                "description": "How many rows may fail (a number, or a share as in \"1%\") before the stage does: they stand in the stage's output `bad`.",
-                "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9.]+ *%$"}],
-            }),
-        );
-    }
+    properties.extend(stage_keys(kind));
     if kind.open_ports() {
         properties.insert(
             "inputs".into(),
@@ -218,6 +194,37 @@ fn stage(kind: &dyn Kind, definitions: &mut Map<String, Json>) -> Json {
         "required": required,
         "properties": properties,
     })
+}
+
+/// The keys that a stage may have beside its kind's parameters, with their JSON Schemas.
+pub fn stage_keys(kind: &dyn Kind) -> Map<String, Json> {
+    let mut keys = Map::new();
+    keys.insert(
+        "variant".into(),
+        json!({
+            "description": "The label of the stage's metrics, or a list of labels; `main` by default.",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        }),
+    );
+    keys.insert(
+        ALLOW_EMPTY.into(),
+        parameter(json!({
+            "type": "boolean",
+            "default": false,
+            "description": "Whether the stage may lose every row. Unless it may, a stage that is given rows and returns none fails, and so does a source without rows.",
+        })),
+    );
+    keys.extend(Resources::schema().into_iter().map(|(key, schema)| (key, parameter(schema))));
+    if kind.row().is_some() || kind.open_ports() {
+        keys.insert(
+            BadRows::KEY.into(),
+            json!({
+                "description": "How many rows may fail (a number, or a share as in \"1%\") before the stage does: they stand in the stage's output `bad`.",
+                "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9.]+ *%$"}],
+            }),
+        );
+    }
+    keys
 }
 
 /// Lets `"$name"` stand for a value, and for the values in it.

@@ -2,7 +2,7 @@
 //!
 //! The same model gives the same bytes. Reading takes float32, bfloat16 and float16, in one file or in shards.
 
-use super::{Config, Layout, Model, Tensor, Tokenizer, check_vocabulary, gguf, layout};
+use super::{Config, Layout, Model, Tensor, TokenIds, Tokenizer, check_vocabulary, gguf, layout};
 use crate::{Error, Result};
 use half::{bf16, f16};
 use safetensors::SafeTensors;
@@ -42,9 +42,11 @@ impl Model {
         let dir = path;
         let path = dir.join("config.json");
         let config = Config::from_json(&fs_err::read(&path)?)
-            .map_err(|error| Error::Malformed { path, message: error.to_string() })?;
+            .map_err(|error| Error::Malformed { path: path.clone(), message: error.to_string() })?;
         let eos = config.eos_token_id.as_ref().and_then(|ids| ids.as_slice().first());
         let tokenizer = Tokenizer::from_bytes(&fs_err::read(dir.join("tokenizer.json"))?, eos.copied())?;
+        let ends = config.eos_token_id.as_ref().map(TokenIds::as_slice).unwrap_or_default();
+        tokenizer.check_ends(ends).map_err(|message| Error::Malformed { path, message })?;
         let mut sidecars = BTreeMap::new();
         for name in SIDECARS {
             match fs_err::read(dir.join(name)) {

@@ -148,6 +148,29 @@ impl Tokenizer {
         self.eos
     }
 
+    /// That the tokens which a configuration says end a text can be meant so: a configuration that names none may have been
+    /// given another library's default on its way, under which no text would ever end.
+    ///
+    /// # Errors
+    /// What is wrong: a token that is not there, or ordinary ones although the tokenizer has a special one for the end.
+    pub(crate) fn check_ends(&self, ends: &[u32]) -> std::result::Result<(), String> {
+        if let Some(missing) = ends.iter().find(|end| self.inner.id_to_token(**end).is_none()) {
+            return Err(format!("`eos_token_id` is {missing}, and the tokenizer has no such token"));
+        }
+        let added = self.inner.get_added_tokens_decoder();
+        let own = ENDS.iter().find_map(|name| self.token_id(name).filter(|id| added.contains_key(id)).zip(Some(name)));
+        match (own, ends) {
+            (Some((id, name)), [first, ..]) if !ends.iter().any(|end| added.contains_key(end)) => {
+                let token = self.inner.id_to_token(*first).unwrap_or_default();
+                Err(format!(
+                    "`eos_token_id` is {first}, the ordinary token `{token}`; the tokenizer ends a text with `{name}`: \
+                     write `\"eos_token_id\": {id}`"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Tokens, special ones included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
@@ -178,5 +201,18 @@ mod tests {
     #[test]
     fn a_vocabulary_too_small_is_refused() {
         assert!(Tokenizer::train_bpe(["a"].into_iter(), 100).is_err());
+    }
+
+    #[test]
+    fn an_end_that_no_text_could_have_is_refused() {
+        let tokenizer = Tokenizer::train_bpe(["def f(x):\n    return x\n"; 9].into_iter(), 300).unwrap();
+        assert_eq!(tokenizer.check_ends(&[]), Ok(()));
+        assert_eq!(tokenizer.check_ends(&[1]), Ok(()));
+        assert_eq!(tokenizer.check_ends(&[2, 1]), Ok(()));
+        let ordinary = tokenizer.check_ends(&[2]).unwrap_err();
+        assert!(ordinary.starts_with("`eos_token_id` is 2, the ordinary token `!`"), "{ordinary}");
+        assert!(ordinary.ends_with("`<eos>`: write `\"eos_token_id\": 1`"), "{ordinary}");
+        let missing = tokenizer.check_ends(&[1, 9999]).unwrap_err();
+        assert_eq!(missing, "`eos_token_id` is 9999, and the tokenizer has no such token");
     }
 }

@@ -149,6 +149,19 @@ fn has_date(value: &serde_json::Value) -> bool {
     }
 }
 
+/// What `tracetune kinds command` says beside the parameters.
+const GUIDE: &str = "\
+The program starts in the project's root: the nearest folder at or above the pipeline file that holds `.tracetune` or `.git`, or \
+else the pipeline file's own. It finds these variables, with names in capitals and `_` for all that is neither letter nor digit:
+TRACETUNE_IN_<NAME>: the path of an input: a Parquet file, or the folder of a model or of a folder. It must not be changed.
+TRACETUNE_OUT_<NAME>, and TRACETUNE_OUT for the default output: where the program puts an output: a Parquet file, or a folder that it makes.
+TRACETUNE_PARAMS: `params` as JSON. TRACETUNE_PARAM_<NAME>: one of them; strings as they are, anything else as JSON.
+What it prints is kept with the run (`tracetune log RUN STAGE`), and shown line by line with `-v`. Exit status 0 is success; 75 asks \
+to be tried again, up to three times; any other fails the stage.
+With `row_wise` it gets the columns `reads` of some rows in TRACETUNE_IN_ROWS and writes the columns `adds`: one row for each, in \
+their order; or any number for each, with a column `_row` (int64) that says, from 0, which of its input rows a row belongs to. Calls \
+run side by side. If a call fails its rows are tried in halves, until those that fail stand alone; `bad_rows` says how many may.";
+
 /// Runs a program of the user's own. For each input port it finds a path in `TRACETUNE_IN_<PORT>`: a Parquet file, or the
 /// folder of a model or of a folder, which it must not change; it puts its results at the paths in `TRACETUNE_OUT_<NAME>`.
 /// What it writes to its standard output and error is kept with the run (`tracetune log RUN STAGE`), shown line by line
@@ -168,6 +181,7 @@ impl TableStage for CommandKind {
     const KIND: &'static str = "command";
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "runs a program of your own that reads Parquet and writes Parquet";
+    const GUIDE: &'static str = GUIDE;
     const OPEN_PORTS: bool = true;
     const TABLES_AS_FILES: bool = true;
     const MAX_THREADS: usize = 1;

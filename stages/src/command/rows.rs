@@ -100,7 +100,10 @@ fn belonging(column: &ArrayRef, rows: usize) -> Result<(Vec<u32>, Vec<u32>), Str
     let mut counts = vec![0; rows];
     for (place, number) in numbers.iter().enumerate() {
         let count = number.and_then(|number| counts.get_mut(number as usize));
-        *count.ok_or_else(|| format!("a `{ROW}` in row {place} that is none of 0 to {}", rows - 1))? += 1;
+        *count.ok_or_else(|| {
+            let found = number.map_or_else(|| "null".to_owned(), |number| number.to_string());
+            format!("row {place}: `{ROW}` is {found}, must be between 0 and {}", rows - 1)
+        })? += 1;
     }
     let mut order: Vec<u32> = (0..numbers.len() as u32).collect();
     order.sort_by_key(|&place| numbers.value(place as usize));

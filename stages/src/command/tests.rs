@@ -127,7 +127,7 @@ fn a_row_wise_program_gives_a_row_for_each_or_says_whose_each_is() {
 fn what_a_row_wise_program_may_not_write_is_named() {
     for (table, expected) in [
         (numbers(&[("y", &[1])]), "wrote 1 rows for 3 of its input, and no column `_row`"),
-        (numbers(&[("_row", &[0, 3]), ("y", &[1, 2])]), "wrote a `_row` in row 1 that is none of 0 to 2"),
+        (numbers(&[("_row", &[0, 3]), ("y", &[1, 2])]), "wrote row 1: `_row` is 3, must be between 0 and 2"),
         (numbers(&[("y", &[1, 2, 3]), ("z", &[1, 2, 3])]), "wrote a column `z` that is not among `row_wise.adds`"),
         (numbers(&[("_row", &[0])]), "wrote another table than `row_wise.adds` says: column `y` is missing"),
     ] {

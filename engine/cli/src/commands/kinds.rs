@@ -3,7 +3,7 @@
 use arrow::datatypes::SchemaRef;
 use serde_json::json;
 use tracetune_engine::diagnostic::{list, nearest};
-use tracetune_engine::pipeline::{Parameter, column_type, parameters};
+use tracetune_engine::pipeline::{Parameter, column_type, parameters, stage_keys};
 use tracetune_engine::registry::Kind;
 use tracetune_engine::stage::PortType;
 
@@ -86,6 +86,8 @@ fn whole(kind: &dyn Kind) -> serde_json::Value {
         "ports": ports,
         "open_ports": kind.open_ports(),
         "parameters": parameters(kind),
+        "stage_keys": stage_keys(kind),
+        "guide": kind.guide(),
         "adds": row.map(|row| columns(&row.adds)),
     })
 }
@@ -113,24 +115,43 @@ fn text(kind: &dyn Kind, meanings: &[(&str, &str)], width: usize) -> String {
         }
     }
     if kind.open_ports() {
-        text.push_str("  inputs = { NAME = \"stage\", … }: tables under names of your own\n");
+        text.push_str(
+            "  inputs = { NAME = \"stage\", … }: tables, models and folders of stages under names of your own\n",
+        );
     }
     let parameters = parameters(kind);
     if !parameters.is_empty() {
         text.push_str(&format!("\n{}\n", style::heading("parameters")));
     }
     for parameter in &parameters {
-        text.push_str(&format!("  {} {}\n", style::heading(&parameter.name), described(parameter)));
-        if !parameter.about.is_empty() {
-            let about = parameter.about.split_whitespace().collect::<Vec<_>>().join(" ");
-            text.push_str(&format!("{}\n", wrapped(&about, 6, width)));
-        }
+        describe(&mut text, parameter, 2, width);
+    }
+    text.push_str(&format!("\n{}\n", style::heading("keys of every stage")));
+    let is_own = |name: &String| parameters.iter().any(|parameter| parameter.name == *name);
+    for (name, schema) in stage_keys(kind).into_iter().filter(|(name, _)| !is_own(name)) {
+        let about = schema["description"].as_str().unwrap_or_default();
+        text.push_str(&format!("  {}\n{}\n", style::heading(&name), wrapped(about, 6, width)));
     }
     if let Some(row) = kind.row() {
         text.push_str(&format!("\n{}\n", style::heading("adds")));
         columns(&mut text, &row.adds, 2, meanings, width);
     }
+    if !kind.guide().is_empty() {
+        text.push_str(&format!("\n{}\n", style::heading("guide")));
+        kind.guide().lines().for_each(|line| text.push_str(&format!("{}\n", wrapped(line, 2, width))));
+    }
     text.trim_end().to_owned()
+}
+
+/// A parameter, what it takes and means; then its keys, if it is a table of some keys.
+fn describe(text: &mut String, parameter: &Parameter, indent: usize, width: usize) {
+    let name = style::heading(&parameter.name);
+    text.push_str(&format!("{:indent$}{name} {}\n", "", described(parameter)));
+    if !parameter.about.is_empty() {
+        let about = parameter.about.split_whitespace().collect::<Vec<_>>().join(" ");
+        text.push_str(&format!("{}\n", wrapped(&about, indent + 4, width)));
+    }
+    parameter.fields.iter().for_each(|field| describe(text, field, indent + 4, width));
 }
 
 /// A line a column: name, type, meaning.
