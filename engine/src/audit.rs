@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::cache::{ActionRecord, CacheError, Digest, Place, Signature, Store};
 use crate::pipeline::{Node, Pipeline};
 use crate::plan::{self, row_keys};
-use crate::registry::Work;
+use crate::registry::{RowWork, Work};
 use crate::runs::{Run, RunStatus};
 use crate::schedule::{self, Event, NodeSummary, RunError, RunOptions};
 use crate::stage::RowKey;
@@ -163,27 +163,50 @@ fn prefill(
     options: &Options,
 ) -> Result<(), AuditError> {
     let Work::Rows(work) = node.stage_kind.work() else { return Ok(()) };
+    let sample = Sample { rows: options.rows, seed: options.seed };
+    give_rows(work, record, (signature, store), (signature, clean), sample)?;
+    Ok(())
+}
+
+/// Units of row work that are to be recomputed.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    pub rows: usize,
+    pub seed: u64,
+}
+
+/// Gives another store, or another signature of the same one, all rows of an action but a sample of them. Gives the number
+/// of rows in the sample.
+pub(crate) fn give_rows(
+    work: &dyn RowWork,
+    record: &ActionRecord,
+    (signature, from): (&Signature, &Store),
+    (new_signature, into): (&Signature, &Store),
+    sample: Sample,
+) -> Result<usize, CacheError> {
     let shape = work.shape();
-    let Some(table) = record.input(shape.port) else { return Ok(()) };
-    let digests = row_digests(&store.table(&table)?, &shape.reads)?;
+    let Some(table) = record.input(shape.port) else { return Ok(0) };
+    let digests = row_digests(&from.table(&table)?, &shape.reads)?;
     let parts = work.parts();
-    let mut items: Vec<(RowKey, i32)> =
-        row_keys(signature, &digests, &parts).zip(parts.iter().copied().cycle()).collect();
-    items.sort_unstable_by_key(|(key, _)| *draw(options.seed, &key.0).as_bytes());
+    let both = row_keys(signature, &digests, &parts).zip(row_keys(new_signature, &digests, &parts));
+    let mut items: Vec<((RowKey, RowKey), i32)> = both.zip(parts.iter().copied().cycle()).collect();
+    items.sort_unstable_by_key(|((key, _), _)| *draw(sample.seed, &key.0).as_bytes());
     items.dedup();
-    let mut segments = store.segments(signature)?;
-    let kept = items.into_iter().skip(options.rows).filter_map(|(key, part)| Some((key, part, segments.find(&key)?)));
+    let sampled = sample.rows.min(items.len());
+    let mut segments = from.segments(signature)?;
+    let kept = items.into_iter().skip(sampled);
+    let kept = kept.filter_map(|((key, new), part)| Some((new, part, segments.find(&key)?)));
     let kept: Vec<(RowKey, i32, Place)> = kept.collect();
     if kept.is_empty() {
-        return Ok(());
+        return Ok(sampled);
     }
     let keys: Vec<RowKey> = kept.iter().map(|(key, ..)| *key).collect();
     let parts: Vec<i32> = kept.iter().map(|(_, part, _)| *part).collect();
     let places: Vec<Place> = kept.iter().map(|(.., place)| *place).collect();
-    let (added, counts) = segments.gather(store, &places, &shape.adds)?;
-    let mut empty = clean.segments(signature)?;
-    clean.put_segment(signature, &mut empty, (&keys, &parts, &counts), &added)?;
-    Ok(())
+    let (added, counts) = segments.gather(from, &places, &shape.adds)?;
+    let mut empty = into.segments(new_signature)?;
+    into.put_segment(new_signature, &mut empty, (&keys, &parts, &counts), &added)?;
+    Ok(sampled)
 }
 
 fn finding(node: &Node, record: &ActionRecord, ran: &NodeSummary) -> Finding {

@@ -3,6 +3,7 @@
 //! One way through: text → [`pipeline::Pipeline`] → plan → schedule → stage → segment → event → run → compare.
 //! Nothing here knows a kind, a tensor or a terminal; nothing here prints; no TOML past `pipeline/`.
 
+pub mod accept;
 pub mod audit;
 pub mod cache;
 pub mod compare;

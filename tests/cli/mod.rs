@@ -1,5 +1,6 @@
 //! Commands as a user types them, over the real kinds and the pipelines that ship.
 
+mod accept;
 mod commands;
 mod hard;
 mod models;

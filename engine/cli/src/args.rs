@@ -141,6 +141,7 @@ pub(crate) enum Command {
     Log(commands::log::Args),
     Pin(commands::pin::Args),
     Rm(commands::rm::Args),
+    Accept(commands::accept::Args),
     Audit(commands::audit::Args),
     Gc(commands::gc::Args),
     Cache(commands::cache::Args),

@@ -247,6 +247,20 @@ impl Store {
         Ok(WrittenSegment { segment, keys: spread(keys, counts).collect(), table })
     }
 
+    /// Takes all segments of a signature over from another store.
+    ///
+    /// # Errors
+    /// An object is not there, or can't be written here.
+    pub(crate) fn take_segments(&self, from: &Self, signature: &Signature) -> Result<(), CacheError> {
+        for segment in from.segment_records(signature)? {
+            self.take_object(from, &segment.digest)?;
+            self.sync_object(&segment.digest)?;
+            let record = serde_json::to_vec(&segment).expect("a record is plain data");
+            self.write_file(Destination::Record(self.segment_path(signature, &segment.digest)), &record)?;
+        }
+        Ok(())
+    }
+
     fn segment_path(&self, signature: &Signature, digest: &Digest) -> std::path::PathBuf {
         self.fanned("segments", &signature.to_string()).join(format!("{digest}.json"))
     }

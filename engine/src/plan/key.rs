@@ -140,25 +140,26 @@ impl NoKey {
 impl Recipe {
     /// The action key and its parts over given inputs, sorted by port.
     pub(crate) fn action(&self, inputs: &BTreeMap<String, Digest>) -> (ActionKey, Vec<KeyPart>) {
-        let parts: Vec<KeyPart> = self.parts.iter().cloned().chain(input_parts(inputs, None)).collect();
+        let parts: Vec<KeyPart> = self.parts.iter().cloned().chain(input_parts(inputs)).collect();
         (hash("action", &parts).into(), parts)
+    }
+
+    /// The signature that an action of the same stage had, whatever it was computed with. `None` for a table stage.
+    pub(crate) fn signature_of(&self, parts: &[KeyPart]) -> Option<Signature> {
+        let left_out = self.row.as_ref()?;
+        let is_left_out = |part: &&KeyPart| match part.group {
+            PartGroup::Param => left_out.params.contains(&part.name.as_str()) || part.name == BadRows::KEY,
+            PartGroup::Input => part.name == left_out.port,
+            _ => false,
+        };
+        let parts: Vec<KeyPart> = parts.iter().filter(|part| !is_left_out(part)).cloned().collect();
+        Some(hash("signature", &parts).into())
     }
 
     /// What all row keys of a row stage have in common. `None` for a table stage.
     pub(crate) fn signature(&self, inputs: &BTreeMap<String, Digest>) -> Option<Signature> {
-        let left_out = self.row.as_ref()?;
-        let is_left_out = |part: &&KeyPart| {
-            part.group == PartGroup::Param
-                && (left_out.params.contains(&part.name.as_str()) || part.name == BadRows::KEY)
-        };
-        let parts: Vec<KeyPart> = self
-            .parts
-            .iter()
-            .filter(|part| !is_left_out(part))
-            .cloned()
-            .chain(input_parts(inputs, Some(left_out.port)))
-            .collect();
-        Some(hash("signature", &parts).into())
+        self.row.as_ref()?;
+        self.signature_of(&self.action(inputs).1)
     }
 }
 
@@ -187,11 +188,8 @@ pub(crate) fn row_keys<'a>(
     rows.iter().flat_map(move |row| parts.iter().map(move |&part| row_key(signature, row, part)))
 }
 
-fn input_parts<'a>(
-    inputs: &'a BTreeMap<String, Digest>,
-    without: Option<&'a str>,
-) -> impl Iterator<Item = KeyPart> + 'a {
-    inputs.iter().filter(move |(port, _)| without != Some(port.as_str())).map(|(port, digest)| KeyPart {
+fn input_parts(inputs: &BTreeMap<String, Digest>) -> impl Iterator<Item = KeyPart> + '_ {
+    inputs.iter().map(|(port, digest)| KeyPart {
         group: PartGroup::Input,
         name: port.clone(),
         value: digest.to_string(),

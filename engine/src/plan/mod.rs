@@ -27,7 +27,7 @@ use crate::cache::{ActionKey, ActionRecord, CacheError, Store};
 use crate::pipeline::{NodeIndex, Pick, Pipeline, Source};
 
 pub(crate) use key::{NoKey, Recipe, node_key, recipes, row_keys};
-pub(crate) use planner::changes;
+pub(crate) use planner::{NotAcceptable, acceptable, changes};
 pub use reason::{Cause, Change, FileChange, Why};
 pub use row::{ColumnChange, RowError, RowWhy};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::key::{NoKey, Recipe, node_key, recipes, row_keys};
 use super::{Cause, Estimate, FileChange, Forecast, Plan, PlannedNode, Why};
-use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, PartGroup, Store};
+use crate::cache::{ActionKey, ActionRecord, CacheError, Digest, KeyPart, PartGroup, Signature, Store};
 use crate::pipeline::{MetricName, Node, NodeIndex, Pick, Pipeline, Source};
 use crate::registry::Work;
 use crate::runs::{MetricRow, metrics_of};
@@ -34,6 +34,58 @@ pub(crate) fn changes<'r>(
         (!words.is_empty()).then(|| format!("{}: {}", node.id, words.join(", ")))
     };
     records.filter_map(sentence).collect()
+}
+
+/// A node that would be computed only because what it is computed with changed.
+pub(crate) struct Acceptable {
+    /// What it gave the last time.
+    pub record: ActionRecord,
+    /// Its key now, and the parts.
+    pub key: ActionKey,
+    pub parts: Vec<KeyPart>,
+    /// For a row stage, the signature then and now.
+    pub signatures: Option<(Signature, Signature)>,
+    /// What changed.
+    pub causes: Vec<Cause>,
+    /// All that is in the cache before it.
+    pub before: Vec<ActionRecord>,
+}
+
+/// Why a node's last results can't be accepted as its present ones.
+pub(crate) enum NotAcceptable {
+    /// They are its present ones already.
+    Cached,
+    /// Why it has to be computed.
+    Because(Why),
+}
+
+/// What is needed to accept a node's last results as those of its present key.
+pub(crate) fn acceptable(
+    pipeline: &Pipeline,
+    store: &Store,
+    index: NodeIndex,
+) -> Result<Result<Acceptable, NotAcceptable>, CacheError> {
+    let planner = Planner::up_to(pipeline, store, index)?;
+    let node = &pipeline.nodes[index];
+    let planned = planner.visit(node)?;
+    let (Forecast::Miss(Some(key)), Ok(recipe)) = (&planned.forecast, &planner.recipes[index]) else {
+        let is_cached = matches!(planned.forecast, Forecast::Hit(_));
+        return Ok(Err(if is_cached { NotAcceptable::Cached } else { NotAcceptable::Because(planned.why) }));
+    };
+    let is_code = |cause: &Cause| matches!(cause, Cause::Environment { .. } | Cause::KindVersion { .. });
+    let last = planner.last(node)?.and_then(|(_, record)| record);
+    let last = last.filter(|record| store.lost_output(record).is_none());
+    let (true, Some(record)) = (planned.why.causes.iter().all(is_code), last) else {
+        return Ok(Err(NotAcceptable::Because(planned.why)));
+    };
+    let (_, parts) = recipe.action(&planner.inputs(node).digests);
+    let signatures = recipe.signature_of(&record.parts).zip(recipe.signature_of(&parts));
+    let hit = |node: &PlannedNode| match &node.forecast {
+        Forecast::Hit(record) => Some(ActionRecord::clone(record)),
+        _ => None,
+    };
+    let before = planner.nodes.iter().filter_map(hit).collect();
+    Ok(Ok(Acceptable { record, key: *key, parts, signatures, causes: planned.why.causes, before }))
 }
 
 pub(super) struct Planner<'a> {

@@ -1,5 +1,6 @@
 //! Tables: typed rows, the deterministic Parquet writer, and the bytes that row keys are made from.
 
+mod difference;
 mod file;
 mod int96;
 mod normal;
@@ -7,6 +8,7 @@ mod pieces;
 mod record;
 mod row_bytes;
 
+pub use difference::first_difference;
 pub(crate) use file::columns_from_bytes;
 pub use file::{read_table_file, table_from_bytes, table_to_bytes, write_table};
 pub use normal::{normalised, shown};

@@ -1,5 +1,6 @@
 //! The commands, a file each: its arguments and what it does.
 
+pub(crate) mod accept;
 pub(crate) mod audit;
 pub(crate) mod cache;
 pub(crate) mod check;
@@ -41,6 +42,7 @@ pub(crate) fn dispatch(command: &Command, session: &Session) -> anyhow::Result<u
         Command::Log(args) => log::log(args, session),
         Command::Pin(args) => pin::pin(args, session),
         Command::Rm(args) => rm::rm(args, session),
+        Command::Accept(args) => accept::accept(args, session),
         Command::Audit(args) => audit::audit(args, session),
         Command::Gc(args) => gc::gc(args, session),
         Command::Cache(args) => cache::cache(args, session),

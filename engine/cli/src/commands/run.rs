@@ -134,7 +134,7 @@ fn check_slots(pipeline: &Pipeline, plan: &Plan, machine: &Machine, only: &[Node
 }
 
 /// The nodes that words of the command line mean: ids, or stages with all their rounds.
-fn nodes_called(words: &[String], pipeline: &Pipeline) -> anyhow::Result<Vec<NodeIndex>> {
+pub(super) fn nodes_called(words: &[String], pipeline: &Pipeline) -> anyhow::Result<Vec<NodeIndex>> {
     let mut called = Vec::new();
     for word in words {
         let before = called.len();
