@@ -127,6 +127,10 @@ pub trait Stage: Send + Sync {
     fn warnings(&self, setup: &Setup) -> Vec<ParamError>;
     /// See [`TableStage::outputs`]; for a row kind one table `rows`.
     fn outputs(&self, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output>;
+    /// See [`TableStage::row_name`].
+    fn row_name(&self) -> &[String] {
+        &[]
+    }
     /// See [`TableStage::environment`].
     ///
     /// # Errors
@@ -426,6 +430,9 @@ impl<S: TableStage> Stage for BoundTable<S> {
     }
     fn params(&self) -> &serde_json::Value {
         &self.canonical
+    }
+    fn row_name(&self) -> &[String] {
+        S::row_name(&self.params)
     }
     fn warnings(&self, setup: &Setup) -> Vec<ParamError> {
         self.params.warnings(setup)

@@ -511,6 +511,10 @@ pub trait TableStage: Send + Sync + 'static {
     const MAX_THREADS: usize = usize::MAX;
     /// The outputs, the default one first. `inputs` has each connected table's columns, where they are known.
     fn outputs(params: &Self::Params, inputs: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output>;
+    /// Columns of its first output whose values name a row, e.g. an id: by them `why` finds the row that a row was.
+    fn row_name(_params: &Self::Params) -> &[String] {
+        &[]
+    }
     /// What it declares of the machine and of files it reads; part of the key.
     ///
     /// # Errors

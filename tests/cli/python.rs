@@ -307,3 +307,57 @@ fn a_no_op_starts_no_interpreter() {
     assert!(first > 0);
     assert_eq!(starts(), first);
 }
+
+#[test]
+fn why_finds_the_row_that_a_row_was_by_the_key_of_its_table() {
+    let workspace = workspace();
+    let pipeline = "[pipeline]\nname = \"own\"\n[stages.texts]\nkind = \"table\"\npath = \"texts.csv\"\nkey = [\"id\"]\n\
+                    [stages.size]\nkind = \"python\"\nfunction = \"own.py:size\"\nrows = \"texts\"\n\
+                    [stages.twice]\nkind = \"python\"\nfunction = \"own.py:twice\"\nrows = \"size\"\n";
+    workspace.write("pipeline.toml", pipeline);
+    workspace.write(
+        "own.py",
+        "def size(text: str) -> int:\n    return len(text)\ndef twice(size: int) -> int:\n    return 2 * size\n",
+    );
+    workspace.write("texts.csv", "id,text\na,one\nb,three\nc,eleven\n");
+    assert_eq!(workspace.run(["run", "pipeline.toml", "-q"]).code, Some(0));
+    // `b` is nearer to what `a` was, `d` is new, and the order is another one.
+    workspace.write("texts.csv", "id,text\nd,eleven plus\nc,eleven\nb,one and a half\na,one\n");
+    assert_eq!(workspace.run(["run", "pipeline.toml", "texts", "-q"]).code, Some(0));
+    let why = |row: &str| workspace.run(["why", "pipeline.toml", "size", row]).to_string();
+    insta::assert_snapshot!(why("id=b"), @r"
+    exit code: 0
+    --- stdout
+    size row 2: to compute
+      column `text` changed (three => one and a half)
+    ");
+    insta::assert_snapshot!(why("id=d"), @r"
+    exit code: 0
+    --- stdout
+    size row 0: to compute
+      there was no row with id=d
+    ");
+    insta::assert_snapshot!(why("1"), @r"
+    exit code: 0
+    --- stdout
+    size row 1: cached
+    ");
+    insta::assert_snapshot!(why("id=x"), @r"
+    exit code: 2
+    --- stderr
+    error: `size` reads no row whose `id` is `x`
+    ");
+    insta::assert_snapshot!(why("ident=x"), @r"
+    exit code: 2
+    --- stderr
+    error: column `ident` is missing
+    ");
+    assert_eq!(workspace.run(["run", "pipeline.toml", "size", "-q"]).code, Some(0));
+    let twice = workspace.run(["why", "pipeline.toml", "twice", "id=b"]).to_string();
+    insta::assert_snapshot!(twice, @r"
+    exit code: 0
+    --- stdout
+    twice row 2: to compute
+      column `size` changed (5 => 14)
+    ");
+}

@@ -29,7 +29,7 @@ use crate::pipeline::{NodeIndex, Pick, Pipeline, Source};
 pub(crate) use key::{NoKey, Recipe, node_key, recipes, row_keys};
 pub(crate) use planner::{NotAcceptable, acceptable, changes};
 pub use reason::{Cause, Change, FileChange, Why};
-pub use row::{ColumnChange, RowError, RowWhy};
+pub use row::{ColumnChange, RowError, RowWhy, WhichRows};
 
 /// What the cache knows about each node of a pipeline.
 #[derive(Clone, Debug)]
@@ -93,12 +93,17 @@ pub fn plan(pipeline: &Pipeline, store: &Store) -> Result<Plan, CacheError> {
     planner::plan(pipeline, store)
 }
 
-/// Why one row of a row stage is cached, stale or new. Nothing runs.
+/// Why rows of a row stage are cached, stale or new. Nothing runs.
 ///
 /// # Errors
-/// [`RowError`]: the stage has no rows of its own, or they are not known yet, or there are fewer.
-pub fn why_row(pipeline: &Pipeline, store: &Store, node: NodeIndex, row: usize) -> Result<RowWhy, RowError> {
-    row::why_row(pipeline, store, node, row)
+/// [`RowError`]: the stage has no rows of its own, or they are not known yet, or none is meant.
+pub fn why_rows(
+    pipeline: &Pipeline,
+    store: &Store,
+    node: NodeIndex,
+    which: &WhichRows,
+) -> Result<Vec<RowWhy>, RowError> {
+    row::why_rows(pipeline, store, node, which)
 }
 
 impl Plan {

@@ -91,6 +91,11 @@ pub enum Cause {
         /// The node that will or may run.
         from: String,
     },
+    /// No row of the last time had the values that name this one.
+    NewRow {
+        /// The columns and values: `id=42`.
+        name: String,
+    },
     /// The loop's metric ends it before this round.
     LoopStopped {
         /// The loop.
@@ -202,6 +207,7 @@ impl fmt::Display for Cause {
             Self::RecordLost => write!(f, "its record is gone from the cache"),
             Self::OutputLost { output } => write!(f, "its output `{output}` is gone from the cache"),
             Self::InputUncertain { port, from } => write!(f, "`{from}` (input `{port}`) runs"),
+            Self::NewRow { name } => write!(f, "there was no row with {name}"),
             Self::LoopStopped { name } => write!(f, "loop `{name}` stops before this round"),
             Self::NoKey { error } => write!(f, "{error}"),
         }

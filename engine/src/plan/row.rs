@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::planner::{Planner, diff, with_files};
 use super::{Cause, row_keys};
 use crate::cache::{CacheError, Store};
-use crate::pipeline::{NodeIndex, Pipeline};
+use crate::pipeline::{NodeIndex, Pipeline, Source};
 use crate::registry::Work;
-use crate::table::{TableError, read_columns, row_digests, shown};
+use crate::table::{RecordError, TableError, read_columns, row_digests, shown};
 
 /// What the cache knows of a row's parts, and what differs from the last time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -78,6 +78,16 @@ pub enum RowError {
         /// How many there are.
         rows: usize,
     },
+    /// No row has the value.
+    #[error("`{node}` reads no row whose `{column}` is `{value}`")]
+    NoValue {
+        /// The node.
+        node: String,
+        /// The column.
+        column: String,
+        /// The value.
+        value: String,
+    },
     /// The store can't be read.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -86,7 +96,21 @@ pub enum RowError {
     Table(#[from] TableError),
 }
 
-pub(super) fn why_row(pipeline: &Pipeline, store: &Store, index: NodeIndex, row: usize) -> Result<RowWhy, RowError> {
+/// Which rows of the table that a stage reads are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhichRows {
+    /// The row of this number, from 0.
+    Number(usize),
+    /// Those that have a value, as text, in a column.
+    Value(String, String),
+}
+
+pub(super) fn why_rows(
+    pipeline: &Pipeline,
+    store: &Store,
+    index: NodeIndex,
+    which: &WhichRows,
+) -> Result<Vec<RowWhy>, RowError> {
     let planner = Planner::up_to(pipeline, store, index)?;
     let node = &pipeline.nodes[index];
     let id = || node.id.clone();
@@ -102,44 +126,114 @@ pub(super) fn why_row(pipeline: &Pipeline, store: &Store, index: NodeIndex, row:
     if let Some(Cause::InputUncertain { from, .. }) = inputs.uncertain.first() {
         return Err(RowError::NotYet { node: id(), from: from.clone() });
     }
-    let digest = inputs.digests[shape.port];
-    let table = read_columns(&store.table(&digest)?, &shape.reads)?;
-    if row >= table.num_rows() {
-        return Err(RowError::NoRow { node: id(), row, rows: table.num_rows() });
-    }
+    let table = store.table(&inputs.digests[shape.port])?;
+    let rows = match which {
+        WhichRows::Number(row) if *row < table.num_rows() => vec![*row],
+        WhichRows::Number(row) => return Err(RowError::NoRow { node: id(), row: *row, rows: table.num_rows() }),
+        WhichRows::Value(column, value) => {
+            let values = table.column_by_name(column);
+            let values = values.ok_or_else(|| TableError::from(RecordError::MissingColumn(column.clone())))?;
+            let rows: Vec<usize> = (0..table.num_rows()).filter(|&row| text(values, row) == *value).collect();
+            if rows.is_empty() {
+                return Err(RowError::NoValue { node: id(), column: column.clone(), value: value.clone() });
+            }
+            rows
+        }
+    };
     let signature = recipe.signature(&inputs.digests).expect("a row stage has a signature");
-    let digests = row_digests(&table.slice(row, 1), &shape.reads)?;
     let segments = store.segments(&signature)?;
     let parts = work.parts();
-    let cached = row_keys(&signature, &digests, &parts).filter(|key| segments.find(key).is_some()).count();
-    let mut why = RowWhy { node: id(), row, parts: parts.len(), cached, causes: Vec::new(), columns: Vec::new() };
-    if cached == parts.len() {
-        return Ok(why);
-    }
-    let Some((_, Some(last))) = planner.last(node)? else {
-        why.causes.push(Cause::New);
-        return Ok(why);
+    let last = planner.last(node)?.and_then(|(_, last)| last);
+    let before = match last.as_ref().and_then(|last| last.input(shape.port)).map(|before| store.table(&before)) {
+        Some(Err(CacheError::Lost { .. })) | None => None,
+        Some(before) => Some(before?),
     };
-    let (_, key_parts) = recipe.action(&inputs.digests);
-    let of_all_rows = |cause: &Cause| !matches!(cause, Cause::Input { port, .. } if port == shape.port);
-    let causes = with_files(planner.store, recipe, diff(node, &last, &key_parts, &inputs));
-    why.causes.extend(causes.into_iter().filter(of_all_rows));
-    if let Some(before) = last.input(shape.port) {
-        match store.table(&before) {
-            Ok(before) => {
-                if let Ok(before) = read_columns(&before, &shape.reads) {
-                    why.columns = changes(&before, &table, row);
+    let named_by = row_name(pipeline, index, shape.port, &table);
+    let why = |row: usize| {
+        let digests = row_digests(&table.slice(row, 1), &shape.reads)?;
+        let cached = row_keys(&signature, &digests, &parts).filter(|key| segments.find(key).is_some()).count();
+        let mut why = RowWhy { node: id(), row, parts: parts.len(), cached, causes: Vec::new(), columns: Vec::new() };
+        if cached == parts.len() {
+            return Ok(why);
+        }
+        let Some(last) = &last else {
+            why.causes.push(Cause::New);
+            return Ok(why);
+        };
+        let (_, key_parts) = recipe.action(&inputs.digests);
+        let of_all_rows = |cause: &Cause| !matches!(cause, Cause::Input { port, .. } if port == shape.port);
+        let causes = with_files(planner.store, recipe, diff(node, last, &key_parts, &inputs));
+        why.causes.extend(causes.into_iter().filter(of_all_rows));
+        let Some(before) = &before else { return Ok(why) };
+        let Ok(old) = read_columns(before, &shape.reads) else { return Ok(why) };
+        let new = read_columns(&table, &shape.reads)?;
+        match earlier(before, &table, row, &named_by) {
+            Earlier::Row(earlier) => why.columns = changes(&old, earlier, &new, row),
+            Earlier::New => why.causes.push(Cause::NewRow { name: name_of(&table, row, &named_by) }),
+            Earlier::Unnamed => {
+                if let Some(nearest) = nearest(&old, &new, row) {
+                    why.columns = changes(&old, nearest, &new, row);
                 }
             }
-            Err(CacheError::Lost { .. }) => {}
-            Err(error) => return Err(error.into()),
         }
-    }
-    Ok(why)
+        Ok(why)
+    };
+    rows.into_iter().map(why).collect()
 }
 
-/// How the row differs from the row of `before` that shares the most columns with it, the nearest one of several.
-fn changes(before: &RecordBatch, now: &RecordBatch, row: usize) -> Vec<ColumnChange> {
+/// The columns that name a row of the table at a port: those of the nearest source of it that says so.
+fn row_name(pipeline: &Pipeline, index: NodeIndex, port: &str, table: &RecordBatch) -> Vec<String> {
+    let mut next = Some((index, port.to_owned()));
+    while let Some((index, port)) = next {
+        let binding = pipeline.nodes[index].inputs.iter().find(|binding| binding.port == port);
+        let Some(Source::Node { node, .. }) = binding.map(|binding| &binding.source) else { break };
+        let stage = &pipeline.nodes[*node].stage_kind;
+        let names = stage.row_name();
+        if !names.is_empty() && names.iter().all(|name| table.column_by_name(name).is_some()) {
+            return names.to_vec();
+        }
+        next = match stage.work() {
+            Work::Rows(work) => Some((*node, work.shape().port.to_owned())),
+            Work::Table(_) => None,
+        };
+    }
+    Vec::new()
+}
+
+/// What a row was the last time.
+enum Earlier {
+    Row(usize),
+    New,
+    /// Nothing names rows, or several have its name.
+    Unnamed,
+}
+
+fn earlier(before: &RecordBatch, now: &RecordBatch, row: usize, named_by: &[String]) -> Earlier {
+    let columns = |table: &RecordBatch| -> Option<Vec<ArrayRef>> {
+        named_by.iter().map(|name| table.column_by_name(name).cloned()).collect()
+    };
+    let (Some(old), Some(new)) = (columns(before), columns(now)) else { return Earlier::Unnamed };
+    if named_by.is_empty() {
+        return Earlier::Unnamed;
+    }
+    let name: Vec<String> = new.iter().map(|column| text(column, row)).collect();
+    let has_name = |row: &usize| old.iter().zip(&name).all(|(column, value)| text(column, *row) == *value);
+    let mut found = (0..before.num_rows()).filter(has_name);
+    match (found.next(), found.next()) {
+        (None, _) => Earlier::New,
+        (Some(row), None) => Earlier::Row(row),
+        _ => Earlier::Unnamed,
+    }
+}
+
+/// `id=42`.
+fn name_of(table: &RecordBatch, row: usize, named_by: &[String]) -> String {
+    let value = |name: &String| table.column_by_name(name).map(|column| format!("{name}={}", text(column, row)));
+    named_by.iter().filter_map(value).collect::<Vec<_>>().join(", ")
+}
+
+/// The row of `before` that shares the most columns with a row, the nearest one of several.
+fn nearest(before: &RecordBatch, now: &RecordBatch, row: usize) -> Option<usize> {
     let mut shared = vec![0usize; before.num_rows()];
     for (old, new) in before.columns().iter().zip(now.columns()) {
         let new = text(new, row);
@@ -147,12 +241,14 @@ fn changes(before: &RecordBatch, now: &RecordBatch, row: usize) -> Vec<ColumnCha
             *shared += usize::from(text(old, row) == new);
         }
     }
-    let Some(nearest) = (0..shared.len()).max_by_key(|&old| (shared[old], std::cmp::Reverse(old.abs_diff(row)))) else {
-        return Vec::new();
-    };
+    (0..shared.len()).max_by_key(|&old| (shared[old], std::cmp::Reverse(old.abs_diff(row))))
+}
+
+/// How a row differs from what it was.
+fn changes(before: &RecordBatch, earlier: usize, now: &RecordBatch, row: usize) -> Vec<ColumnChange> {
     let schema = now.schema();
     let change = |(index, (old, new)): (usize, (&ArrayRef, &ArrayRef))| {
-        let (old, new) = (text(old, nearest), text(new, row));
+        let (old, new) = (text(old, earlier), text(new, row));
         (old != new).then(|| ColumnChange { column: schema.field(index).name().clone(), old, new })
     };
     before.columns().iter().zip(now.columns()).enumerate().filter_map(change).collect()

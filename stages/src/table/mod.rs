@@ -123,6 +123,10 @@ impl TableStage for TableKind {
     const MAX_THREADS: usize = 1;
     type Params = Params;
 
+    fn row_name(params: &Params) -> &[String] {
+        &params.key
+    }
+
     fn outputs(params: &Params, _: &BTreeMap<String, Option<SchemaRef>>) -> Vec<Output> {
         vec![Output::new("rows", PortType::Table(params.columns.clone()))]
     }
