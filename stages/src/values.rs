@@ -1,9 +1,9 @@
 //! A column that a parameter names, whatever its type, as texts or numbers.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use tracetune_engine::stage::StageError;
+use tracetune_engine::table::{RecordError, cast_exactly};
 
 /// A column in another type, as far as it can be.
 fn column(table: &RecordBatch, name: &str, wanted: &DataType) -> Result<ArrayRef, StageError> {
@@ -12,8 +12,10 @@ fn column(table: &RecordBatch, name: &str, wanted: &DataType) -> Result<ArrayRef
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         StageError::input(format!("there is no column `{name}`; the table has {}", names.join(", ")))
     })?;
-    cast(column, wanted)
-        .map_err(|_| StageError::input(format!("column `{name}` holds {}, not {wanted}", column.data_type())))
+    cast_exactly(name, column, wanted).map_err(|error| match error {
+        RecordError::Value { .. } => StageError::input(error.to_string()),
+        _ => StageError::input(format!("column `{name}` holds {}, not {wanted}", column.data_type())),
+    })
 }
 
 /// A column's values as texts; a missing one is `null`.
