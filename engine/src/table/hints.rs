@@ -54,38 +54,39 @@ pub(super) fn arrow_schema(metadata: &ParquetMetaData) -> Result<Option<Schema>,
 /// # Errors
 /// [`RecordError::Unreadable`], with what to do.
 pub(super) fn check(schema: &Schema) -> Result<(), RecordError> {
-    for field in schema.fields() {
-        check_field(field).map_err(|what| RecordError::Unreadable { column: field.name().clone(), what })?;
-    }
-    Ok(())
+    schema.fields().iter().try_for_each(|field| match lost(field) {
+        None => Ok(()),
+        Some((what, help)) => Err(RecordError::Unreadable { column: field.name().clone(), what, help }),
+    })
 }
 
-fn check_field(field: &Field) -> Result<(), String> {
-    if let Some(name) = field.metadata().get(EXTENSION[0])
+/// What of a field a normal type would lose, and what to write instead.
+fn lost(field: &Field) -> Option<(String, &'static str)> {
+    if let Some(name) = field.extension_type_name()
         && !is_stored_alike(field.data_type())
     {
-        return Err(format!("values of the extension type `{name}` (write what they are stored as)"));
+        return Some((format!("values of the extension type `{name}`"), "write what they are stored as"));
     }
     if field.metadata().keys().any(|key| key.starts_with(POLARS_ENUM)) {
-        return Err("a Polars enum (write it as text, with `cast(pl.String)`)".to_owned());
+        return Some(("values of a Polars enum".to_owned(), "write them as text, with `cast(pl.String)`"));
     }
     match field.data_type() {
         DataType::Duration(_) => {
-            Err("durations (write them as a number, with the unit in the column's name)".to_owned())
+            Some(("durations".to_owned(), "write them as a number, with the unit in the column's name"))
         }
-        DataType::Dictionary(..) if field.dict_is_ordered() == Some(true) => {
-            Err("an ordered categorical (write it as text, with `astype(str)`, or as the numbers of its categories)"
-                .to_owned())
-        }
+        DataType::Dictionary(..) if field.dict_is_ordered() == Some(true) => Some((
+            "values of an ordered categorical".to_owned(),
+            "write them as text, with `astype(str)`, or as the numbers of their categories",
+        )),
         DataType::List(item)
         | DataType::LargeList(item)
         | DataType::ListView(item)
         | DataType::LargeListView(item)
         | DataType::FixedSizeList(item, _)
         | DataType::Map(item, _)
-        | DataType::RunEndEncoded(_, item) => check_field(item),
-        DataType::Struct(fields) => fields.iter().try_for_each(|field| check_field(field)),
-        _ => Ok(()),
+        | DataType::RunEndEncoded(_, item) => lost(item),
+        DataType::Struct(fields) => fields.iter().find_map(|field| lost(field)),
+        _ => None,
     }
 }
 
@@ -214,7 +215,8 @@ mod tests {
         let file = TableFile::open(fixture("pyarrow-types.parquet")).unwrap();
         assert_eq!(file.schema(), table.schema());
         assert_eq!(file.pieces(2).unwrap().next().unwrap().unwrap(), table.slice(0, 2));
-        for (column, value) in [(2, "2026-07-01T12:00:00Z"), (3, "2026-07-01T12:00:00Z"), (8, "b")] {
+        let time = "2026-07-01T12:00:00Z";
+        for (column, value) in [(2, time), (3, time), (6, "[2026-07-01T12:00:00Z]"), (7, "{t: 2026-07-01T12:00:00Z}")] {
             assert_eq!(array_value_to_string(&shown(table.column(column)), 0).unwrap(), value);
         }
         // Programs that know nothing of Arrow find a UUID; those that do, the zones.
@@ -262,8 +264,11 @@ mod tests {
     #[test]
     fn what_would_be_lost_is_refused_by_name() {
         for (name, message) in [
-            ("pandas-ordered.parquet", "column `size` holds an ordered categorical (write it as text"),
-            ("polars-enum.parquet", "column `e` holds a Polars enum (write it as text"),
+            (
+                "pandas-ordered.parquet",
+                "column `size` holds values of an ordered categorical, which can't be kept as they are: write them as text",
+            ),
+            ("polars-enum.parquet", "column `e` holds values of a Polars enum, which"),
             ("pyarrow-tensor.parquet", "column `tensor` holds values of the extension type `arrow.fixed_shape_tensor`"),
         ] {
             let error = read_table_file(fixture(name)).unwrap_err().to_string();

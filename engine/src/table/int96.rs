@@ -39,7 +39,8 @@ pub(super) fn load_metadata(source: &(impl ChunkReader + Clone + 'static)) -> Re
         if !matches!(metadata.schema().field(column).data_type(), DataType::Timestamp(..)) {
             let name = metadata.schema().field(column).name().clone();
             let what = "dates in the format int96 within lists".to_owned();
-            return Err(RecordError::Unreadable { column: name, what }.into());
+            let help = "write them as timestamps in microseconds";
+            return Err(RecordError::Unreadable { column: name, what, help }.into());
         }
         if has_far_date(source, &metadata, column)? {
             far.push(column);

@@ -29,14 +29,24 @@ pub fn normalised(batch: &RecordBatch) -> Result<RecordBatch, TableError> {
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
 
-/// A column as it is shown: times with a zone as times of UTC with their offset, which every program can read.
+/// A column as it is shown: times with a zone, in lists and structures too, as times of UTC with their offset, which every
+/// program can read.
 pub fn shown(column: &ArrayRef) -> ArrayRef {
-    match column.data_type() {
-        DataType::Timestamp(unit, Some(_)) => {
-            let utc = DataType::Timestamp(*unit, Some("+00:00".into()));
-            cast(column, &utc).unwrap_or_else(|_| Arc::clone(column))
-        }
-        _ => Arc::clone(column),
+    let data_type = shown_type(column.data_type());
+    if data_type == *column.data_type() {
+        return Arc::clone(column);
+    }
+    cast(column, &data_type).unwrap_or_else(|_| Arc::clone(column))
+}
+
+fn shown_type(data_type: &DataType) -> DataType {
+    let of = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(shown_type(field.data_type())));
+    match data_type {
+        DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("+00:00".into())),
+        DataType::List(item) => DataType::List(of(item)),
+        DataType::Map(entries, sorted) => DataType::Map(of(entries), *sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(of).collect()),
+        other => other.clone(),
     }
 }
 

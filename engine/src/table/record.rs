@@ -36,12 +36,14 @@ pub enum RecordError {
         row: usize,
     },
     /// A column holds what no type here can hold without changing it.
-    #[error("column `{column}` holds {what}, which can't be kept as they are")]
+    #[error("column `{column}` holds {what}, which can't be kept as they are: {help}")]
     Unreadable {
         /// The column's name.
         column: String,
-        /// What it holds, and what to write instead.
+        /// What it holds.
         what: String,
+        /// What to write instead.
+        help: &'static str,
     },
     /// A value that the type which is asked for does not hold.
     #[error("column `{column}` is {value} in row {row}, which {expected} can't hold")]
