@@ -142,7 +142,7 @@ pub(crate) fn columns_from_bytes(bytes: Vec<u8>, columns: &[&str]) -> Result<Rec
 }
 
 fn read(source: impl ChunkReader + Clone + 'static, columns: Option<&[&str]>) -> Result<RecordBatch, TableError> {
-    let metadata = load_metadata(&source)?;
+    let metadata = load_metadata(&source, &[])?;
     let mask = columns.map(|columns| {
         let schema = metadata.metadata().file_metadata().schema_descr();
         ProjectionMask::columns(schema, columns.iter().copied())

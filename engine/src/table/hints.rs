@@ -49,15 +49,21 @@ pub(super) fn arrow_schema(metadata: &ParquetMetaData) -> Result<Option<Schema>,
     schema.map(Some).ok_or_else(|| unreadable().into())
 }
 
-/// That all columns can be kept as they are.
+/// That all columns can be kept as they are; of those in `values`, that their values can.
 ///
 /// # Errors
-/// [`RecordError::Unreadable`], with what to do.
-pub(super) fn check(schema: &Schema) -> Result<(), RecordError> {
-    schema.fields().iter().try_for_each(|field| match lost(field) {
-        None => Ok(()),
-        Some((what, help)) => Err(RecordError::Unreadable { column: field.name().clone(), what, help }),
-    })
+/// [`RecordError::Unreadable`] or [`RecordError::Ordered`], with what to do.
+pub(super) fn check(schema: &Schema, values: &[&str]) -> Result<(), RecordError> {
+    for field in schema.fields() {
+        let column = || field.name().clone();
+        if let Some((what, help)) = lost(field) {
+            return Err(RecordError::Unreadable { column: column(), what, help });
+        }
+        if let Some(what) = ordered(field).filter(|_| !values.contains(&field.name().as_str())) {
+            return Err(RecordError::Ordered { column: column(), what });
+        }
+    }
+    Ok(())
 }
 
 /// What of a field a normal type would lose, and what to write instead.
@@ -67,26 +73,38 @@ fn lost(field: &Field) -> Option<(String, &'static str)> {
     {
         return Some((format!("values of the extension type `{name}`"), "write what they are stored as"));
     }
-    if field.metadata().keys().any(|key| key.starts_with(POLARS_ENUM)) {
-        return Some(("values of a Polars enum".to_owned(), "write them as text, with `cast(pl.String)`"));
-    }
     match field.data_type() {
         DataType::Duration(_) => {
             Some(("durations".to_owned(), "write them as a number, with the unit in the column's name"))
         }
-        DataType::Dictionary(..) if field.dict_is_ordered() == Some(true) => Some((
-            "values of an ordered categorical".to_owned(),
-            "write them as text, with `astype(str)`, or as the numbers of their categories",
-        )),
+        other => parts(other).iter().find_map(|part| lost(part)),
+    }
+}
+
+/// The kind of type that orders a field's values, or those within it.
+fn ordered(field: &Field) -> Option<&'static str> {
+    if field.metadata().keys().any(|key| key.starts_with(POLARS_ENUM)) {
+        return Some("a Polars enum");
+    }
+    match field.data_type() {
+        DataType::Dictionary(..) if field.dict_is_ordered() == Some(true) => Some("an ordered categorical"),
+        other => parts(other).iter().find_map(|part| ordered(part)),
+    }
+}
+
+/// What a type is put together from.
+fn parts(data_type: &DataType) -> Fields {
+    match data_type {
         DataType::List(item)
         | DataType::LargeList(item)
         | DataType::ListView(item)
         | DataType::LargeListView(item)
         | DataType::FixedSizeList(item, _)
         | DataType::Map(item, _)
-        | DataType::RunEndEncoded(_, item) => lost(item),
-        DataType::Struct(fields) => fields.iter().find_map(|field| lost(field)),
-        _ => None,
+        | DataType::RunEndEncoded(_, item) => Fields::from(vec![Arc::clone(item)]),
+        DataType::Dictionary(_, values) => Fields::from(vec![Field::new("values", values.as_ref().clone(), true)]),
+        DataType::Struct(fields) => fields.clone(),
+        _ => Fields::empty(),
     }
 }
 
@@ -165,9 +183,7 @@ pub(super) fn are_needed(fields: &Fields) -> bool {
         let own = !extension(field).is_empty();
         own || match field.data_type() {
             DataType::Timestamp(_, Some(zone)) => **zone != *"UTC",
-            DataType::List(item) | DataType::Map(item, _) => are_needed(&Fields::from(vec![Arc::clone(item)])),
-            DataType::Struct(fields) => are_needed(fields),
-            _ => false,
+            other => are_needed(&parts(other)),
         }
     })
 }
@@ -266,14 +282,32 @@ mod tests {
         for (name, message) in [
             (
                 "pandas-ordered.parquet",
-                "column `size` holds values of an ordered categorical, which can't be kept as they are: write them as text",
+                "column `size` holds values of an ordered categorical, whose order can't be kept: write them as text",
             ),
-            ("polars-enum.parquet", "column `e` holds values of a Polars enum, which"),
+            ("polars-enum.parquet", "column `e` holds values of a Polars enum, whose order"),
             ("pyarrow-tensor.parquet", "column `tensor` holds values of the extension type `arrow.fixed_shape_tensor`"),
         ] {
             let error = read_table_file(fixture(name)).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");
             assert!(TableFile::open(fixture(name)).is_err());
         }
+    }
+
+    #[test]
+    fn an_order_may_be_left_out_and_nothing_else() {
+        let ordered = TableFile::open_values(fixture("pandas-ordered.parquet"), &["size"]).unwrap();
+        let piece = ordered.pieces(9).unwrap().next().unwrap().unwrap();
+        assert_eq!(types(&piece), ["n: Int64", "size: Utf8"]);
+        assert!(TableFile::open_values(fixture("pandas-ordered.parquet"), &["n"]).is_err());
+        assert!(TableFile::open_values(fixture("pyarrow-tensor.parquet"), &["tensor"]).is_err());
+        let durations = DataType::Dictionary(
+            Box::new(DataType::Int8),
+            Box::new(DataType::Duration(arrow::datatypes::TimeUnit::Second)),
+        );
+        let error = check(&Schema::new(vec![Field::new("d", durations, true)]), &["d"]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("column `d` holds durations, which can't be kept as they are: write them"),
+            "{error}"
+        );
     }
 }

@@ -17,14 +17,17 @@ use super::{RecordError, TableError, hints};
 /// Rows that are looked at at a time.
 const ROWS: usize = 1 << 14;
 
-/// Reads a file's footer, with the types that lose no date.
-pub(super) fn load_metadata(source: &(impl ChunkReader + Clone + 'static)) -> Result<ArrowReaderMetadata, TableError> {
+/// Reads a file's footer, with the types that lose nothing; of the columns in `values` their values are enough.
+pub(super) fn load_metadata(
+    source: &(impl ChunkReader + Clone + 'static),
+    values: &[&str],
+) -> Result<ArrowReaderMetadata, TableError> {
     // Without the hints of an Arrow writer, strings and lists come as the plain types.
     let options = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let metadata = ArrowReaderMetadata::load(source, options())?;
     let metadata = match hints::arrow_schema(metadata.metadata())? {
         Some(hinted) => {
-            hints::check(&hinted)?;
+            hints::check(&hinted, values)?;
             of_schema(&metadata, hints::restored(metadata.schema(), &hinted))?
         }
         None => metadata,

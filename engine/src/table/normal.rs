@@ -50,12 +50,12 @@ fn shown_type(data_type: &DataType) -> DataType {
     }
 }
 
-/// The columns as they are kept: of normal types.
+/// The columns as they are kept: of normal types. Of those in `values` their values are enough.
 ///
 /// # Errors
-/// [`RecordError::Unreadable`] names a column of which something would be lost.
-pub fn kept_schema(schema: &Schema) -> Result<SchemaRef, RecordError> {
-    check(schema)?;
+/// [`RecordError::Unreadable`] or [`RecordError::Ordered`] names a column of which something would be lost.
+pub fn kept_schema(schema: &Schema, values: &[&str]) -> Result<SchemaRef, RecordError> {
+    check(schema, values)?;
     Ok(normal_schema(schema))
 }
 

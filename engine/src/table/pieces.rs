@@ -37,7 +37,7 @@ impl<W: Write + Send> TableWriter<W> {
     /// # Errors
     /// A column's type can't be stored, or the writer fails.
     pub fn new(schema: &Schema, writer: W) -> Result<Self, TableError> {
-        let schema = kept_schema(schema)?;
+        let schema = kept_schema(schema, &[])?;
         let options = ArrowWriterOptions::new()
             .with_properties(properties())
             .with_skip_arrow_metadata(!hints::are_needed(schema.fields()));
@@ -126,12 +126,20 @@ impl TableFile {
     /// Reads the file's footer.
     ///
     /// # Errors
-    /// The file can't be read or is not Parquet.
+    /// The file can't be read, is not Parquet, or has a column that can't be kept as it is.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, TableError> {
+        Self::open_values(path, &[])
+    }
+
+    /// The same, with the values alone of some columns: the order that a categorical's type has beside them is left out.
+    ///
+    /// # Errors
+    /// As [`TableFile::open`].
+    pub fn open_values(path: impl AsRef<Path>, columns: &[&str]) -> Result<Self, TableError> {
         let path = path.as_ref();
         let file = super::file::open(path)?;
         let file = Shared(Arc::new(file));
-        let metadata = load_metadata(&file)?;
+        let metadata = load_metadata(&file, columns)?;
         Ok(Self { file, metadata })
     }
 

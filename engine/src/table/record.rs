@@ -45,6 +45,14 @@ pub enum RecordError {
         /// What to write instead.
         help: &'static str,
     },
+    /// A column whose values have an order of their own, or might have had others.
+    #[error("column `{column}` holds values of {what}, whose order can't be kept: write them as text, or as numbers")]
+    Ordered {
+        /// The column's name.
+        column: String,
+        /// Whose values they are.
+        what: &'static str,
+    },
     /// A value that the type which is asked for does not hold.
     #[error("column `{column}` is {value} in row {row}, which {expected} can't hold")]
     Value {

@@ -8,9 +8,9 @@ use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::ipc::reader::{FileReader, StreamReader};
 use tracetune_engine::table::{kept_schema, normal_pieces, pandas_left_out};
 
-use super::{Opened, ROWS};
+use super::{Opened, ROWS, told};
 
-pub(super) fn open(path: &Path) -> Result<Opened, String> {
+pub(super) fn open(path: &Path, values: &[&str]) -> Result<Opened, String> {
     let io = |error: std::io::Error| error.to_string();
     let mut file = BufReader::new(File::open(path).map_err(io)?);
     let mut start = Vec::new();
@@ -29,7 +29,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, String> {
         _ => Box::new(StreamReader::try_new(file, None).map_err(unreadable)?),
     };
     let written = batches.schema();
-    let schema = kept_schema(&written).map_err(|error| error.to_string())?;
+    let schema = kept_schema(&written, values).map_err(|error| told(error.into()))?;
     let left_out = written.metadata().get("pandas").and_then(|pandas| pandas_left_out(pandas));
     let pieces = batches.flat_map(|batch| match batch {
         Ok(batch) => Box::new(normal_pieces(batch, ROWS).map(|piece| piece.map_err(|error| error.to_string()))),

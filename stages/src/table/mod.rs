@@ -8,16 +8,17 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::stage::{
     self, Artifact, Context, Environment, Inputs, Output, Outputs, ParamError, PortType, Setup, StageError, TableStage,
     files_at,
 };
-use tracetune_engine::table::{TableFile, TableWriter};
+use tracetune_engine::table::{RecordError, TableError, TableFile, TableWriter, read_columns, readable_as};
 
 use crate::column_types::{self, data_type};
 
@@ -30,7 +31,8 @@ pub struct Params {
     /// (`.tsv`) or JSON Lines (`.jsonl`, `.ndjson`), all with the same columns. No file may be named twice.
     path: Paths,
     /// Types of columns (`string`, `bool`, `int32`, `int64`, `float32`, `float64`, `list of …`) that the text of a CSV or a
-    /// JSON Lines file does not say as it should. Others are read from the whole first file.
+    /// JSON Lines file does not say as it should. Others are read from the whole first file. A column of a Parquet or an Arrow
+    /// file can be read as one of another width, an ordered categorical as `string`.
     #[serde(default)]
     types: BTreeMap<String, String>,
     /// What stands between the values of a CSV file: one character.
@@ -115,11 +117,8 @@ impl stage::Params for Params {
     fn resolve(&mut self, setup: &Setup) -> Result<(), ParamError> {
         // A file that is not there yet is told of when the stage runs.
         let first = self.path.all().first().and_then(|path| files_at(&setup.resolve(path)).ok()?.into_iter().next());
-        self.columns = first.and_then(|first| match Format::of(&first)? {
-            Format::Parquet => Some(TableFile::open(&first).ok()?.schema()),
-            Format::Arrow => Some(ipc::open(&first).ok()?.schema),
-            _ => None,
-        });
+        let first = first.filter(|first| matches!(Format::of(first), Some(Format::Parquet | Format::Arrow)));
+        self.columns = first.and_then(|first| Some(open(self, &first, None).ok()?.schema));
         Ok(())
     }
 
@@ -140,7 +139,8 @@ impl stage::Params for Params {
 ///
 /// Of a column's type everything is kept that its values mean: UUIDs and other extension types, and the names of time zones.
 /// Categoricals and dictionaries come as their values, strings mostly: which values there might be besides is left out. What
-/// can't be kept is an error that names the column: ordered categoricals, Polars enums, durations, tensors. Metadata of files,
+/// can't be kept is an error that names the column: ordered categoricals and Polars enums (if `types` does not say `string`),
+/// durations, tensors. Metadata of files,
 /// such as pandas's, is left out, so that equal rows are equal tables whichever program wrote them. A pandas index that is a
 /// column of the file is one here (`__index_level_0__` if it has no name); one that is a mere range is in no column, and the
 /// stage notes it if it is not 0, 1, 2, ….
@@ -254,14 +254,16 @@ const ROWS: usize = 1 << 14;
 /// Opens a file. Text after the first file is read as the first one's columns are.
 fn open(params: &Params, path: &Path, known: Option<&SchemaRef>) -> Result<Opened, String> {
     let text = |(schema, pieces)| Opened { schema, pieces, left_out: None };
+    let values: Vec<&str> = params.types.keys().map(String::as_str).collect();
     match Format::of(path) {
         Some(Format::Parquet) => {
-            let file = TableFile::open(path).map_err(|error| error.to_string())?;
-            let pieces = file.pieces(ROWS).map_err(|error| error.to_string())?;
-            let pieces = Box::new(pieces.map(|piece| piece.map_err(|error| error.to_string())));
-            Ok(Opened { schema: file.schema(), pieces, left_out: file.left_out() })
+            let file = TableFile::open_values(path, &values).map_err(told)?;
+            let pieces = file.pieces(ROWS).map_err(told)?;
+            let pieces = Box::new(pieces.map(|piece| piece.map_err(told)));
+            let opened = Opened { schema: file.schema(), pieces, left_out: file.left_out() };
+            opened.with_types(&types(params))
         }
-        Some(Format::Arrow) => ipc::open(path),
+        Some(Format::Arrow) => ipc::open(path, &values)?.with_types(&types(params)),
         Some(Format::Jsonl) => text::jsonl(path, &types(params), known).map(text),
         Some(format) => {
             let delimiter = params.delimiter.unwrap_or(if format == Format::Tsv { '\t' } else { ',' });
@@ -269,6 +271,44 @@ fn open(params: &Params, path: &Path, known: Option<&SchemaRef>) -> Result<Opene
         }
         None => Err("it is of another format".to_owned()),
     }
+}
+
+impl Opened {
+    /// The same with other types of columns, as far as no value is another one then.
+    fn with_types(self, types: &BTreeMap<String, DataType>) -> Result<Self, String> {
+        if let Some(name) = types.keys().find(|name| self.schema.field_with_name(name).is_err()) {
+            return Err(format!("it has no column `{name}`, which `types` names"));
+        }
+        if types.is_empty() {
+            return Ok(self);
+        }
+        let field = |field: &FieldRef| match types.get(field.name()) {
+            Some(wanted) if wanted == field.data_type() => Ok(Arc::clone(field)),
+            Some(wanted) if readable_as(field.data_type(), wanted) => {
+                Ok(Arc::new(Field::new(field.name(), wanted.clone(), field.is_nullable())))
+            }
+            Some(wanted) => {
+                Err(format!("column `{}` is {}, which can't be read as {wanted}", field.name(), field.data_type()))
+            }
+            None => Ok(Arc::clone(field)),
+        };
+        let fields: Vec<FieldRef> = self.schema.fields().iter().map(field).collect::<Result<_, _>>()?;
+        let schema = Arc::new(Schema::new(fields));
+        let reads = Arc::clone(&schema);
+        let pieces = self.pieces.map(move |piece| read_columns(&piece?, &reads).map_err(told));
+        Ok(Self { schema, pieces: Box::new(pieces), left_out: self.left_out })
+    }
+}
+
+/// An error with what this kind can do about it.
+fn told(error: TableError) -> String {
+    let help = match &error {
+        TableError::Record(RecordError::Ordered { column, .. }) => {
+            format!("; `types = {{ {column} = \"string\" }}` reads the text alone")
+        }
+        _ => String::new(),
+    };
+    format!("{error}{help}")
 }
 
 fn types(params: &Params) -> BTreeMap<String, DataType> {

@@ -204,3 +204,24 @@ fn an_index_of_pandas_that_is_in_no_column_is_noted() {
     TableKind::run(&params, &Inputs::default(), &cx).unwrap();
     assert!(notes.all()[0].starts_with("`range.parquet`: its pandas index, range(2, 4, 1), is in no column"));
 }
+
+#[test]
+fn an_order_that_can_not_be_kept_is_left_out_where_types_say_so() {
+    for (name, whose) in [("ordered.parquet", "an ordered categorical"), ("enum.arrow", "a Polars enum")] {
+        let error = stage(&fixtures(), &format!("path = {name:?}")).unwrap_err();
+        assert!(error.starts_with(&format!("`{name}`: column `size` holds values of {whose}, whose order")), "{error}");
+        assert!(error.ends_with("`types = { size = \"string\" }` reads the text alone"), "{error}");
+        let table = stage(&fixtures(), &format!("path = {name:?}\ntypes = {{ size = \"string\", n = \"int64\" }}"));
+        assert_eq!(text(&table.unwrap()), "size Utf8, n Int64\nlow|1\nhigh|2");
+    }
+    for (types, message) in [
+        ("size = \"int64\"", "column `size` is Utf8, which can't be read as Int64"),
+        ("x = \"int64\"", "it has no column `x`, which `types` names"),
+    ] {
+        let types = format!("path = \"ordered.parquet\"\ntypes = {{ size = \"string\", {types} }}");
+        let error = stage(&fixtures(), &types.replace("size = \"string\", size", "size")).unwrap_err();
+        assert!(error.ends_with(message), "{error}");
+    }
+    let error = stage(&fixtures(), "path = \"duration.arrow\"").unwrap_err();
+    assert!(error.starts_with("`duration.arrow`: column `d` holds durations"), "{error}");
+}
