@@ -225,3 +225,18 @@ fn an_order_that_can_not_be_kept_is_left_out_where_types_say_so() {
     let error = stage(&fixtures(), "path = \"duration.arrow\"").unwrap_err();
     assert!(error.starts_with("`duration.arrow`: column `d` holds durations"), "{error}");
 }
+
+#[test]
+fn files_of_other_extension_types_are_not_put_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = stage(&fixtures(), "path = \"rows.parquet\"").unwrap();
+    let id = with.column(0);
+    let without = RecordBatch::try_from_iter([("id", std::sync::Arc::clone(id))]).unwrap();
+    for (name, table) in [("a.parquet", &with.project(&[0]).unwrap()), ("b.parquet", &without)] {
+        let bytes = tracetune_engine::table::table_to_bytes(table).unwrap();
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let error = stage(folder.path(), "path = \"*.parquet\"").unwrap_err();
+    let message = "`b.parquet`: column `id` is of no extension type, and arrow.uuid in `a.parquet`";
+    assert_eq!(error, message);
+}
