@@ -256,6 +256,28 @@ fn a_function_of_data_frames_returns_a_table() {
 }
 
 #[test]
+fn an_index_of_pandas_that_would_be_lost_is_an_error() {
+    // As far as a worker looks at a pandas table: none need be installed.
+    let frame = |names: &str, dtype: &str| {
+        format!(
+            "import pathlib, shutil\n\nclass Index(list):\n    names, dtype = {names}, {dtype:?}\n\n\
+             class Frame:\n    index = Index([1])\n\n    def __init__(self, rows):\n        self.rows = rows\n\n    \
+             def to_parquet(self, path, index):\n        shutil.copyfile(self.rows, path)\n\n\
+             def own(rows: pathlib.Path) -> \"pandas.DataFrame\":\n    return Frame(rows)\n"
+        )
+    };
+    for (names, dtype, error) in [
+        ("['problem_id']", "int64", Some("whose index ['problem_id'] is no column: return `.reset_index()`")),
+        ("[None]", "object", Some("whose index has labels that are in no column")),
+        ("[None]", "int64", None),
+    ] {
+        let (_, ran) = run_with(&frame(names, dtype), "");
+        assert_eq!(ran.code, Some(i32::from(error.is_some())), "{ran}");
+        assert!(ran.stderr.contains(error.unwrap_or_default()), "{ran}");
+    }
+}
+
+#[test]
 fn a_run_that_is_killed_loses_tens_of_rows() {
     let workspace = project();
     let own = "import os, time\n\nCOUNT = os.open('count', os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n\n\

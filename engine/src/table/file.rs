@@ -9,16 +9,17 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::int96::load_metadata;
-use super::{TableError, TableWriter, normalised};
+use super::reader::Pieces;
+use super::size::Sizes;
+use super::{RecordError, TableError, TableWriter};
 
 /// Writes a table. The bytes depend on the rows, their order, the columns' names, their normal types (see
-/// [`normalised`]) and whether they may be null, and on the versions of the `parquet` and `zstd` crates; the golden
+/// [`normalised`](super::normalised)) and whether they may be null, and on the versions of the `parquet` and `zstd` crates; the golden
 /// test below notices a change.
 ///
 /// # Errors
@@ -66,7 +67,7 @@ pub fn table_to_bytes(batch: &RecordBatch) -> Result<Vec<u8>, TableError> {
 /// Reads a Parquet file, of any program, as one batch of normal types.
 ///
 /// # Errors
-/// The file can't be read, is not Parquet, or has a column of more than 2 GiB of text.
+/// The file can't be read, is not Parquet, has a column that can't be kept as it is, or one of more than 2 GiB of text.
 pub fn read_table_file(path: impl AsRef<Path>) -> Result<RecordBatch, TableError> {
     let path = path.as_ref();
     let file = open(path)?;
@@ -141,22 +142,31 @@ pub(crate) fn columns_from_bytes(bytes: Vec<u8>, columns: &[&str]) -> Result<Rec
 }
 
 fn read(source: impl ChunkReader + Clone + 'static, columns: Option<&[&str]>) -> Result<RecordBatch, TableError> {
-    let metadata = load_metadata(&source)?;
-    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata);
-    if let Some(columns) = columns {
-        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
-        builder = builder.with_projection(mask);
+    let metadata = load_metadata(&source, &[])?;
+    let mask = columns.map(|columns| {
+        let schema = metadata.metadata().file_metadata().schema_descr();
+        ProjectionMask::columns(schema, columns.iter().copied())
+    });
+    let rows = usize::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or_default();
+    let mut pieces = Pieces::new(source, metadata, mask, rows);
+    let mut batches = Vec::new();
+    let mut sizes = Sizes::default();
+    let mut read = 0;
+    for piece in &mut pieces {
+        let piece = piece?;
+        read += piece.num_rows();
+        sizes.add(&piece);
+        if let Some(column) = sizes.first_over(&piece, i32::MAX as usize) {
+            let help = "divide the table, or leave the column out";
+            return Err(RecordError::TooLong { column, row: 0, rows: read, help }.into());
+        }
+        batches.push(piece);
     }
-    let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or_default();
-    let reader = builder.with_batch_size(rows.max(1)).build()?;
-    let schema = arrow::array::RecordBatchReader::schema(&reader);
-    let mut batches = reader.collect::<Result<Vec<_>, _>>()?;
-    let batch = match batches.len() {
-        0 => RecordBatch::new_empty(schema),
+    Ok(match batches.len() {
+        0 => RecordBatch::new_empty(pieces.schema()?),
         1 => batches.remove(0),
-        _ => concat_batches(&schema, &batches)?,
-    };
-    normalised(&batch)
+        _ => concat_batches(&batches[0].schema(), &batches)?,
+    })
 }
 
 #[cfg(test)]

@@ -6,32 +6,32 @@
 use std::sync::Arc;
 
 use arrow::array::AsArray;
-use arrow::datatypes::{
-    DataType, Field, FieldRef, Schema, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
-};
+use arrow::datatypes::{DataType, FieldRef, Schema, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Type;
 use parquet::file::reader::ChunkReader;
 
-use super::{RecordError, TableError};
+use super::{RecordError, TableError, hints};
 
 /// Rows that are looked at at a time.
 const ROWS: usize = 1 << 14;
 
-/// Reads a file's footer, with the types that lose no date.
-pub(super) fn load_metadata(source: &(impl ChunkReader + Clone + 'static)) -> Result<ArrowReaderMetadata, TableError> {
+/// Reads a file's footer, with the types that lose nothing; of the columns in `values` their values are enough.
+pub(super) fn load_metadata(
+    source: &(impl ChunkReader + Clone + 'static),
+    values: &[&str],
+) -> Result<ArrowReaderMetadata, TableError> {
     // Without the hints of an Arrow writer, strings and lists come as the plain types.
     let options = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let metadata = ArrowReaderMetadata::load(source, options())?;
-    // What only an Arrow writer's hints tell would be lost without a word.
-    let hinted = ArrowReaderMetadata::load(source, ArrowReaderOptions::new())?;
-    if let Some(field) =
-        hinted.schema().fields().iter().find(|field| matches!(field.data_type(), DataType::Duration(_)))
-    {
-        let what = "durations (write them as a number, with the unit in the column's name)";
-        return Err(RecordError::Unreadable { column: field.name().clone(), what }.into());
-    }
+    let metadata = match hints::arrow_schema(metadata.metadata())? {
+        Some(hinted) => {
+            hints::check(&hinted, values)?;
+            of_schema(&metadata, hints::restored(metadata.schema(), &hinted))?
+        }
+        None => metadata,
+    };
     let columns: Vec<usize> = {
         let parquet = metadata.metadata().file_metadata().schema_descr();
         let is_int96 = |leaf: &usize| parquet.column(*leaf).physical_type() == Type::INT96;
@@ -41,7 +41,9 @@ pub(super) fn load_metadata(source: &(impl ChunkReader + Clone + 'static)) -> Re
     for column in columns {
         if !matches!(metadata.schema().field(column).data_type(), DataType::Timestamp(..)) {
             let name = metadata.schema().field(column).name().clone();
-            return Err(RecordError::Unreadable { column: name, what: "dates in the format int96 within lists" }.into());
+            let what = "dates in the format int96 within lists".to_owned();
+            let help = "write them as timestamps in microseconds";
+            return Err(RecordError::Unreadable { column: name, what, help }.into());
         }
         if has_far_date(source, &metadata, column)? {
             far.push(column);
@@ -50,15 +52,23 @@ pub(super) fn load_metadata(source: &(impl ChunkReader + Clone + 'static)) -> Re
     if far.is_empty() {
         return Ok(metadata);
     }
-    let schema = with_microseconds(metadata.schema(), &far);
-    Ok(ArrowReaderMetadata::load(source, options().with_schema(Arc::new(schema)))?)
+    of_schema(&metadata, with_microseconds(metadata.schema(), &far))
+}
+
+/// The same file, its columns read as these.
+fn of_schema(metadata: &ArrowReaderMetadata, schema: Schema) -> Result<ArrowReaderMetadata, TableError> {
+    if schema.fields() == metadata.schema().fields() {
+        return Ok(metadata.clone());
+    }
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(Arc::new(schema));
+    Ok(ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)?)
 }
 
 fn with_microseconds(schema: &Schema, columns: &[usize]) -> Schema {
     let field = |(column, field): (usize, &FieldRef)| match field.data_type() {
         DataType::Timestamp(_, zone) if columns.contains(&column) => {
             let data_type = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
-            Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
+            Arc::new(field.as_ref().clone().with_data_type(data_type))
         }
         _ => Arc::clone(field),
     };
@@ -74,9 +84,7 @@ fn has_far_date(
     metadata: &ArrowReaderMetadata,
     column: usize,
 ) -> Result<bool, TableError> {
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let schema = with_microseconds(metadata.schema(), &[column]);
-    let wide = ArrowReaderMetadata::load(source, options.with_schema(Arc::new(schema)))?;
+    let wide = of_schema(metadata, with_microseconds(metadata.schema(), &[column]))?;
     let read = |metadata: &ArrowReaderMetadata| {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source.clone(), metadata.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), [column]);

@@ -1,18 +1,25 @@
 //! Tables: typed rows, the deterministic Parquet writer, and the bytes that row keys are made from.
 
 mod difference;
+mod exact;
 mod file;
+mod hints;
 mod int96;
 mod normal;
+mod pandas;
 mod pieces;
+mod reader;
 mod record;
 mod row_bytes;
+mod size;
 
 pub use difference::first_difference;
+pub use exact::cast_exactly;
 pub(crate) use file::columns_from_bytes;
 pub use file::{read_table_file, table_from_bytes, table_to_bytes, write_table};
-pub use normal::{normalised, shown};
-pub use pieces::{TableFile, TableWriter};
+pub use normal::{kept_schema, normalised, shown};
+pub use pandas::pandas_left_out;
+pub use pieces::{TableFile, TableWriter, normal_pieces};
 pub use record::{Column, Record, RecordError, read_column, readable_as, schema_of, with_column};
 pub(crate) use row_bytes::{is_optional, may_lack};
 pub use row_bytes::{read_columns, row_digests};
@@ -66,6 +73,9 @@ impl TableError {
         match self {
             Self::Record(RecordError::Null { column, row }) => {
                 Self::Record(RecordError::Null { column, row: first + row })
+            }
+            Self::Record(RecordError::Value { column, row, value, expected }) => {
+                Self::Record(RecordError::Value { column, row: first + row, value, expected })
             }
             other => other,
         }

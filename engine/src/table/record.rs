@@ -7,8 +7,9 @@ use arrow::array::{
     StringArray, UInt32Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::cast_exactly;
 
 /// Why a table could not be read as rows.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +36,54 @@ pub enum RecordError {
         row: usize,
     },
     /// A column holds what no type here can hold without changing it.
-    #[error("column `{column}` holds {what}, which can't be kept as they are")]
+    #[error("column `{column}` holds {what}, which can't be kept as they are: {help}")]
     Unreadable {
         /// The column's name.
         column: String,
         /// What it holds.
+        what: String,
+        /// What to write instead.
+        help: &'static str,
+    },
+    /// A column whose values have an order of their own, or might have had others.
+    #[error("column `{column}` holds values of {what}, whose order can't be kept: write them as text, or as numbers")]
+    Ordered {
+        /// The column's name.
+        column: String,
+        /// Whose values they are.
         what: &'static str,
+    },
+    /// A value that the type which is asked for does not hold.
+    #[error("column `{column}` is {value} in row {row}, which {expected} can't hold")]
+    Value {
+        /// The column's name.
+        column: String,
+        /// 0-based row number.
+        row: usize,
+        /// The value, as text.
+        value: String,
+        /// The type.
+        expected: DataType,
+    },
+    /// More text, bytes or items of lists than one piece of a table can have.
+    #[error(
+        "column `{column}` has more than 2 GiB of text, bytes or items of lists in the {rows} rows from row {row} on: {help}"
+    )]
+    TooLong {
+        /// The column's name.
+        column: String,
+        /// 0-based row from which on.
+        row: usize,
+        /// In how many rows.
+        rows: usize,
+        /// What to do.
+        help: &'static str,
+    },
+    /// Rows without columns, which a Parquet file does not count.
+    #[error("a table without columns can't keep its {rows} rows: give it a column")]
+    NoColumns {
+        /// How many there are.
+        rows: usize,
     },
     /// Dates in the format int96 of which some reach too far for nanoseconds and others need them.
     #[error(
@@ -105,11 +148,7 @@ pub fn read_column<T: Column>(batch: &RecordBatch, name: &str) -> Result<Vec<T>,
         if !readable_as(array.data_type(), &expected) {
             return Err(wrong());
         }
-        let casted = cast(array, &expected).map_err(|_| wrong())?;
-        if casted.null_count() != array.null_count() {
-            return Err(wrong());
-        }
-        casted
+        cast_exactly(name, array, &expected)?
     };
     if !T::NULLABLE && array.null_count() > 0 {
         let row = (0..array.len()).find(|&row| array.is_null(row)).unwrap_or_default();

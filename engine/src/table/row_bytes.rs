@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StringArray, new_null_array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type, Schema, UInt32Type};
 
-use super::{RecordError, TableError, readable_as};
+use super::{RecordError, TableError, cast_exactly, readable_as};
 
 /// Goes up when the canonical bytes change: all row keys change with it.
 const FORMAT: &[u8] = b"tracetune row 1";
@@ -83,10 +82,7 @@ pub fn read_columns(batch: &RecordBatch, reads: &Schema) -> Result<RecordBatch, 
             if !readable_as(found, expected) {
                 return Err(wrong());
             }
-            match cast(column, expected) {
-                Ok(casted) if casted.null_count() == column.null_count() => Ok(casted),
-                _ => Err(wrong()),
-            }
+            cast_exactly(name, column, expected)
         })
         .collect::<Result<Vec<_>, RecordError>>()?;
     for (field, column) in reads.fields().iter().zip(&columns) {
@@ -199,6 +195,7 @@ mod tests {
     use std::collections::HashSet;
 
     use arrow::array::{Int64Array, LargeStringArray};
+    use arrow::compute::cast;
     use arrow::datatypes::Field;
     use proptest::prelude::*;
 

@@ -168,6 +168,11 @@ run side by side. If a call fails its rows are tried in halves, until those that
 /// with `-v`, and its end stands in the stage's error if it fails. An interrupted run sends it SIGTERM, and SIGKILL five
 /// seconds later; all that it has started ends with it.
 ///
+/// Of a table that it writes, values, UUIDs and other extension types, and the names of time zones are kept. Categoricals and
+/// dictionaries become their values, and metadata of the file is left out, pandas's too: an index that pandas writes as a column
+/// is one, one that is a mere range is in no column, and the stage notes it if it is not 0, 1, 2, …. A column that can't be kept
+/// as it is (ordered categoricals, Polars enums, durations, tensors) is an error that names it.
+///
 /// With `row_wise` it is called for some rows of the port `rows` at a time, of which it gets the columns `reads`, and writes
 /// the columns `adds`: one row for each that it got, in their order; or any number of rows for each, with a column `_row`
 /// that says, from 0, which one of its input a row belongs to. Calls run side by side, one a thread.
@@ -179,7 +184,7 @@ pub struct CommandKind;
 
 impl TableStage for CommandKind {
     const KIND: &'static str = "command";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "runs a program of your own that reads Parquet and writes Parquet";
     const GUIDE: &'static str = GUIDE;
     const OPEN_PORTS: bool = true;
@@ -215,7 +220,11 @@ impl TableStage for CommandKind {
         let mut outputs = Outputs::default();
         for output in &declared {
             let place = places.remove(&output.name).unwrap_or_default();
-            outputs.insert(output.name.clone(), output.take(place, &program, &tail)?);
+            let artifact = output.take(place, &program, &tail)?;
+            if let Some(left_out) = output.left_out(&artifact) {
+                cx.note(&left_out);
+            }
+            outputs.insert(output.name.clone(), artifact);
         }
         Ok(outputs)
     }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracetune_engine::runs::{MetricRow, OutcomeRow};
 use tracetune_engine::stage::{Artifact, Output, ParamError, PortType, StageError};
-use tracetune_engine::table::{Record, TableFile, read_table_file, schema_of};
+use tracetune_engine::table::{Record, TableFile, cast_exactly, read_table_file, schema_of};
 
 use crate::column_types::{self, data_type};
 
@@ -123,6 +123,13 @@ impl Declared {
         }
     }
 
+    /// What of a table that the program wrote is in no column.
+    pub(super) fn left_out(&self, artifact: &Artifact) -> Option<String> {
+        let Artifact::File(path) = artifact else { return None };
+        let left_out = TableFile::open(path).ok()?.left_out()?;
+        Some(format!("output `{}`: {left_out}", self.name))
+    }
+
     /// A table, with the columns of metrics and outcomes that may be null where it lacks them.
     fn table(&self, place: PathBuf, program: &str) -> Result<Artifact, StageError> {
         let Some(standard) = self.standard() else { return Ok(Artifact::File(place)) };
@@ -144,7 +151,7 @@ impl Declared {
                         let (found, wanted) = (column.data_type(), field.data_type());
                         return Err(wrong(format!("column `{}` is {found}, not {wanted}", field.name())));
                     }
-                    arrow::compute::cast(column, field.data_type()).map_err(|error| wrong(error.to_string()))?
+                    cast_exactly(field.name(), column, field.data_type()).map_err(|error| wrong(error.to_string()))?
                 }
                 None if field.is_nullable() => new_null_array(field.data_type(), table.num_rows()),
                 None => return Err(wrong(format!("it has no column `{}`", field.name()))),

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{DataType, Int64Type};
+use tracetune_engine::runs::MetricRow;
 use tracetune_engine::stage::{Params as _, RowKey};
-use tracetune_engine::table::{read_table_file, table_to_bytes};
+use tracetune_engine::table::{Record, read_table_file, table_to_bytes};
 
 use tracetune_engine::stage::Artifact;
 
@@ -51,6 +52,38 @@ fn a_program_gets_its_inputs_and_gives_its_output() {
     let folder = tempfile::tempdir().unwrap();
     let script = "test \"$GREETING\" = hello && cp \"$TRACETUNE_IN_MY_ROWS\" \"$TRACETUNE_OUT\"";
     assert_eq!(call(folder.path(), script, false).unwrap().num_rows(), 3);
+}
+
+#[test]
+fn an_index_of_pandas_that_is_in_no_column_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let range = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/table/fixtures/range.parquet");
+    std::fs::copy(range, folder.path().join("range.parquet")).unwrap();
+    let notes = crate::testing::Notes::default();
+    let cx = Context { reporter: Arc::new(notes.clone()), ..context(folder.path(), false) };
+    let params = params("cp range.parquet \"$TRACETUNE_OUT\"", None);
+    CommandKind::run(&params, &Inputs::default(), &cx).unwrap();
+    let note = "output `rows`: its pandas index, range(2, 4, 1), is in no column";
+    assert!(notes.all().iter().any(|found| found.starts_with(note)), "{:?}", notes.all());
+}
+
+#[test]
+fn a_figure_that_its_column_does_not_hold_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = MetricRow::schema();
+    let field = schema.fields().iter().find(|field| *field.data_type() == DataType::Int64).map(|field| field.name());
+    let columns = schema.fields().iter().map(|field| match field.data_type() {
+        DataType::Int64 => (field.name(), Arc::new(arrow::array::UInt64Array::from(vec![u64::MAX])) as ArrayRef),
+        other => (field.name(), arrow::array::new_null_array(other, 1)),
+    });
+    let table = RecordBatch::try_from_iter(columns).unwrap();
+    std::fs::write(folder.path().join("answer"), table_to_bytes(&table).unwrap()).unwrap();
+    let mut params = params("cp answer \"$TRACETUNE_OUT\"", None);
+    params.outputs.insert("metrics".to_owned(), OutputKind::Named(outputs::OutputName::Table));
+    let cx = context(folder.path(), false);
+    let error = CommandKind::run(&params, &Inputs::default(), &cx).unwrap_err().to_string();
+    let expected = format!("column `{}` is 18446744073709551615 in row 0, which Int64 can't hold", field.unwrap());
+    assert!(error.ends_with(&expected), "{error}");
 }
 
 #[test]

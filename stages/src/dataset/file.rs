@@ -3,12 +3,10 @@
 use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
-use arrow::error::ArrowError;
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use serde_json::{Map, Value};
 use tracetune_engine::stage::StageError;
-use tracetune_engine::table::read_table_file;
+use tracetune_engine::table::{cast_exactly, read_table_file};
 
 /// A row of a file.
 pub(super) struct Row {
@@ -65,11 +63,12 @@ fn object(path: &Path, number: usize, value: Value) -> Result<Row, StageError> {
     }
 }
 
-/// Texts, numbers, truth values, lists and structures of them; columns of other types are left out.
-fn parquet(table: &RecordBatch) -> Result<Vec<Map<String, Value>>, ArrowError> {
+/// Texts, numbers, truth values, lists and structures of them; columns of other types are left out. A number that is NaN is
+/// none, as pandas means it.
+fn parquet(table: &RecordBatch) -> Result<Vec<Map<String, Value>>, String> {
     let mut rows = vec![Map::new(); table.num_rows()];
     for (field, array) in table.schema().fields().iter().zip(table.columns()) {
-        let Some(values) = values(array)? else { continue };
+        let Some(values) = values(field.name(), array)? else { continue };
         for (row, value) in rows.iter_mut().zip(values) {
             row.insert(field.name().clone(), value);
         }
@@ -77,22 +76,33 @@ fn parquet(table: &RecordBatch) -> Result<Vec<Map<String, Value>>, ArrowError> {
     Ok(rows)
 }
 
-fn values(array: &ArrayRef) -> Result<Option<Vec<Value>>, ArrowError> {
+fn values(name: &str, array: &ArrayRef) -> Result<Option<Vec<Value>>, String> {
+    let cast = |data_type| cast_exactly(name, array, &data_type).map_err(|error| error.to_string());
     Ok(match array.data_type() {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..) => {
-            Some(cast(array, &DataType::LargeUtf8)?.as_string::<i64>().iter().map(Value::from).collect())
+            Some(cast(DataType::LargeUtf8)?.as_string::<i64>().iter().map(Value::from).collect())
         }
         DataType::Boolean => Some(array.as_boolean().iter().map(Value::from).collect()),
+        DataType::UInt64 => Some(array.as_primitive::<UInt64Type>().iter().map(Value::from).collect()),
         number if number.is_integer() => {
-            Some(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().iter().map(Value::from).collect())
+            Some(cast(DataType::Int64)?.as_primitive::<Int64Type>().iter().map(Value::from).collect())
         }
         number if number.is_floating() => {
-            Some(cast(array, &DataType::Float64)?.as_primitive::<Float64Type>().iter().map(Value::from).collect())
+            let numbers = cast(DataType::Float64)?;
+            let numbers = numbers.as_primitive::<Float64Type>();
+            if let Some(row) = numbers.iter().position(|number| number.is_some_and(f64::is_infinite)) {
+                return Err(format!(
+                    "column `{name}` is {} in row {}, which JSON can't hold",
+                    numbers.value(row),
+                    row + 1
+                ));
+            }
+            Some(numbers.iter().map(Value::from).collect())
         }
         DataType::List(item) | DataType::LargeList(item) => {
-            let lists = cast(array, &DataType::LargeList(item.clone()))?;
+            let lists = cast(DataType::LargeList(item.clone()))?;
             let lists = lists.as_list::<i64>();
-            let Some(items) = values(lists.values())? else { return Ok(None) };
+            let Some(items) = values(name, lists.values())? else { return Ok(None) };
             let list = |row: usize| {
                 let [start, end] = [row, row + 1].map(|at| usize::try_from(lists.value_offsets()[at]).unwrap_or(0));
                 if lists.is_null(row) { Value::Null } else { Value::Array(items[start..end].to_vec()) }
@@ -103,7 +113,8 @@ fn values(array: &ArrayRef) -> Result<Option<Vec<Value>>, ArrowError> {
             let parts = array.as_struct();
             let mut objects = vec![Map::new(); parts.len()];
             for (field, column) in fields.iter().zip(parts.columns()) {
-                for (object, value) in objects.iter_mut().zip(values(column)?.into_iter().flatten()) {
+                let name = format!("{name}.{}", field.name());
+                for (object, value) in objects.iter_mut().zip(values(&name, column)?.into_iter().flatten()) {
                     object.insert(field.name().clone(), value);
                 }
             }
@@ -112,4 +123,33 @@ fn values(array: &ArrayRef) -> Result<Option<Vec<Value>>, ArrowError> {
         }
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, UInt64Array};
+
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_what_they_are() {
+        let numbers: ArrayRef = Arc::new(UInt64Array::from(vec![Some(1), None, Some(u64::MAX)]));
+        let rows = parquet(&RecordBatch::try_from_iter([("n", numbers)]).unwrap()).unwrap();
+        let numbers: Vec<&Value> = rows.iter().map(|row| &row["n"]).collect();
+        assert_eq!(numbers, [&Value::from(1), &Value::Null, &Value::from(u64::MAX)]);
+    }
+
+    #[test]
+    fn a_number_that_json_can_not_hold_is_named_with_file_column_and_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let numbers: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN, f64::INFINITY]));
+        let table = RecordBatch::try_from_iter([("x", numbers)]).unwrap();
+        std::fs::write(&path, tracetune_engine::table::table_to_bytes(&table).unwrap()).unwrap();
+        let error = rows(&path).err().unwrap().to_string();
+        assert!(error.ends_with("a.parquet`: column `x` is inf in row 2, which JSON can't hold"), "{error}");
+        assert_eq!(parquet(&table.slice(0, 1)).unwrap()[0]["x"], Value::Null);
+    }
 }

@@ -130,7 +130,9 @@ impl Params {
 /// it prints is kept with the run (`tracetune log RUN STAGE`).
 ///
 /// A function whose annotations name `pandas.DataFrame`, `polars.DataFrame` or `pyarrow.Table` gets whole inputs and returns
-/// whole outputs; a parameter that is a `pathlib.Path` gets the path of a model, a folder or a Parquet file.
+/// whole outputs; a parameter that is a `pathlib.Path` gets the path of a model, a folder or a Parquet file. Of a pandas table
+/// that is returned its columns are kept: an index with a name or with labels is an error (`reset_index()`), numbers of rows are
+/// left out. Types of columns are kept as by kind `command`.
 ///
 /// # Errors
 /// [`StageError::Input`] with the exception and the lines that led to it, or with the end of what a worker wrote that died.
@@ -138,7 +140,7 @@ pub struct PythonKind;
 
 impl TableStage for PythonKind {
     const KIND: &'static str = "python";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "calls a Python function of your own, for each row or for whole tables";
     const OPEN_PORTS: bool = true;
     const TABLES_AS_FILES: bool = true;

@@ -283,6 +283,15 @@ def read_port(path, kind):
     return pathlib.Path(path)
 
 
+def check_index(index):
+    """That an index of pandas, which is no column, only counts rows: names and labels would be lost."""
+    names = [name for name in index.names if name is not None]
+    if names:
+        raise ValueError(f"returns a table whose index {names} is no column: return `.reset_index()`")
+    if len(index) and not str(index.dtype).lower().startswith(("int", "uint")):
+        raise ValueError("returns a table whose index has labels that are in no column: return `.reset_index()`")
+
+
 def write_table(table, path):
     """A result as Parquet, by what it is."""
     if hasattr(table, "sink_parquet") and not hasattr(table, "write_parquet"):
@@ -290,6 +299,7 @@ def write_table(table, path):
     if hasattr(table, "write_parquet"):
         table.write_parquet(path)
     elif hasattr(table, "to_parquet"):
+        check_index(table.index)
         table.to_parquet(path, index=False)
     else:
         import pyarrow

@@ -11,13 +11,25 @@ fn read(files: &[(&str, &str)], params: &str) -> Result<String, String> {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
+    stage(folder.path(), params).map(|table| text(&table))
+}
+
+fn stage(folder: &Path, params: &str) -> Result<RecordBatch, String> {
     let mut params: Params = toml::from_str(params).map_err(|error| error.to_string())?;
     params.validate().map_err(|error| error.message)?;
-    params.resolve(&Setup::new(folder.path())).map_err(|error| error.message)?;
-    let cx = crate::testing::context(folder.path());
+    params.resolve(&Setup::new(folder)).map_err(|error| error.message)?;
+    let scratch = tempfile::tempdir().unwrap();
+    let cx = Context { scratch: scratch.path().to_owned(), ..crate::testing::context(folder) };
     let mut outputs = TableKind::run(&params, &Inputs::default(), &cx).map_err(|error| error.to_string())?;
     let Some(Artifact::File(path)) = outputs.remove("rows") else { panic!("a file") };
     let table = read_table_file(path).unwrap();
+    if let Some(columns) = params.columns {
+        assert_eq!(table.schema(), columns, "the columns that the pipeline is checked with");
+    }
+    Ok(table)
+}
+
+fn text(table: &RecordBatch) -> String {
     let types: Vec<String> =
         table.schema().fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
     let row = |row: usize| -> String {
@@ -27,7 +39,12 @@ fn read(files: &[(&str, &str)], params: &str) -> Result<String, String> {
         };
         table.columns().iter().map(value).collect::<Vec<_>>().join("|")
     };
-    Ok(format!("{}\n{}", types.join(", "), (0..table.num_rows()).map(row).collect::<Vec<_>>().join("\n")))
+    format!("{}\n{}", types.join(", "), (0..table.num_rows()).map(row).collect::<Vec<_>>().join("\n"))
+}
+
+/// Tables that other programs wrote.
+fn fixtures() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/table/fixtures")
 }
 
 #[test]
@@ -127,8 +144,99 @@ fn what_is_wrong_is_named_with_its_file() {
         (&[("a.jsonl", "{\"a\": 1}\n{\"a\": \n")], "path = \"a.jsonl\"", "`a.jsonl`: "),
         (&[("a.csv", "n\n1\n")], "path = \"b.csv\"", "can't read `b.csv`"),
         (&[], "path = \"a.xlsx\"", "does not say its format"),
+        (&[], "path = []", "names no file"),
+        (&[("a.csv", "n\n1\n")], "path = [\"a.csv\", \"b.xlsx\"]", "`b.xlsx` does not say its format"),
+        (&[("a.csv", "n\n1\n")], "path = [\"a.csv\", \"b.csv\"]", "can't read `b.csv`"),
+        (
+            &[("a.csv", "n\n1\n")],
+            "path = [\"a.csv\", \"*.csv\"]",
+            "`path` names `a.csv` twice, the second time as `*.csv`",
+        ),
+        (&[("a.arrow", "")], "path = \"a.arrow\"", "`a.arrow`: is empty"),
+        (&[("a.feather", "FEA1..")], "path = \"a.feather\"", "is of Feather's version 1"),
+        (&[("a.arrow", "PAR1..")], "path = \"a.arrow\"", "is a Parquet file"),
+        (&[("a.arrow", "n\n1\n")], "path = \"a.arrow\"", "no Arrow IPC file or stream"),
     ] {
         let error = read(files, params).unwrap_err();
         assert!(error.contains(message), "{message}: {error}");
     }
+}
+
+#[test]
+fn arrow_files_and_streams_are_the_table_that_parquet_is() {
+    let expected = stage(&fixtures(), "path = \"rows.parquet\"").unwrap();
+    let fields: Vec<String> = expected.schema().fields().iter().map(|field| field.data_type().to_string()).collect();
+    assert_eq!(fields, ["FixedSizeBinary(16)", r#"Timestamp(µs, "Europe/Berlin")"#, "Utf8", "Int64"]);
+    assert_eq!(expected.schema().field(0).extension_type_name(), Some("arrow.uuid"));
+    for name in ["lz4.feather", "zstd.arrow", "stream.arrow"] {
+        assert_eq!(stage(&fixtures(), &format!("path = {name:?}")).unwrap(), expected, "{name}");
+    }
+    let polars = stage(&fixtures(), "path = \"polars.arrow\"").unwrap();
+    assert_eq!(polars, expected.project(&[1, 2, 3]).unwrap());
+}
+
+#[test]
+fn paths_may_be_a_list_and_are_read_in_its_order() {
+    let csv = |name, n| (name, if n == 1 { "n,t\n1,x\n" } else { "t,n\ny,2\n" });
+    let files = [csv("b/2.csv", 2), csv("a.csv", 1), csv("b/1.csv", 1), ("c.jsonl", "{\"n\": 3, \"t\": \"z\"}\n")];
+    let params = "path = [\"c.jsonl\", \"b/*.csv\", \"a.csv\"]";
+    assert_eq!(read(&files, params).unwrap(), "n Int64, t Utf8\n3|z\n1|x\n2|y\n1|x");
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.csv", "b.csv"] {
+        std::fs::write(folder.path().join(name), "n\n1\n").unwrap();
+    }
+    let key = |params: &str| {
+        let setup = Setup::new(folder.path());
+        TableKind::environment(&toml::from_str(params).unwrap(), &setup).unwrap()
+    };
+    let names: Vec<String> = key("path = [\"b.csv\", \"a.csv\"]").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["file b.csv", "file a.csv"]);
+    assert_eq!(key("path = \"a.csv\"")[0].0, "file");
+}
+
+#[test]
+fn an_index_of_pandas_that_is_in_no_column_is_noted() {
+    let notes = crate::testing::Notes::default();
+    let scratch = tempfile::tempdir().unwrap();
+    let cx = crate::testing::context(&fixtures());
+    let cx = Context { reporter: std::sync::Arc::new(notes.clone()), scratch: scratch.path().to_owned(), ..cx };
+    let params: Params = toml::from_str("path = \"range.parquet\"").unwrap();
+    TableKind::run(&params, &Inputs::default(), &cx).unwrap();
+    assert!(notes.all()[0].starts_with("`range.parquet`: its pandas index, range(2, 4, 1), is in no column"));
+}
+
+#[test]
+fn an_order_that_can_not_be_kept_is_left_out_where_types_say_so() {
+    for (name, whose) in [("ordered.parquet", "an ordered categorical"), ("enum.arrow", "a Polars enum")] {
+        let error = stage(&fixtures(), &format!("path = {name:?}")).unwrap_err();
+        assert!(error.starts_with(&format!("`{name}`: column `size` holds values of {whose}, whose order")), "{error}");
+        assert!(error.ends_with("`types = { size = \"string\" }` reads the text alone"), "{error}");
+        let table = stage(&fixtures(), &format!("path = {name:?}\ntypes = {{ size = \"string\", n = \"int64\" }}"));
+        assert_eq!(text(&table.unwrap()), "size Utf8, n Int64\nlow|1\nhigh|2");
+    }
+    for (types, message) in [
+        ("size = \"int64\"", "column `size` is Utf8, which can't be read as Int64"),
+        ("x = \"int64\"", "it has no column `x`, which `types` names"),
+    ] {
+        let types = format!("path = \"ordered.parquet\"\ntypes = {{ size = \"string\", {types} }}");
+        let error = stage(&fixtures(), &types.replace("size = \"string\", size", "size")).unwrap_err();
+        assert!(error.ends_with(message), "{error}");
+    }
+    let error = stage(&fixtures(), "path = \"duration.arrow\"").unwrap_err();
+    assert!(error.starts_with("`duration.arrow`: column `d` holds durations"), "{error}");
+}
+
+#[test]
+fn files_of_other_extension_types_are_not_put_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = stage(&fixtures(), "path = \"rows.parquet\"").unwrap();
+    let id = with.column(0);
+    let without = RecordBatch::try_from_iter([("id", std::sync::Arc::clone(id))]).unwrap();
+    for (name, table) in [("a.parquet", &with.project(&[0]).unwrap()), ("b.parquet", &without)] {
+        let bytes = tracetune_engine::table::table_to_bytes(table).unwrap();
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let error = stage(folder.path(), "path = \"*.parquet\"").unwrap_err();
+    let message = "`b.parquet`: column `id` is of no extension type, and arrow.uuid in `a.parquet`";
+    assert_eq!(error, message);
 }
