@@ -128,6 +128,16 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// What to write instead of a word that is not known: the nearest one, or all that there are, behind words such as "the kinds
+/// are".
+pub fn instead<'a>(word: &str, known: impl IntoIterator<Item = &'a str>, all: &str) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("{all} {}", list(known)),
+    }
+}
+
 /// `` `a`, `b` and `c` ``.
 pub fn list<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
     let words: Vec<String> = words.into_iter().map(|word| format!("`{}`", word.as_ref())).collect();

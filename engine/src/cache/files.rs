@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +17,7 @@ use ignore::WalkBuilder;
 use rayon::prelude::*;
 
 use super::Digest;
+use super::watched::Stamp;
 
 /// A file may change twice within the file system's time step: one that was changed just now is not trusted.
 const YOUNGEST: Duration = Duration::from_secs(2);
@@ -148,12 +149,7 @@ impl Files {
         let mut hasher = blake3::Hasher::new();
         for Found { path, metadata, .. } in &self.files {
             hasher.update(path.as_os_str().as_bytes());
-            for number in [metadata.dev(), metadata.ino(), metadata.len()] {
-                hasher.update(&number.to_le_bytes());
-            }
-            for time in [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()] {
-                hasher.update(&time.to_le_bytes());
-            }
+            Stamp::from(metadata).add_to(&mut hasher);
         }
         hasher.finalize().into()
     }

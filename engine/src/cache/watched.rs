@@ -41,6 +41,19 @@ impl From<&Metadata> for Stamp {
     }
 }
 
+impl Stamp {
+    /// Hashes it: another stamp, another hash.
+    pub(super) fn add_to(&self, hasher: &mut blake3::Hasher) {
+        let Self { bytes, modified, changed, inode } = *self;
+        for number in [inode.0, inode.1, bytes] {
+            hasher.update(&number.to_le_bytes());
+        }
+        for time in [modified.0, modified.1, changed.0, changed.1] {
+            hasher.update(&time.to_le_bytes());
+        }
+    }
+}
+
 impl WatchedFile {
     /// Looks at a file or folder. The look comes before its bytes are read for `digest`, so that whatever changes in
     /// between is noticed.

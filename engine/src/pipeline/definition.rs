@@ -14,7 +14,7 @@ use super::source::{Span, Table, Value, entries, span};
 use super::value::{expect_string, expect_table, wrong_type};
 use super::variants::MAIN;
 use crate::Registry;
-use crate::diagnostic::{list, nearest};
+use crate::diagnostic::{instead, list, nearest};
 use crate::registry::{CheckedStage, Kind, ParseError, RowShape, Work};
 use crate::stage::{Port, PortType, Setup, variable};
 
@@ -176,10 +176,7 @@ fn kind_of<'r>(stage: &StageTable, registry: &'r Registry, problems: &mut Proble
     let (name, at) = expect_string("kind", value, problems)?;
     let kind = registry.get(name);
     if kind.is_none() {
-        let help = match nearest(name, all()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the kinds are {}", list(all())),
-        };
+        let help = instead(name, all(), "the kinds are");
         problems.error(at, format!("there is no kind `{name}`"), "").help(help);
     }
     kind.map(|kind| &**kind)

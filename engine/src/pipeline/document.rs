@@ -7,7 +7,7 @@ use super::problems::Problems;
 use super::source::{Span, Table, Value, entries, span};
 use super::value::{described, expect_string, expect_table, integer, wrong_type};
 use super::{MetricName, Stop};
-use crate::diagnostic::{list, nearest};
+use crate::diagnostic::instead;
 
 /// The keys of the whole file.
 pub(super) const FILE_KEYS: [&str; 7] = ["extends", "pipeline", "params", "stages", "loop", "sweep", "ablations"];
@@ -83,10 +83,7 @@ pub(super) fn read<'a>(table: &Table<'a>, problems: &mut Problems<'a>) -> Docume
 
 /// Notes a key that has no meaning here.
 pub(super) fn unknown_key(key: &str, at: Span, place: &str, known: &[&str], problems: &mut Problems) {
-    let help = match nearest(key, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("the keys are {}", list(known)),
-    };
+    let help = instead(key, known.iter().copied(), "the keys are");
     problems.error(at, format!("{place} has no key `{key}`"), "").help(help);
 }
 
@@ -158,10 +155,7 @@ fn read_loop<'a>(name: &str, at: Span, table: &Table<'a>, problems: &mut Problem
     for first in &read.first {
         if !read.stages.iter().any(|stage| stage.name == first.name) {
             let known: Vec<&str> = read.stages.iter().map(|stage| stage.name.as_str()).collect();
-            let help = match nearest(&first.name, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("its stages are {}", list(&known)),
-            };
+            let help = instead(&first.name, known.iter().copied(), "its stages are");
             problems.error(first.at, format!("loop `{name}` has no stage `{}`", first.name), "").help(help);
         }
     }

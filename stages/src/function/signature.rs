@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::diagnostic::{instead, list};
 use tracetune_engine::stage::{Environment, ParamError, Setup, StageError};
 
 use super::interpreter::Interpreter;
@@ -287,10 +287,7 @@ pub(super) fn check(params: &Params, function: &Function) -> Result<(), ParamErr
     let takes = |name: &str| answer.any_keyword || names().any(|known| known == name);
     // A set-up function may take what the function itself does not.
     if let Some(name) = params.params.keys().find(|name| params.setup.is_none() && !takes(name)) {
-        let help = match nearest(name, names()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("its parameters are {}", list(names())),
-        };
+        let help = instead(name, names(), "its parameters are");
         return wrong("params", format!("the function has no parameter `{name}`"), Some(help));
     }
     if params.setup.is_some() && !takes(STATE) {

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::SchemaRef;
 use serde_json::json;
-use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::diagnostic::instead;
 use tracetune_engine::pipeline::{Parameter, column_type, parameters, stage_keys};
 use tracetune_engine::registry::Kind;
 use tracetune_engine::stage::PortType;
@@ -39,10 +39,7 @@ pub(crate) fn kinds(args: &Args, session: &Session) -> anyhow::Result<u8> {
     };
     let Some(kind) = registry.get(name) else {
         let names = || registry.iter().map(|kind| kind.name());
-        let help = match nearest(name, names()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the kinds are {}", list(names())),
-        };
+        let help = instead(name, names(), "the kinds are");
         return Err(helped(format!("there is no kind `{name}`"), help));
     };
     if session.ui.json {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tracetune_engine::cache::Store;
-use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::diagnostic::instead;
 use tracetune_engine::runs::{Run, RunStatus, copy_log};
 
 use super::runs;
@@ -57,10 +57,7 @@ pub(crate) fn log(args: &Args, session: &Session) -> anyhow::Result<u8> {
 fn programs_log(mut run: Run, stage: &str, follow: bool, store: &Store, session: &Session) -> anyhow::Result<u8> {
     if !run.record.nodes.iter().any(|node| node.id == stage) {
         let ids = || run.record.nodes.iter().map(|node| node.id.as_str());
-        let help = match nearest(stage, ids()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("its stages are {}", list(ids())),
-        };
+        let help = instead(stage, ids(), "its stages are");
         return Err(helped(format!("run `{}` has no stage `{stage}`", run.record.id), help));
     }
     if follow && session.ui.json {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::diagnostic::instead;
 use tracetune_engine::plan::{self, Forecast, WhichRows};
 
 use crate::args::SetArgs;
@@ -50,15 +50,9 @@ pub(crate) fn why(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let ids: Vec<&str> =
         pipeline.nodes.iter().filter(|node| is_it(&node.id, &node.stage)).map(|node| node.id.as_str()).collect();
     if ids.is_empty() {
-        let known = || pipeline.nodes.iter().map(|node| node.stage.as_str());
-        let help = match nearest(wanted, known()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => {
-                let mut names: Vec<&str> = known().collect();
-                names.dedup();
-                format!("the stages are {}", list(names))
-            }
-        };
+        let mut known: Vec<&str> = pipeline.nodes.iter().map(|node| node.stage.as_str()).collect();
+        known.dedup();
+        let help = instead(wanted, known, "the stages are");
         return Err(helped(format!("the pipeline has no stage `{wanted}`"), help));
     }
     let store = session.store(&pipeline.root)?;

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::{Declared, Variant, number, wrong};
-use crate::diagnostic::{Diagnostic, list, nearest};
+use crate::diagnostic::{Diagnostic, instead};
 use crate::pipeline::value::plain;
 
 /// Whether a comparison holds for two values in this order.
@@ -39,10 +39,7 @@ impl Condition {
         paths.sort_unstable();
         paths.dedup();
         if !paths.iter().any(|path| is_axis(path, &axis)) {
-            let help = match nearest(&axis, paths.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the axes are {}", list(&paths)),
-            };
+            let help = instead(&axis, paths.iter().copied(), "the axes are");
             return Err(wrong(format!("the sweep has no axis `{axis}`"), help));
         }
         let value = value.parse().unwrap_or_else(|_| toml::Value::String(value.to_owned()));

@@ -28,7 +28,7 @@ use super::merge;
 use super::problems::Problems;
 use super::source::{Span, Table, Value, entries};
 use super::value::expect_table;
-use crate::diagnostic::{Diagnostic, list, nearest};
+use crate::diagnostic::{Diagnostic, instead};
 
 /// The label of a pipeline without sweep and ablation.
 pub(crate) const MAIN: &str = "main";
@@ -169,10 +169,7 @@ impl<'a> Declared<'a> {
             };
             if let Some(unknown) = choice.only.iter().find(|name| !chosen.iter().any(|one| is_named(one, name))) {
                 let names = || chosen.iter().map(|variant| variant.name.as_str());
-                let help = match nearest(unknown, names()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("the variants are {}", list(names())),
-                };
+                let help = instead(unknown, names(), "the variants are");
                 return Err(wrong(format!("there is no variant `{unknown}`"), help));
             }
             chosen.retain(|variant| choice.only.iter().any(|name| is_named(variant, name)));

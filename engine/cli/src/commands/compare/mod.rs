@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use tracetune_engine::cache::Store;
 use tracetune_engine::compare::{self, CompareError, Comparison, Flips};
-use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::diagnostic::{instead, list, nearest};
 use tracetune_engine::runs::MetricLine;
 use tracetune_engine::statistics::Estimate;
 use tracetune_engine::table::Record;
@@ -123,10 +123,7 @@ pub(super) fn explained(error: CompareError, store: &Store) -> anyhow::Error {
     let message = error.to_string();
     match &error {
         CompareError::NoVariant { variant, known, .. } => {
-            let help = match nearest(variant, known.iter().map(String::as_str)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("its variants are {}", list(known)),
-            };
+            let help = instead(variant, known.iter().map(String::as_str), "its variants are");
             helped(message, help)
         }
         CompareError::NoRound { known, .. } => {

@@ -3,7 +3,7 @@
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
-use tracetune_engine::diagnostic::{list, nearest};
+use tracetune_engine::diagnostic::{instead, nearest};
 use tracetune_engine::table::{TableFile, read_column};
 
 use crate::ui::helped;
@@ -90,10 +90,7 @@ impl<'a> Chosen<'a> {
 fn place(schema: &SchemaRef, name: &str) -> anyhow::Result<usize> {
     schema.index_of(name).map_err(|_| {
         let known = || schema.fields().iter().map(|field| field.name().as_str());
-        let help = match nearest(name, known()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("its columns are {}", list(known())),
-        };
+        let help = instead(name, known(), "its columns are");
         helped(format!("the table has no column `{name}`"), help)
     })
 }
