@@ -2,6 +2,7 @@
 //!
 //! The same model gives the same bytes. Reading takes float32, bfloat16 and float16, in one file or in shards.
 
+use super::shards::{self, INDEX, Shards};
 use super::{Config, Layout, Model, Tensor, TokenIds, Tokenizer, check_vocabulary, gguf, layout};
 use crate::{Error, Result};
 use half::{bf16, f16};
@@ -14,9 +15,6 @@ use std::path::Path;
 /// Files that say how a model is used, none of which this crate needs to run it.
 const SIDECARS: [&str; 4] =
     ["chat_template.jinja", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"];
-
-/// The file that says which shard holds which tensor.
-const INDEX: &str = "model.safetensors.index.json";
 
 /// The type of stored weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,54 +38,61 @@ impl Model {
             return gguf::load(path);
         }
         let dir = path;
+        if let Some(message) = shards::what_else(dir) {
+            return Err(Error::Malformed { path: dir.to_owned(), message });
+        }
         let path = dir.join("config.json");
-        let config = Config::from_json(&fs_err::read(&path)?)
+        let config = Config::from_json(&file_of(dir, "config.json")?)
+            .map_err(|error| Error::Malformed { path: path.clone(), message: error.to_string() })?;
+        let shards = Shards::open(dir)?;
+        check_layers(&config, shards.tensors.len())
             .map_err(|error| Error::Malformed { path: path.clone(), message: error.to_string() })?;
         let eos = config.eos_token_id.as_ref().and_then(|ids| ids.as_slice().first());
-        let tokenizer = Tokenizer::from_bytes(&fs_err::read(dir.join("tokenizer.json"))?, eos.copied())?;
-        let ends = config.eos_token_id.as_ref().map(TokenIds::as_slice).unwrap_or_default();
-        tokenizer.check_ends(ends).map_err(|message| Error::Malformed { path, message })?;
+        let tokenizer = Tokenizer::from_bytes(&file_of(dir, "tokenizer.json")?, eos.copied())?;
         let mut sidecars = BTreeMap::new();
-        for name in SIDECARS {
-            match fs_err::read(dir.join(name)) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                bytes => _ = sidecars.insert(name.to_owned(), bytes?),
-            }
+        for name in SIDECARS.into_iter().filter(|name| dir.join(name).exists()) {
+            sidecars.insert(name.to_owned(), file_of(dir, name)?);
         }
-        let model = Self::assemble(config, tokenizer, sidecars, dir)?;
-        let mut missing: BTreeSet<&str> = model.layout.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
-        let mut weights = model.weights;
-        for name in shards(dir)? {
+        let layout = Layout::new(&config)?;
+        let stored = stored_tensors(&layout, &shards, dir)?;
+        let mut model = Self::assemble(config, tokenizer, layout, sidecars, dir)?;
+        for (place, name) in shards.names.iter().enumerate() {
             let path = dir.join(name);
             let bytes = fs_err::read(&path)?;
             let malformed = |message: String| Error::Malformed { path: path.clone(), message };
             let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
-            for tensor in model.layout.tensors() {
-                // A model without its head is stored without the first part of the names.
-                let short = tensor.name.split_once('.').map_or("", |(_, name)| name);
-                let Ok(view) = file.tensor(&tensor.name).or_else(|_| file.tensor(short)) else { continue };
-                check_shape(&tensor.name, view.shape(), tensor.stored_shape())?;
-                read(&view, tensor, &mut weights[tensor.range()])
-                    .map_err(|found| malformed(format!("tensor `{}` is of type {found}, not a float", tensor.name)))?;
-                missing.remove(tensor.name.as_str());
+            let tensors = model.layout.tensors().iter().zip(&stored);
+            for (tensor, name) in tensors.filter(|(_, name)| shards.tensors[name.as_str()].0 == place) {
+                let view = file.tensor(name).map_err(|error| malformed(error.to_string()))?;
+                let values = &mut model.weights[tensor.range()];
+                read(&view, tensor, values).map_err(malformed)?;
+                check_finite(name, values).map_err(malformed)?;
             }
         }
-        if let Some(tensor) = missing.first() {
-            return Err(Error::MissingTensor { path: dir.to_owned(), tensor: (*tensor).to_owned() });
+        if model.config.tie_word_embeddings
+            && let Some((place, _)) = shards.tensors.get(LM_HEAD)
+        {
+            let path = dir.join(&shards.names[*place]);
+            let bytes = fs_err::read(&path)?;
+            check_tied(&bytes, &model).map_err(|message| Error::Malformed { path, message })?;
         }
-        Ok(Self { weights, ..model })
+        Ok(model)
     }
 
-    /// A model whose weights are all zero so far, for a reader to fill; `path` is what is being read.
+    /// A model whose weights are all zero so far, for a reader to fill, once it is known that all of them are stored; `path` is
+    /// what is being read.
     pub(crate) fn assemble(
         config: Config,
         tokenizer: Tokenizer,
+        layout: Layout,
         sidecars: BTreeMap<String, Vec<u8>>,
         path: &Path,
     ) -> Result<Self> {
-        check_vocabulary(&config, &tokenizer)
-            .map_err(|error| Error::Malformed { path: path.to_owned(), message: error.to_string() })?;
-        let layout = Layout::new(&config)?;
+        let malformed = |message: String| Error::Malformed { path: path.to_owned(), message };
+        check_vocabulary(&config, &tokenizer).map_err(|error| malformed(error.to_string()))?;
+        let ends = config.eos_token_id.as_ref().map(TokenIds::as_slice).unwrap_or_default();
+        tokenizer.check_ends(ends).map_err(malformed)?;
+        check_memory(layout.len()).map_err(malformed)?;
         let weights = vec![0.0; layout.len()];
         Ok(Self { config, tokenizer, layout, weights, sidecars })
     }
@@ -103,13 +108,19 @@ impl Model {
     /// # Errors
     /// A damaged index of shards.
     pub fn files(dir: &Path) -> Result<Vec<String>> {
+        if let Some(message) = shards::what_else(dir) {
+            return Err(Error::Malformed { path: dir.to_owned(), message });
+        }
         let mut files = vec!["config.json".to_owned()];
-        let shards = shards(dir)?;
-        let index = (!shards.contains("model.safetensors")).then_some(INDEX);
+        let shards = shards::names(dir)?;
+        let index = (shards != [shards::SINGLE]).then_some(INDEX);
         files.extend(shards);
         files.push("tokenizer.json".to_owned());
         let present = SIDECARS.into_iter().filter(|name| dir.join(name).exists());
         files.extend(present.chain(index).map(str::to_owned));
+        for name in files.iter().filter(|name| dir.join(name).exists()) {
+            shards::check_inside(dir, name)?;
+        }
         Ok(files)
     }
 
@@ -133,8 +144,18 @@ impl Model {
     /// Writes the folder with weights of the given type.
     ///
     /// # Errors
-    /// An I/O error naming the path.
+    /// An I/O error naming the path; a weight that is no finite number, so that a model that diverged in its last step is no
+    /// result.
     pub fn save_as(&self, dir: &Path, dtype: Dtype) -> Result<()> {
+        for (name, _, values) in self.tensors() {
+            let rounds = |value: &f32| bf16::from_f32(*value).to_f32().is_finite();
+            check_finite(name, values)
+                .and_then(|()| match dtype == Dtype::F32 || values.iter().all(rounds) {
+                    true => Ok(()),
+                    false => Err(format!("tensor `{name}` holds a number that bfloat16 can't hold")),
+                })
+                .map_err(|message| Error::Malformed { path: dir.to_owned(), message })?;
+        }
         fs_err::create_dir_all(dir)?;
         let mut config = self.config.clone();
         let (name, kind) = match dtype {
@@ -176,22 +197,115 @@ pub(crate) fn check_shape(tensor: &str, found: &[usize], expected: Vec<usize>) -
     Err(Error::Shape { tensor: tensor.to_owned(), found: found.to_vec(), expected })
 }
 
-/// The files that hold the weights: one, or those that the index names.
-fn shards(dir: &Path) -> Result<BTreeSet<String>> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let path = dir.join(INDEX);
-    if dir.join("model.safetensors").exists() || !path.exists() {
-        return Ok(["model.safetensors".to_owned()].into());
-    }
-    let index: Index = serde_json::from_slice(&fs_err::read(&path)?)
-        .map_err(|error| Error::Malformed { path, message: error.to_string() })?;
-    Ok(index.weight_map.into_values().collect())
+/// A file of the folder.
+fn file_of(dir: &Path, name: &str) -> Result<Vec<u8>> {
+    shards::check_inside(dir, name)?;
+    Ok(fs_err::read(dir.join(name))?)
 }
 
-/// Widens a stored tensor; gives the name of a type that is not a float.
+/// That a configuration does not ask for more layers than there are tensors: each has several.
+pub(crate) fn check_layers(config: &Config, tensors: usize) -> Result<()> {
+    if config.num_hidden_layers <= tensors {
+        return Ok(());
+    }
+    Err(Error::Config(format!("`num_hidden_layers` is {}, and {tensors} tensors are stored", config.num_hidden_layers)))
+}
+
+/// The name under which each tensor of the layout is stored: all are there, of their shapes, and nothing else is.
+fn stored_tensors(layout: &Layout, shards: &Shards, dir: &Path) -> Result<Vec<String>> {
+    let mut unused: BTreeSet<&str> = shards.tensors.keys().map(String::as_str).collect();
+    let mut stored = Vec::with_capacity(layout.tensors().len());
+    for tensor in layout.tensors() {
+        // A model without its head is stored without the first part of the names.
+        let short = tensor.name.split_once('.').map_or("", |(_, name)| name);
+        let found = shards.tensors.get_key_value(&tensor.name).or_else(|| shards.tensors.get_key_value(short));
+        let Some((name, (_, info))) = found else {
+            return Err(Error::MissingTensor { path: dir.to_owned(), tensor: tensor.name.clone() });
+        };
+        check_shape(&tensor.name, &info.shape, tensor.stored_shape())?;
+        unused.remove(name.as_str());
+        stored.push(name.clone());
+    }
+    match unused.into_iter().find(|name| !is_known_buffer(name)) {
+        Some(name) => Err(Error::Malformed {
+            path: dir.to_owned(),
+            message: format!(
+                "the configuration has no use for the stored tensor `{name}`: another model is meant by one of them"
+            ),
+        }),
+        None => Ok(stored),
+    }
+}
+
+/// The head's name.
+const LM_HEAD: &str = "lm_head.weight";
+
+/// Tensors that are stored beside a model's and hold nothing of it: frequencies and masks that are computed from the
+/// configuration, and a head that may be the embedding table again.
+fn is_known_buffer(name: &str) -> bool {
+    name == LM_HEAD
+        || name.ends_with(".rotary_emb.inv_freq")
+        || [".attn.bias", ".attn.masked_bias"].iter().any(|end| name.ends_with(end))
+}
+
+/// That a head which is stored although it is tied to the embedding table has the same numbers.
+fn check_tied(bytes: &[u8], model: &Model) -> std::result::Result<(), String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let view = file.tensor(LM_HEAD).map_err(|error| error.to_string())?;
+    let embedding = model.layout.embedding.clone();
+    let mut tensor = model.layout.tensors()[0].clone();
+    LM_HEAD.clone_into(&mut tensor.name);
+    let mut head = vec![0.0; embedding.len()];
+    if view.shape() != tensor.stored_shape() {
+        return Err(format!(
+            "`{LM_HEAD}` has shape {:?}, the embedding table {:?}",
+            view.shape(),
+            tensor.stored_shape()
+        ));
+    }
+    read(&view, &tensor, &mut head)?;
+    if head == model.weights[embedding] {
+        return Ok(());
+    }
+    Err(format!(
+        "`{LM_HEAD}` is stored with other numbers than the embedding table, to which `tie_word_embeddings` ties it: \
+         set it to false in config.json, or take the tensor out"
+    ))
+}
+
+/// That all numbers are numbers.
+pub(crate) fn check_finite(name: &str, values: &[f32]) -> std::result::Result<(), String> {
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(format!("tensor `{name}` holds {} at {at}: a weight is a finite number", values[at])),
+        None => Ok(()),
+    }
+}
+
+/// The memory of this machine in bytes, where the system tells.
+fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// That so many weights in float32 fit into this machine's memory.
+fn check_memory(weights: usize) -> std::result::Result<(), String> {
+    let needed = weights as f64 * 4.0;
+    match machine_memory() {
+        Some(there) if needed > there as f64 => {
+            let gigabytes = |bytes: f64| bytes / 1e9;
+            Err(format!(
+                "its {:.1} billion weights need {:.0} GB of memory in float32, {:.0} GB are there",
+                weights as f64 / 1e9,
+                gigabytes(needed).ceil(),
+                gigabytes(there as f64)
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Widens a stored tensor. What is wrong if it is of a type that is not read.
 fn read(view: &TensorView, tensor: &Tensor, values: &mut [f32]) -> std::result::Result<(), String> {
     let bytes = view.data();
     match view.dtype() {
@@ -210,10 +324,31 @@ fn read(view: &TensorView, tensor: &Tensor, values: &mut [f32]) -> std::result::
                 *value = f16::from_le_bytes(*pair).to_f32();
             }
         }
-        other => return Err(format!("{other:?}")),
+        other => {
+            return Err(format!("tensor `{}` is of type {other:?}: F32, BF16 and F16 are read", tensor.name));
+        }
     }
     if let ([outputs, inputs], true) = (&tensor.shape[..], tensor.transposed) {
         values.copy_from_slice(&layout::transpose(values, *inputs, *outputs));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_diverged_is_not_written() {
+        let tokenizer = Tokenizer::train_bpe(["a b"; 9].into_iter(), 260).unwrap();
+        let mut model = Model::init(Config::llama(tokenizer.vocab_size(), 8, 8, 1, 1), tokenizer, 1).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (weight, dtype) in [(f32::NAN, Dtype::F32), (f32::INFINITY, Dtype::Bf16), (f32::MAX, Dtype::Bf16)] {
+            model.weights[3] = weight;
+            let error = model.save_as(&folder.path().join("model"), dtype).unwrap_err().to_string();
+            assert!(error.contains("tensor `model.embed_tokens.weight` holds "), "{error}");
+        }
+        assert!(!folder.path().join("model").exists());
+        assert!(model.save(&folder.path().join("model")).is_ok());
+    }
 }

@@ -295,7 +295,21 @@ impl Config {
             let supported = family.activations.join("` or `");
             return refuse(format!("activation `{}` is not supported: only `{supported}` is", self.hidden_act));
         }
-        self.stretch()?;
+        let stretch = self.stretch()?;
+        if let Some((name, value)) =
+            stretch.numbers().into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0))
+        {
+            return refuse(format!("`rope_scaling`: `{name}` is {value}, must be above 0"));
+        }
+        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
+            return refuse(format!("the norms' epsilon is {}, must be between 0 and 1", self.rms_norm_eps));
+        }
+        if !(self.rope_theta >= 1.0 && self.rope_theta.is_finite()) {
+            return refuse(format!("`rope_theta` is {}, must be at least 1", self.rope_theta));
+        }
+        if self.sliding_window == Some(0) {
+            return refuse("`sliding_window` is 0: a token sees itself at least".to_owned());
+        }
         let heads = self.heads();
         let sizes = [
             ("vocab_size", self.vocab_size),

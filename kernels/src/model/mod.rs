@@ -11,6 +11,7 @@ mod gguf;
 mod layout;
 mod network;
 mod score;
+mod shards;
 mod tokenizer;
 
 pub use adapters::Lora;

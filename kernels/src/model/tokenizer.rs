@@ -67,7 +67,11 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] if it is not one, or has no token known to end a text.
     pub fn from_bytes(bytes: &[u8], eos: Option<u32>) -> Result<Self> {
-        Self::new(tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| Error::Tokenizer(error.to_string()))?, eos)
+        serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        // The library expects some parts to be as it writes them, and panics if they are not.
+        let read = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
+        let read = read.map_err(|_| Error::Tokenizer("a part of it is not what the format says".to_owned()))?;
+        Self::new(read.map_err(|error| Error::Tokenizer(error.to_string()))?, eos)
     }
 
     fn new(mut inner: tokenizers::Tokenizer, eos: Option<u32>) -> Result<Self> {

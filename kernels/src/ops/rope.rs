@@ -80,6 +80,29 @@ pub enum Stretch {
 }
 
 impl Stretch {
+    /// Its numbers by name; each must be above 0.
+    pub(crate) fn numbers(&self) -> Vec<(&'static str, f64)> {
+        match *self {
+            Self::None => Vec::new(),
+            Self::Linear { factor } => vec![("factor", factor)],
+            Self::Llama3 { factor, low, high, positions } => vec![
+                ("factor", factor),
+                ("low_freq_factor", low),
+                ("high_freq_factor", high),
+                ("high_freq_factor - low_freq_factor", high - low),
+                ("original_max_position_embeddings", positions),
+            ],
+            Self::Yarn { factor, fast, slow, positions, length, .. } => vec![
+                ("factor", factor),
+                ("beta_fast", fast),
+                ("beta_slow", slow),
+                ("beta_fast - beta_slow", fast - slow),
+                ("original_max_position_embeddings", positions),
+                ("attention_factor", length),
+            ],
+        }
+    }
+
     /// Changes the frequencies of heads of `head` channels; gives what sines and cosines are multiplied by.
     pub(crate) fn apply(self, frequencies: &mut [f64], head: usize, log_base: f64) -> f64 {
         use std::f64::consts::TAU;

@@ -2,6 +2,7 @@
 
 mod decoding;
 mod exactness;
+mod hostile;
 mod refusals;
 mod training;
 

@@ -238,6 +238,17 @@ impl tracetune_engine::stage::Params for Params {
         if self.batch_tokens < self.sequence_tokens {
             return wrong("batch_tokens", "must be at least `sequence_tokens`", "a step takes whole packed rows");
         }
+        for (param, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return wrong(param, "must be at least 0 and below 1", "0.9 and 0.98 are usual");
+            }
+        }
+        if !(self.clip > 0.0) {
+            return wrong("clip", "must be above 0", "1.0 is usual; `inf` clips nothing");
+        }
+        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
+            return wrong("weight_decay", "must be at least 0", "0.1 is usual");
+        }
         for (param, share) in [("warmup", self.warmup), ("final_learning_rate", self.final_learning_rate)] {
             if !(0.0..=1.0).contains(&share) {
                 return wrong(param, "must be between 0 and 1", "it is a share");

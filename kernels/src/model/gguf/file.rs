@@ -26,6 +26,9 @@ impl<'a> File<'a> {
             return Err(Error::Config("not a GGUF file: it does not start with `GGUF`".into()));
         }
         let version = u32::from_le_bytes(reader.array()?);
+        if (2..=3).contains(&version.swap_bytes()) {
+            return Err(Error::Config("a big-endian GGUF file, which is not supported".into()));
+        }
         if !(2..=3).contains(&version) {
             return Err(Error::Config(format!("GGUF version {version} is not supported: 2 and 3 are")));
         }
@@ -34,12 +37,20 @@ impl<'a> File<'a> {
         for _ in 0..entries {
             let (key, kind) = (reader.text()?, u32::from_le_bytes(reader.array()?));
             let value = reader.value(kind, 0)?;
-            metadata.insert(key, value);
+            if value.is_null() {
+                return Err(Error::Config(format!("damaged: `{key}` is no finite number")));
+            }
+            if metadata.insert(key.clone(), value).is_some() {
+                return Err(Error::Config(format!("damaged: `{key}` stands in it twice")));
+            }
         }
         let mut described = Vec::new();
         for _ in 0..tensors {
             let name = reader.text()?;
             let dimensions = u32::from_le_bytes(reader.array()?);
+            if dimensions > MOST_DIMENSIONS {
+                return Err(Error::Config(format!("damaged: tensor `{name}` has {dimensions} dimensions")));
+            }
             let mut shape = (0..dimensions).map(|_| reader.count()).collect::<Result<Vec<usize>>>()?;
             shape.reverse();
             let (kind, offset) = (u32::from_le_bytes(reader.array()?), reader.count()?);
@@ -47,14 +58,27 @@ impl<'a> File<'a> {
                 .ok_or_else(|| Error::Config(format!("tensor `{name}` is of a type ({kind}) that is not supported")))?;
             described.push((name, shape, kind, offset));
         }
-        let alignment = metadata.get("general.alignment").and_then(Value::as_u64).unwrap_or(32).max(1);
+        let alignment = match metadata.get("general.alignment") {
+            None => 32,
+            Some(value) => {
+                value.as_u64().filter(|size| size.is_power_of_two() && *size <= LARGEST_ALIGNMENT).ok_or_else(|| {
+                    Error::Config(format!("damaged: `general.alignment` is {value}, must be a power of two"))
+                })?
+            }
+        };
         let start = (reader.at as u64).next_multiple_of(alignment) as usize;
         let mut tensors = BTreeMap::new();
+        let mut places = Vec::with_capacity(described.len());
         for (name, shape, kind, offset) in described {
             let numbers = shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
             let length = numbers.and_then(|numbers| kind.bytes(numbers)).ok_or_else(|| {
                 Error::Config(format!("tensor `{name}` of shape {shape:?} is not made of whole {kind:?} blocks"))
             })?;
+            if !(offset as u64).is_multiple_of(alignment) {
+                return Err(Error::Config(format!(
+                    "damaged: tensor `{name}` begins at {offset}, which is no multiple of {alignment}"
+                )));
+            }
             let from = start.saturating_add(offset);
             let data = bytes.get(from..from.saturating_add(length)).ok_or_else(|| {
                 let length = bytes.len();
@@ -62,11 +86,25 @@ impl<'a> File<'a> {
                     "cut short: tensor `{name}` of shape {shape:?} ends after byte {length}, where the file ends"
                 ))
             })?;
-            tensors.insert(name, Stored { shape, kind, bytes: data });
+            places.push((offset, offset + length, name.clone()));
+            if tensors.insert(name.clone(), Stored { shape, kind, bytes: data }).is_some() {
+                return Err(Error::Config(format!("damaged: tensor `{name}` stands in it twice")));
+            }
+        }
+        places.sort();
+        if let Some(pair) = places.windows(2).find(|pair| pair[1].0 < pair[0].1) {
+            let (one, other) = (&pair[0].2, &pair[1].2);
+            return Err(Error::Config(format!("damaged: tensors `{one}` and `{other}` overlap")));
         }
         Ok(Self { metadata, tensors })
     }
 }
+
+/// What the format allows.
+const MOST_DIMENSIONS: u32 = 4;
+const LARGEST_ALIGNMENT: u64 = 1 << 20;
+/// Numbers in an array of the metadata: more than any vocabulary has.
+const MOST_NUMBERS: usize = 1 << 22;
 
 struct Reader<'a> {
     bytes: &'a [u8],
@@ -113,6 +151,9 @@ impl<'a> Reader<'a> {
             8 => json!(self.text()?),
             9 if depth < 4 => {
                 let (kind, length) = (u32::from_le_bytes(self.array()?), self.count()?);
+                if length > MOST_NUMBERS && !matches!(kind, 8 | 9) {
+                    return Err(Error::Config(format!("damaged: an array of {length} numbers at byte {}", self.at)));
+                }
                 // Collected one by one: a false length runs into the file's end before it fills the memory.
                 (0..length).map(|_| self.value(kind, depth + 1)).collect::<Result<Vec<_>>>()?.into()
             }

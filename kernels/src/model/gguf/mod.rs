@@ -6,9 +6,9 @@ mod file;
 mod quants;
 mod vocabulary;
 
-use super::checkpoint::check_shape;
+use super::checkpoint::{check_finite, check_layers, check_shape};
 use super::family::Family;
-use super::{Config, Model};
+use super::{Config, Layout, Model};
 use crate::ops::rope::Stretch;
 use crate::{Error, Result};
 use file::File;
@@ -73,28 +73,79 @@ pub(crate) fn load(path: &Path) -> Result<Model> {
 fn read(bytes: &[u8], path: &Path) -> Result<Model> {
     let file = File::parse(bytes)?;
     let config = config(&file)?;
+    check_layers(&config, file.tensors.len())?;
     let (tokenizer, sidecars) = vocabulary::read(&file.metadata)?;
-    let mut model = Model::assemble(config, tokenizer, sidecars, path)?;
+    let layout = Layout::new(&config)?;
     let mut unused: BTreeSet<&str> = file.tensors.keys().map(String::as_str).filter(|name| *name != FACTORS).collect();
-    for tensor in model.layout.tensors() {
+    let mut stored = Vec::with_capacity(layout.tensors().len());
+    for tensor in layout.tensors() {
         let name = name(&tensor.name);
         let missing = || Error::MissingTensor { path: path.to_owned(), tensor: name.clone() };
-        let stored = file.tensors.get(&name).ok_or_else(missing)?;
+        let found = file.tensors.get(&name).ok_or_else(missing)?;
         // The file keeps every matrix as (outputs, inputs).
-        check_shape(&name, &stored.shape, tensor.shape.clone())?;
+        check_shape(&name, &found.shape, tensor.shape.clone())?;
         unused.remove(name.as_str());
+        stored.push((name, found));
+    }
+    if let Some(name) = unused.first() {
+        return Err(Error::Config(format!("tensor `{name}` is not part of a `{}` model", config.model_type)));
+    }
+    let mut model = Model::assemble(config, tokenizer, layout, sidecars, path)?;
+    let heads = model.config.heads();
+    for (tensor, (name, stored)) in model.layout.tensors().iter().zip(stored) {
         let values = &mut model.weights[tensor.range()];
         quants::widen(stored.kind, stored.bytes, values)
             .map_err(|message| Error::Config(format!("tensor `{name}`: {message}")))?;
-        let heads = model.config.heads();
+        check_finite(&name, values).map_err(Error::Config)?;
         if model.config.model_type == "llama" && (name.contains(".attn_q.") || name.contains(".attn_k.")) {
             pair_halves(values, heads.size, tensor.shape.get(1).copied().unwrap_or(1));
         }
     }
-    if let Some(name) = unused.first() {
-        return Err(Error::Config(format!("tensor `{name}` is not part of a `{}` model", model.config.model_type)));
-    }
     Ok(model)
+}
+
+/// Metadata behind an architecture's name that change what is computed, and the value under which they change nothing.
+const NEUTRAL: [(&str, f64); 13] = [
+    ("expert_count", 0.0),
+    ("expert_used_count", 0.0),
+    ("logit_scale", 1.0),
+    ("embedding_scale", 1.0),
+    ("residual_scale", 1.0),
+    ("attention.scale", 0.0),
+    ("attn_logit_softcapping", 0.0),
+    ("final_logit_softcapping", 0.0),
+    ("attention.clamp_kqv", 0.0),
+    ("attention.max_alibi_bias", 0.0),
+    ("use_parallel_residual", 0.0),
+    ("rope.scaling.attn_factor", 1.0),
+    ("rope.scale_linear", 1.0),
+];
+
+/// That the file asks for nothing that would be left out.
+fn check_metadata(file: &File, architecture: &str) -> Result<()> {
+    let get = |key: &str| file.metadata.get(&format!("{architecture}.{key}"));
+    let number = |value: &Value| value.as_f64().or_else(|| value.as_bool().map(f64::from));
+    for (key, neutral) in NEUTRAL {
+        if let Some(value) = get(key).filter(|value| number(value) != Some(neutral)) {
+            return Err(Error::Config(format!("`{architecture}.{key}` is {value}, which is not supported")));
+        }
+    }
+    if get("attention.causal").is_some_and(|causal| causal.as_bool() != Some(true)) {
+        return Err(Error::Config(format!("`{architecture}.attention.causal` is false: only decoders are supported")));
+    }
+    let size = |key: &str| get(key).and_then(Value::as_u64);
+    let head =
+        size("attention.key_length").or_else(|| size("embedding_length")?.checked_div(size("attention.head_count")?));
+    for key in ["rope.dimension_count", "attention.value_length"] {
+        if let (Some(found), Some(head)) = (get(key), head)
+            && found.as_u64() != Some(head)
+        {
+            let message =
+                format!("`{architecture}.{key}` is {found} and a head has {head} channels, which is not supported");
+            return Err(Error::Config(message));
+        }
+    }
+    Ok(())
 }
 
 /// A tensor's name in the file: `model.layers.3.mlp.up_proj.weight` is `blk.3.ffn_up.weight`.
@@ -126,6 +177,7 @@ fn config(file: &File) -> Result<Config> {
     let family = Family::find(architecture).ok_or_else(|| {
         Error::Config(format!("architecture `{architecture}` is not supported: only {} are", Family::supported()))
     })?;
+    check_metadata(file, architecture)?;
     let mut fields = Map::new();
     for (field, key) in FIELDS {
         if let Some(value) = get(&format!("{architecture}.{key}")) {

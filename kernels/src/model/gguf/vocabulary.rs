@@ -3,7 +3,7 @@
 use crate::model::Tokenizer;
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// How Llama 3 cuts text, and Qwen 2 with single digits.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -57,6 +57,7 @@ impl<'a> Described<'a> {
 /// The tokenizer, and the small files that go with it.
 pub(super) fn read(metadata: &BTreeMap<String, Value>) -> Result<(Tokenizer, BTreeMap<String, Vec<u8>>)> {
     let described = Described(metadata);
+    check(&described)?;
     let (mut tokenizer, opens) = match described.text("ggml.model") {
         "gpt2" => (bytes(&described)?, described.text("ggml.pre").starts_with("llama")),
         "llama" => (pieces(&described), true),
@@ -91,6 +92,26 @@ pub(super) fn read(metadata: &BTreeMap<String, Value>) -> Result<(Tokenizer, BTr
     sidecars.extend(template.map(|text| ("chat_template.jinja".to_owned(), text.as_bytes().to_vec())));
     let eos = described.named("ggml.eos_token_id").map(|(_, id)| id as u32);
     Ok((Tokenizer::from_bytes(tokenizer.to_string().as_bytes(), eos)?, sidecars))
+}
+
+/// That tokens have names of their own, and that the special ones are among them.
+fn check(described: &Described) -> Result<()> {
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (id, (token, _)) in described.tokens().enumerate() {
+        if let Some(other) = places.insert(token, id) {
+            let token = token.escape_debug();
+            return Err(Error::Tokenizer(format!("damaged: tokens {other} and {id} are both `{token}`")));
+        }
+    }
+    for key in ["ggml.bos_token_id", "ggml.eos_token_id", "ggml.unknown_token_id", "ggml.padding_token_id"] {
+        if let (Some(id), None) = (described.get(key), described.named(key)) {
+            return Err(Error::Tokenizer(format!("damaged: `tokenizer.{key}` is {id}, of {} tokens", places.len())));
+        }
+    }
+    if described.text("ggml.model") == "gpt2" && described.list("ggml.merges").is_empty() {
+        return Err(Error::Tokenizer("`tokenizer.ggml.merges` is missing".into()));
+    }
+    Ok(())
 }
 
 fn vocabulary(described: &Described) -> Map<String, Value> {
