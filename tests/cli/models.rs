@@ -156,3 +156,25 @@ fn a_completion_goes_on_from_its_start() {
     );
     assert_eq!(ran.json()["completions"][0]["text"], drawn);
 }
+
+#[test]
+fn a_strangers_index_writes_and_reads_nothing_outside_its_folder() {
+    let workspace = workspace();
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny");
+    let folder = workspace.path().join("stranger");
+    std::fs::create_dir(&folder).expect("a folder");
+    for name in ["config.json", "tokenizer.json"] {
+        std::fs::copy(shipped.join(name), folder.join(name)).expect("a copy");
+    }
+    workspace.write("victim.safetensors", "precious");
+    let victim = workspace.path().join("victim.safetensors");
+    workspace.write("pipeline.toml", "[stages.model]\nkind = \"model\"\nsource = \"stranger\"\n");
+    for name in [victim.display().to_string(), "../victim.safetensors".to_owned()] {
+        let index = serde_json::json!({"weight_map": {"model.norm.weight": name}}).to_string();
+        workspace.write("stranger/model.safetensors.index.json", &index);
+        let ran = workspace.run(["run", "pipeline.toml"]);
+        assert_eq!(ran.code, Some(1), "{ran}");
+        assert!(ran.stderr.contains("tensor `model.norm.weight` is said to lie in"), "{ran}");
+        assert_eq!(std::fs::read_to_string(&victim).expect("it is there"), "precious");
+    }
+}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -19,8 +19,25 @@ use rayon::prelude::*;
 use super::Digest;
 use super::watched::Stamp;
 
-/// A file may change twice within the file system's time step: one that was changed just now is not trusted.
+/// A file may change twice within the file system's time step: one that was changed just now is not trusted. Times of servers
+/// and of simple file systems have steps of up to two seconds; those of a local one are the kernel's, some milliseconds.
 const YOUNGEST: Duration = Duration::from_secs(2);
+const YOUNGEST_LOCAL: Duration = Duration::from_millis(100);
+
+/// Local file systems whose times are the kernel's, by the number that statfs(2) gives: Btrfs, ext2 to 4, F2FS, overlayfs,
+/// tmpfs, XFS.
+#[cfg(target_os = "linux")]
+const LOCAL: [u32; 6] = [0x9123_683e, 0xef53, 0xf2f5_2010, 0x794c_7630, 0x0102_1994, 0x5846_5342];
+
+/// How old a file must be to be trusted, by the file system that it lies on.
+fn youngest(path: &Path) -> Duration {
+    #[cfg(target_os = "linux")]
+    if rustix::fs::statfs(path).is_ok_and(|found| LOCAL.contains(&(found.f_type as u32))) {
+        return YOUNGEST_LOCAL;
+    }
+    let _ = path;
+    YOUNGEST
+}
 
 /// Names that are left out of every folder.
 const IGNORED: [&str; 2] = [".git", "__pycache__"];
@@ -180,8 +197,13 @@ impl Files {
     /// Whether a further change of any file would show in its times.
     pub(super) fn are_old(&self) -> bool {
         let now = SystemTime::now();
-        let age = |found: &Found| found.metadata.modified().ok().and_then(|modified| now.duration_since(modified).ok());
-        self.files.iter().all(|found| age(found).is_some_and(|age| age > YOUNGEST))
+        // Of its entry, which is as old as its bytes or younger: a time of change can be set, that of the entry can't.
+        let age = |found: &Found| {
+            let changed = Duration::new(found.metadata.ctime().try_into().ok()?, found.metadata.ctime_nsec() as u32);
+            now.duration_since(SystemTime::UNIX_EPOCH + changed).ok()
+        };
+        // The file systems are asked of young files alone: there are few.
+        self.files.iter().all(|found| age(found).is_some_and(|age| age > YOUNGEST || age > youngest(&found.path)))
     }
 }
 

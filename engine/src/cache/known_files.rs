@@ -1,9 +1,9 @@
 //! Digests of files and folders outside the store, so that a run does not read gigabytes to learn that nothing changed.
 //!
 //! They are known by their path and by what the file system says of them: of each file the device, inode, size, times of
-//! the last change of its content and of its entry. Small files alone are read each time, which is as quick.
+//! the last change of its content and of its entry. Small files are read once by each process, which is as quick.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use super::watched::WatchedFile;
 use super::{CacheError, Destination, Digest, Store};
 
 const FILE_NAME: &str = "known-files.json";
-/// Smaller files are not remembered.
+/// Smaller files are not remembered from run to run.
 const SMALLEST_BYTES: u64 = 1 << 20;
 
 /// What is known of files and folders, and what was learnt since it was loaded.
@@ -28,6 +28,8 @@ pub(crate) struct KnownFiles {
 struct Known {
     file: KnownFilesFile,
     learnt: bool,
+    /// Small files, for as long as this process runs: a program that a thousand stages start is read once.
+    small: HashMap<PathBuf, KnownFile>,
 }
 
 /// `known-files.json`.
@@ -59,7 +61,7 @@ impl KnownFiles {
     pub(crate) fn of_store(folder: &Path) -> Self {
         let text = std::fs::read(folder.join(FILE_NAME)).unwrap_or_default();
         let file = serde_json::from_slice(&text).unwrap_or_default();
-        Self { known: Mutex::new(Known { file, learnt: false }) }
+        Self { known: Mutex::new(Known { file, ..Known::default() }) }
     }
 
     /// The digest of a file or a folder, read only if it is not known, and what it was when it was looked at.
@@ -101,19 +103,24 @@ impl KnownFiles {
     }
 
     fn digest_of(&self, path: &Path, files: &Files) -> io::Result<Digest> {
-        if files.is_one() && files.bytes() < SMALLEST_BYTES {
-            return files.digest();
-        }
+        let is_small = files.is_one() && files.bytes() < SMALLEST_BYTES;
         let identity = files.identity();
-        let known = self.known.lock().ok().and_then(|known| known.file.files.get(path).cloned());
+        let known = self.known.lock().ok().and_then(|known| {
+            if is_small { known.small.get(path).cloned() } else { known.file.files.get(path).cloned() }
+        });
         if let Some(known) = known.filter(|known| known.identity == identity) {
             return Ok(known.digest);
         }
         let digest = files.digest()?;
         let is_same = Files::at(path)?.identity() == identity;
         if let (true, true, Ok(mut known)) = (is_same, files.are_old(), self.known.lock()) {
-            known.file.files.insert(path.to_owned(), KnownFile { identity, digest });
-            known.learnt = true;
+            let file = KnownFile { identity, digest };
+            if is_small {
+                known.small.insert(path.to_owned(), file);
+            } else {
+                known.file.files.insert(path.to_owned(), file);
+                known.learnt = true;
+            }
         }
         Ok(digest)
     }

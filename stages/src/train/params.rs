@@ -243,7 +243,7 @@ impl tracetune_engine::stage::Params for Params {
                 return wrong(param, "must be at least 0 and below 1", "0.9 and 0.98 are usual");
             }
         }
-        if !(self.clip > 0.0) {
+        if self.clip.is_nan() || self.clip <= 0.0 {
             return wrong("clip", "must be above 0", "1.0 is usual; `inf` clips nothing");
         }
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
