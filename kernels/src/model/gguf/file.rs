@@ -54,8 +54,12 @@ impl<'a> File<'a> {
             let mut shape = (0..dimensions).map(|_| reader.count()).collect::<Result<Vec<usize>>>()?;
             shape.reverse();
             let (kind, offset) = (u32::from_le_bytes(reader.array()?), reader.count()?);
-            let kind = Kind::from_number(kind)
-                .ok_or_else(|| Error::Config(format!("tensor `{name}` is of a type ({kind}) that is not supported")))?;
+            let kind = Kind::from_number(kind).ok_or_else(|| {
+                Error::Config(format!(
+                    "tensor `{name}` is of type {kind}, which is not supported: {} are",
+                    Kind::SUPPORTED
+                ))
+            })?;
             described.push((name, shape, kind, offset));
         }
         let alignment = match metadata.get("general.alignment") {

@@ -18,8 +18,8 @@ pub(crate) fn sandbox() -> Option<&'static Sandbox> {
     SANDBOX
         .get_or_init(|| match Python::find() {
             Ok(python) => {
-                // Little memory: filling it must not take a second of CPU time on a busy machine either.
-                let limits = Limits { cpu_s: CpuSeconds(1.0), memory_bytes: 128 << 20, ..Limits::default() };
+                // Little memory: filling it must not take so much CPU time on a slow and busy machine either.
+                let limits = Limits { cpu_s: CpuSeconds(2.0), memory_bytes: 128 << 20, ..Limits::default() };
                 Some(Sandbox::start(&python, limits, 2).expect("the sandbox starts"))
             }
             Err(_) => None,
