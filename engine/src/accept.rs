@@ -16,7 +16,6 @@ use crate::pipeline::{NodeIndex, Pipeline};
 use crate::plan::{self, Cause, NotAcceptable, Why};
 use crate::registry::Work;
 use crate::schedule::{self, Event, RunError, RunOptions};
-use crate::stage::StageError;
 use crate::table::{TableError, first_difference};
 
 /// How a claim is checked.
@@ -80,9 +79,6 @@ pub enum AcceptError {
     /// A table can't be read.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// It was interrupted.
-    #[error(transparent)]
-    Stage(#[from] StageError),
 }
 
 /// Checks that the node gives the results that it gave the last time, and records them under its present key.

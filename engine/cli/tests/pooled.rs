@@ -5,18 +5,19 @@ use insta::assert_snapshot;
 use crate::support::Workspace;
 use crate::workspace;
 
-fn with_seeds() -> Workspace {
+/// A run of the toys' pipeline with a sweep.
+fn swept(axes: &str) -> Workspace {
     let workspace = workspace();
     let path = workspace.path().join("pipeline.toml");
     let text = std::fs::read_to_string(&path).expect("the toys' pipeline");
-    std::fs::write(path, text + "\n[sweep]\nseed = [7, 8, 9]\n").expect("the pipeline");
+    std::fs::write(path, format!("{text}\n[sweep]\n{axes}\n")).expect("the pipeline");
     workspace.run(["run", "--sweep"]);
     workspace
 }
 
 #[test]
 fn a_sweep_over_seeds_is_pooled() {
-    let workspace = with_seeds();
+    let workspace = swept("seed = [7, 8, 9]");
     assert_snapshot!(workspace.run(["compare", "latest", "--over", "seed"]), @r"
     exit code: 0
     --- stdout
@@ -94,11 +95,7 @@ fn what_can_not_be_pooled_says_why() {
 
 #[test]
 fn a_sweep_s_figures_are_shown_by_its_parameters() {
-    let workspace = workspace();
-    let path = workspace.path().join("pipeline.toml");
-    let text = std::fs::read_to_string(&path).expect("the toys' pipeline");
-    std::fs::write(path, text + "\n[sweep]\nseed = [7, 8]\nguesses = [4, 8]\n").expect("the pipeline");
-    workspace.run(["run", "--sweep"]);
+    let workspace = swept("seed = [7, 8]\nguesses = [4, 8]");
     let shown = workspace.run(["show"]).stdout;
     let means = &shown[shown.find("Means").expect("means over seeds")..];
     assert_snapshot!(means, @r"

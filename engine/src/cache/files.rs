@@ -173,21 +173,28 @@ impl Files {
 
     /// Over the bytes of the file; for several, over their paths and digests.
     pub(super) fn digest(&self) -> io::Result<Digest> {
-        let Some(folder) = &self.folder else { return self.files[0].digest() };
-        let digests: Vec<Digest> = self.files.par_iter().map(Found::digest).collect::<io::Result<_>>()?;
+        if self.is_one() {
+            return self.files[0].digest();
+        }
         let mut hasher = blake3::Hasher::new();
-        for (file, digest) in self.files.iter().zip(digests) {
-            let name = file.path.strip_prefix(folder).unwrap_or(&file.path).as_os_str().as_bytes();
+        for (name, digest) in self.digests()? {
+            let name = name.as_os_str().as_bytes();
             hasher.update(&(name.len() as u64).to_le_bytes()).update(name).update(&digest.0);
         }
         Ok(hasher.finalize().into())
     }
 
-    /// The files of a folder by their path from it, each with the digest of its bytes.
+    /// The files of a folder by their path from it, each with the digest of its bytes; nothing for one file.
     pub(super) fn listing(&self) -> io::Result<Listing> {
-        let Some(folder) = &self.folder else { return Ok(Listing::new()) };
-        let name = |file: &Found| file.path.strip_prefix(folder).unwrap_or(&file.path).to_string_lossy().into_owned();
-        self.files.par_iter().map(|file| Ok((name(file), file.digest()?))).collect()
+        Ok(self.digests()?.into_iter().map(|(name, digest)| (name.to_string_lossy().into_owned(), digest)).collect())
+    }
+
+    /// Of several files: their paths from the folder, in order, and the digests of their bytes.
+    fn digests(&self) -> io::Result<Vec<(&Path, Digest)>> {
+        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
+        let names = self.files.iter().map(|file| file.path.strip_prefix(folder).unwrap_or(&file.path));
+        let digests = self.files.par_iter().map(Found::digest).collect::<io::Result<Vec<Digest>>>()?;
+        Ok(names.zip(digests).collect())
     }
 
     pub(super) fn bytes(&self) -> u64 {

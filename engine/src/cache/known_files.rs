@@ -3,7 +3,7 @@
 //! They are known by their path and by what the file system says of them: of each file the device, inode, size, times of
 //! the last change of its content and of its entry. Small files are read once by each process, which is as quick.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -29,7 +29,14 @@ struct Known {
     file: KnownFilesFile,
     learnt: bool,
     /// Small files, for as long as this process runs: a program that a thousand stages start is read once.
-    small: HashMap<PathBuf, KnownFile>,
+    small: BTreeMap<PathBuf, KnownFile>,
+}
+
+impl Known {
+    /// What is known of small files, or of large ones and folders.
+    fn files(&mut self, are_small: bool) -> &mut BTreeMap<PathBuf, KnownFile> {
+        if are_small { &mut self.small } else { &mut self.file.files }
+    }
 }
 
 /// `known-files.json`.
@@ -105,22 +112,15 @@ impl KnownFiles {
     fn digest_of(&self, path: &Path, files: &Files) -> io::Result<Digest> {
         let is_small = files.is_one() && files.bytes() < SMALLEST_BYTES;
         let identity = files.identity();
-        let known = self.known.lock().ok().and_then(|known| {
-            if is_small { known.small.get(path).cloned() } else { known.file.files.get(path).cloned() }
-        });
+        let known = self.known.lock().ok().and_then(|mut known| known.files(is_small).get(path).cloned());
         if let Some(known) = known.filter(|known| known.identity == identity) {
             return Ok(known.digest);
         }
         let digest = files.digest()?;
         let is_same = Files::at(path)?.identity() == identity;
         if let (true, true, Ok(mut known)) = (is_same, files.are_old(), self.known.lock()) {
-            let file = KnownFile { identity, digest };
-            if is_small {
-                known.small.insert(path.to_owned(), file);
-            } else {
-                known.file.files.insert(path.to_owned(), file);
-                known.learnt = true;
-            }
+            known.files(is_small).insert(path.to_owned(), KnownFile { identity, digest });
+            known.learnt |= !is_small;
         }
         Ok(digest)
     }

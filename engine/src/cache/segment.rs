@@ -241,9 +241,7 @@ impl Store {
         let table = with_bookkeeping(&with_placeholders(added, counts)?, keys, parts, counts)?;
         let output = self.put_table(&table)?;
         let segment = Segment { digest: output.digest, bytes: output.bytes, items: keys.len() as u64 };
-        let record = serde_json::to_vec(&segment).expect("a record is plain data");
-        self.sync_object(&segment.digest)?;
-        self.write_file(Destination::Record(self.segment_path(signature, &segment.digest)), &record)?;
+        self.record_segment(signature, &segment)?;
         Ok(WrittenSegment { segment, keys: spread(keys, counts).collect(), table })
     }
 
@@ -254,11 +252,16 @@ impl Store {
     pub(crate) fn take_segments(&self, from: &Self, signature: &Signature) -> Result<(), CacheError> {
         for segment in from.segment_records(signature)? {
             self.take_object(from, &segment.digest)?;
-            self.sync_object(&segment.digest)?;
-            let record = serde_json::to_vec(&segment).expect("a record is plain data");
-            self.write_file(Destination::Record(self.segment_path(signature, &segment.digest)), &record)?;
+            self.record_segment(signature, &segment)?;
         }
         Ok(())
+    }
+
+    /// Says that a segment is there, once its object is on the disk.
+    fn record_segment(&self, signature: &Signature, segment: &Segment) -> Result<(), CacheError> {
+        self.sync_object(&segment.digest)?;
+        let record = serde_json::to_vec(segment).expect("a record is plain data");
+        self.write_file(Destination::Record(self.segment_path(signature, &segment.digest)), &record)
     }
 
     fn segment_path(&self, signature: &Signature, digest: &Digest) -> std::path::PathBuf {

@@ -46,21 +46,24 @@ pub struct GroupFigure {
 type Group = (Vec<Option<String>>, String);
 
 /// Groups a run's figures by parameters: their names, paths, last words of paths, or `STAGE.PARAM`. With none, by all that
-/// its sweep and its ablations set but seeds.
+/// its sweep and its ablations set but seeds; `None` if they set no seed.
 ///
 /// # Errors
 /// [`CompareError::NoParam`], [`CompareError::NoResults`], or the run's tables can't be read.
-pub fn grouped(run: &Run, by: &[String]) -> Result<Groups, CompareError> {
+pub fn grouped(run: &Run, by: &[String]) -> Result<Option<Groups>, CompareError> {
     let params = run.param_lines()?;
+    let axes = names(&params, |line| line.axis);
+    if by.is_empty() && !axes.iter().any(|name| is_seed(name)) {
+        return Ok(None);
+    }
     let results = Results::of(run.clone())?;
-    let axes = axes(&params);
     let by = match by {
         [] => axes.iter().filter(|name| !is_seed(name)).map(|name| (*name).to_owned()).collect(),
         names => names.to_vec(),
     };
     for name in &by {
         if !params.iter().any(|line| is_named(line, name)) {
-            let known = if axes.is_empty() { pipeline_params(&params) } else { axes.clone() };
+            let known = if axes.is_empty() { names(&params, |line| line.stage.is_none()) } else { axes };
             let known = known.into_iter().map(str::to_owned).collect();
             return Err(CompareError::NoParam { run: run.record.id.clone(), name: name.clone(), known });
         }
@@ -99,18 +102,13 @@ pub fn grouped(run: &Run, by: &[String]) -> Result<Groups, CompareError> {
             }
         }
     }
-    Ok(Groups { by, over, figures })
+    Ok(Some(Groups { by, over, figures }))
 }
 
-/// What a sweep or an ablation sets, each name once.
-fn axes(params: &[ParamLine]) -> Vec<&str> {
-    let names: BTreeSet<&str> = params.iter().filter(|line| line.axis).map(|line| line.name.as_str()).collect();
-    names.into_iter().collect()
-}
-
-fn pipeline_params(params: &[ParamLine]) -> Vec<&str> {
-    let own = params.iter().filter(|line| line.stage.is_none());
-    own.map(|line| line.name.as_str()).collect::<BTreeSet<_>>().into_iter().collect()
+/// The parameters of some lines, each name once.
+fn names(params: &[ParamLine], is_wanted: impl Fn(&ParamLine) -> bool) -> Vec<&str> {
+    let wanted = params.iter().filter(|line| is_wanted(line)).map(|line| line.name.as_str());
+    wanted.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Whether figures of several values of it differ by chance alone.

@@ -328,7 +328,10 @@ pub(super) fn with_files(store: &Store, recipe: &Recipe, mut causes: Vec<Cause>)
         let Some(watched) = recipe.watched.iter().find(|watched| watched.folder_digest() == Some(new)) else {
             continue;
         };
-        if let (Ok(Some(old)), Ok(new)) = (store.listing(&old), watched.listing()) {
+        // The folder is read again only if there is something to hold it against.
+        if let Ok(Some(old)) = store.listing(&old)
+            && let Ok(new) = watched.listing()
+        {
             *files = FileChange::between(&old, &new);
         }
     }

@@ -1,5 +1,6 @@
 //! Why one row of a row stage is cached, stale or new.
 
+use std::cell::LazyCell;
 use std::fmt;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -149,6 +150,16 @@ pub(super) fn why_rows(
         Some(before) => Some(before?),
     };
     let named_by = row_name(pipeline, index, shape.port, &table);
+    // What all rows that are not cached have in common: found out once, and only if there are such rows.
+    let of_all_rows = LazyCell::new(|| {
+        let Some(last) = &last else { return vec![Cause::New] };
+        let (_, key_parts) = recipe.action(&inputs.digests);
+        let mut causes = with_files(planner.store, recipe, diff(node, last, &key_parts, &inputs));
+        causes.retain(|cause| !matches!(cause, Cause::Input { port, .. } if port == shape.port));
+        causes
+    });
+    let reads = read_columns(&table, &shape.reads)?;
+    let reads_before = before.as_ref().and_then(|before| Some((before, read_columns(before, &shape.reads).ok()?)));
     let why = |row: usize| {
         let digests = row_digests(&table.slice(row, 1), &shape.reads)?;
         let cached = row_keys(&signature, &digests, &parts).filter(|key| segments.find(key).is_some()).count();
@@ -156,23 +167,14 @@ pub(super) fn why_rows(
         if cached == parts.len() {
             return Ok(why);
         }
-        let Some(last) = &last else {
-            why.causes.push(Cause::New);
-            return Ok(why);
-        };
-        let (_, key_parts) = recipe.action(&inputs.digests);
-        let of_all_rows = |cause: &Cause| !matches!(cause, Cause::Input { port, .. } if port == shape.port);
-        let causes = with_files(planner.store, recipe, diff(node, last, &key_parts, &inputs));
-        why.causes.extend(causes.into_iter().filter(of_all_rows));
-        let Some(before) = &before else { return Ok(why) };
-        let Ok(old) = read_columns(before, &shape.reads) else { return Ok(why) };
-        let new = read_columns(&table, &shape.reads)?;
+        why.causes.clone_from(&of_all_rows);
+        let Some((before, old)) = &reads_before else { return Ok(why) };
         match earlier(before, &table, row, &named_by) {
-            Earlier::Row(earlier) => why.columns = changes(&old, earlier, &new, row),
+            Earlier::Row(earlier) => why.columns = changes(old, earlier, &reads, row),
             Earlier::New => why.causes.push(Cause::NewRow { name: name_of(&table, row, &named_by) }),
             Earlier::Unnamed => {
-                if let Some(nearest) = nearest(&old, &new, row) {
-                    why.columns = changes(&old, nearest, &new, row);
+                if let Some(nearest) = nearest(old, &reads, row) {
+                    why.columns = changes(old, nearest, &reads, row);
                 }
             }
         }

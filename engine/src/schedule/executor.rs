@@ -264,14 +264,11 @@ impl<'a> Executor<'a> {
             kind: described.stage_kind.kind().name().to_owned(),
         });
         let resources = &described.resources;
-        for (name, &count) in &resources.slots {
-            let there = self.machine.slots_of(name);
-            if count > there {
-                let message = format!("it needs {count} of `{name}`, and the run has {there}");
-                let error = StageError::environment(message, format!("run with `--slots {name}={count}`"));
-                let _ = self.sender.send(Message::Ended(node, Err(error.into())));
-                return;
-            }
+        if let Some((name, count, there)) = self.machine.lacking(resources) {
+            let message = format!("it needs {count} of `{name}`, and the run has {there}");
+            let error = StageError::environment(message, format!("run with `--slots {name}={count}`"));
+            let _ = self.sender.send(Message::Ended(node, Err(error.into())));
+            return;
         }
         let timeout = resources.timeout_s.map(Duration::from_secs_f64);
         let cancel = Arc::new(AtomicBool::new(false));

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::pipeline::Resources;
+
 /// Threads, memory and other things, e.g. GPUs: what a run has, what is free of it, what a stage takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -33,8 +35,14 @@ fn memory() -> u64 {
 
 impl Machine {
     /// How many there are of a name.
-    pub fn slots_of(&self, name: &str) -> usize {
+    pub(crate) fn slots_of(&self, name: &str) -> usize {
         self.slots.get(name).copied().unwrap_or(1)
+    }
+
+    /// The first kind of slots of which a stage takes more than there are: its name, how many it takes, how many there are.
+    pub fn lacking<'r>(&self, resources: &'r Resources) -> Option<(&'r str, usize, usize)> {
+        let slots = resources.slots.iter().map(|(name, &count)| (name.as_str(), count, self.slots_of(name)));
+        slots.into_iter().find(|(_, count, there)| count > there)
     }
 
     pub(super) fn has(&self, wanted: &Self) -> bool {

@@ -10,7 +10,8 @@ const SWEEP: &str = "[params]\nbase = 0.5\nname = \"x\"\n\
 
 fn groups(project: &Project, by: &[&str]) -> Result<Groups, CompareError> {
     let by: Vec<String> = by.iter().map(|name| (*name).to_owned()).collect();
-    grouped(&runs::load(&project.store(), "latest").unwrap(), &by)
+    let groups = grouped(&runs::load(&project.store(), "latest").unwrap(), &by)?;
+    Ok(groups.expect("there is something to group by"))
 }
 
 /// The groups' values, their mean loss and how many variants it is of.

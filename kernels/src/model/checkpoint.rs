@@ -56,6 +56,9 @@ impl Model {
         let layout = Layout::new(&config)?;
         let stored = stored_tensors(&layout, &shards, dir)?;
         let mut model = Self::assemble(config, tokenizer, layout, sidecars, dir)?;
+        // The embedding table may be in a later shard than a head that is tied to it.
+        let tied_head = shards.tensors.get(LM_HEAD).filter(|_| model.config.tie_word_embeddings);
+        let mut head = Vec::new();
         for (place, name) in shards.names.iter().enumerate() {
             let path = dir.join(name);
             let bytes = fs_err::read(&path)?;
@@ -68,13 +71,16 @@ impl Model {
                 read(&view, tensor, values).map_err(malformed)?;
                 check_finite(name, values).map_err(malformed)?;
             }
+            if tied_head.is_some_and(|(at, _)| *at == place) {
+                head = head_like_embedding(&file, &model).map_err(malformed)?;
+            }
         }
-        if model.config.tie_word_embeddings
-            && let Some((place, _)) = shards.tensors.get(LM_HEAD)
-        {
-            let path = dir.join(&shards.names[*place]);
-            let bytes = fs_err::read(&path)?;
-            check_tied(&bytes, &model).map_err(|message| Error::Malformed { path, message })?;
+        if tied_head.is_some() && head != model.weights[model.layout.embedding.clone()] {
+            let message = format!(
+                "`{LM_HEAD}` is stored with other numbers than the embedding table, to which `tie_word_embeddings` ties it: \
+                 set it to false in config.json, or take the tensor out"
+            );
+            return Err(Error::Malformed { path: dir.to_owned(), message });
         }
         Ok(model)
     }
@@ -248,29 +254,18 @@ fn is_known_buffer(name: &str) -> bool {
         || [".attn.bias", ".attn.masked_bias"].iter().any(|end| name.ends_with(end))
 }
 
-/// That a head which is stored although it is tied to the embedding table has the same numbers.
-fn check_tied(bytes: &[u8], model: &Model) -> std::result::Result<(), String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+/// The numbers of a head that is stored although it is tied to the embedding table, of whose shape it must be.
+fn head_like_embedding(file: &SafeTensors, model: &Model) -> std::result::Result<Vec<f32>, String> {
     let view = file.tensor(LM_HEAD).map_err(|error| error.to_string())?;
-    let embedding = model.layout.embedding.clone();
-    let mut tensor = model.layout.tensors()[0].clone();
-    LM_HEAD.clone_into(&mut tensor.name);
-    let mut head = vec![0.0; embedding.len()];
-    if view.shape() != tensor.stored_shape() {
-        return Err(format!(
-            "`{LM_HEAD}` has shape {:?}, the embedding table {:?}",
-            view.shape(),
-            tensor.stored_shape()
-        ));
+    let mut table = model.layout.tensors()[0].clone();
+    if view.shape() != table.stored_shape() {
+        let (found, expected) = (view.shape(), table.stored_shape());
+        return Err(format!("`{LM_HEAD}` has shape {found:?}, the embedding table {expected:?}"));
     }
-    read(&view, &tensor, &mut head)?;
-    if head == model.weights[embedding] {
-        return Ok(());
-    }
-    Err(format!(
-        "`{LM_HEAD}` is stored with other numbers than the embedding table, to which `tie_word_embeddings` ties it: \
-         set it to false in config.json, or take the tensor out"
-    ))
+    let mut head = vec![0.0; model.layout.embedding.len()];
+    LM_HEAD.clone_into(&mut table.name);
+    read(&view, &table, &mut head)?;
+    Ok(head)
 }
 
 /// That all numbers are numbers.

@@ -3,7 +3,7 @@
 //! A folder comes from a stranger. Its files are named by plain names, lie in the folder, and hold every tensor once; what they
 //! say is held against their size before memory is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Component, Path};
 
@@ -89,13 +89,14 @@ pub(super) fn check_inside(dir: &Path, name: &str) -> Result<()> {
 /// # Errors
 /// The index can't be read, or names something else than files of the folder.
 pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
-    let names = index(dir)?.map(|index| {
-        let mut names: Vec<String> = index.weight_map.into_values().collect();
-        names.sort();
-        names.dedup();
-        names
-    });
-    Ok(names.unwrap_or_else(|| vec![SINGLE.to_owned()]))
+    Ok(names_by(index(dir)?.as_ref()))
+}
+
+fn names_by(index: Option<&Index>) -> Vec<String> {
+    match index {
+        Some(index) => index.weight_map.values().collect::<BTreeSet<_>>().into_iter().cloned().collect(),
+        None => vec![SINGLE.to_owned()],
+    }
 }
 
 impl Shards {
@@ -106,7 +107,7 @@ impl Shards {
     /// says.
     pub(super) fn open(dir: &Path) -> Result<Self> {
         let index = index(dir)?;
-        let names = names(dir)?;
+        let names = names_by(index.as_ref());
         let mut tensors: BTreeMap<String, (usize, TensorInfo)> = BTreeMap::new();
         for (place, name) in names.iter().enumerate() {
             check_inside(dir, name)?;

@@ -38,11 +38,7 @@ impl Folder {
     /// Writes the weights again after a change of the tensors: type, shape and bytes by name.
     fn change(&self, change: impl FnOnce(&mut Tensors)) {
         let path = self.file("model.safetensors");
-        let bytes = std::fs::read(&path).unwrap();
-        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        let own =
-            |(name, view): (String, TensorView)| (name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()));
-        let mut tensors: Tensors = file.tensors().into_iter().map(own).collect();
+        let mut tensors = stored(&path);
         change(&mut tensors);
         std::fs::write(path, serialized(&tensors)).unwrap();
     }
@@ -62,14 +58,17 @@ impl Folder {
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
+fn stored(path: &Path) -> Tensors {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let own = |(name, view): (String, TensorView)| (name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()));
+    file.tensors().into_iter().map(own).collect()
+}
+
 fn serialized(tensors: &Tensors) -> Vec<u8> {
-    let view = |(name, (dtype, shape, bytes)): (&String, &(Dtype, Vec<usize>, Vec<u8>))| {
-        (name.clone(), TensorView::new(*dtype, shape.clone(), bytes).unwrap().data().to_vec(), *dtype, shape.clone())
-    };
-    let owned: Vec<_> = tensors.iter().map(view).collect();
-    let views = owned
+    let views = tensors
         .iter()
-        .map(|(name, bytes, dtype, shape)| (name.clone(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+        .map(|(name, (dtype, shape, bytes))| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
     safetensors::serialize(views, None).unwrap()
 }
 
@@ -102,13 +101,11 @@ fn an_index_names_files_of_the_folder_alone() {
 
 /// Splits the weights into two shards, with an index.
 fn shard(folder: &Folder, index: impl FnOnce(&mut serde_json::Map<String, Value>)) {
-    let bytes = std::fs::read(folder.file("model.safetensors")).unwrap();
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let mut map = serde_json::Map::new();
     let mut shards = [Tensors::new(), Tensors::new()];
-    for (at, (name, view)) in file.tensors().into_iter().enumerate() {
+    for (at, (name, tensor)) in stored(&folder.file("model.safetensors")).into_iter().enumerate() {
         map.insert(name.clone(), json!(format!("{}.safetensors", ["one", "two"][at % 2])));
-        shards[at % 2].insert(name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()));
+        shards[at % 2].insert(name, tensor);
     }
     for (name, shard) in ["one", "two"].into_iter().zip(&shards) {
         std::fs::write(folder.file(&format!("{name}.safetensors")), serialized(shard)).unwrap();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use tracetune_engine::accept::{self, AcceptError, Options};
+use tracetune_engine::schedule::Machine;
 
 use super::run::nodes_called;
 use crate::args::SetArgs;
@@ -49,7 +50,7 @@ pub(crate) fn accept(args: &Args, session: &Session) -> anyhow::Result<u8> {
     nodes.sort_unstable();
     nodes.dedup();
     let rows = (!args.unchecked).then_some(args.rows as usize);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = Machine::default().threads;
     let options = Options { rows, seed: args.seed, threads };
     let mut all = Vec::new();
     for &index in &nodes {

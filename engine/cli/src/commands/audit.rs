@@ -4,6 +4,7 @@ use anyhow::Context;
 use serde_json::json;
 use tracetune_engine::audit::{self, Options};
 use tracetune_engine::pipeline::{Choice, Overrides, Pipeline, project_root};
+use tracetune_engine::schedule::Machine;
 
 use super::runs;
 use crate::exit;
@@ -54,7 +55,7 @@ pub(crate) fn audit(args: &Args, session: &Session) -> anyhow::Result<u8> {
     let (_folder, clean) = store.temporary().context("no clean store could be made")?;
     let progress = Progress::new(&session.ui, &pipeline, session.app.watch);
     let cancel = interrupt::flag(progress.stopping());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = Machine::default().threads;
     let options = Options { stages: args.stages, rows: args.rows, seed: args.seed, threads };
     let findings =
         audit::audit(&run, &pipeline, &store, &clean, &options, cancel, &|_| {}).map_err(|error| match error {

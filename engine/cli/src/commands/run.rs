@@ -123,9 +123,7 @@ fn check_slots(pipeline: &Pipeline, plan: &Plan, machine: &Machine, only: &[Node
         {
             continue;
         }
-        if let Some((name, count)) = node.resources.slots.iter().find(|(name, count)| **count > machine.slots_of(name))
-        {
-            let there = machine.slots_of(name);
+        if let Some((name, count, there)) = machine.lacking(&node.resources) {
             let message = format!("`{}` takes {count} of `{name}`, and the run has {there}", node.stage);
             return Err(helped(message, format!("say how many there are: `--slots {name}={count}`")));
         }

@@ -288,13 +288,26 @@ fn cell(figure: &MetricLine, percent: bool) -> String {
 fn interval(value: f64, ends: Option<(f64, f64)>, percent: bool) -> String {
     let scale = if percent { 100.0 } else { 1.0 };
     match ends {
-        Some((low, high)) => {
-            let decimals = numbers::decimals((high - low) / 2.0 * scale);
-            let number = |value: f64| format!("{:.decimals$}", value * scale);
-            format!("{} [{}, {}]", number(value), number(low), number(high))
-        }
+        Some(ends) => with_ends(value, ends, scale, |number, decimals| format!("{number:.decimals$}")),
         None => numbers::plain(value * scale),
     }
+}
+
+/// A difference with its sign, and its interval if it has one.
+fn signed(value: f64, ends: Option<(f64, f64)>, percent: bool) -> String {
+    let scale = if percent { 100.0 } else { 1.0 };
+    match ends {
+        Some(ends) => with_ends(value, ends, scale, |number, decimals| format!("{number:+.decimals$}")),
+        None if value > 0.0 => format!("+{}", numbers::plain(value * scale)),
+        None => numbers::plain(value * scale),
+    }
+}
+
+/// `41.2 [39.3, 43.1]`, with as many decimals as the interval's width allows.
+fn with_ends(value: f64, (low, high): (f64, f64), scale: f64, text: fn(f64, usize) -> String) -> String {
+    let decimals = numbers::decimals((high - low) / 2.0 * scale);
+    let [value, low, high] = [value, low, high].map(|number| text(number * scale, decimals));
+    format!("{value} [{low}, {high}]")
 }
 
 /// A cell for each column that a difference can have.

@@ -5,7 +5,7 @@ use tracetune_engine::cache::Store;
 use tracetune_engine::compare::{self, Pooled, PooledFigure, PooledMetricDifference, Seeds};
 use tracetune_engine::table::Record;
 
-use super::{Args, Captioned, explained, interval, letter, print};
+use super::{Args, Captioned, explained, interval, letter, print, signed};
 use crate::exit;
 use crate::out_file::write_table;
 use crate::session::Session;
@@ -130,22 +130,6 @@ fn metric_differences(pooled: &Pooled) -> Option<Captioned> {
     header.extend(["metric".to_owned(), format!(">{over}s"), ">difference".to_owned(), format!("by {over}")]);
     let caption = format!("Other metrics against A, by the same {over}; intervals over values of `{over}` alone");
     (!rows.is_empty()).then_some(Captioned { caption, header, rows })
-}
-
-/// A difference with its sign, and its interval if it has one.
-fn signed(value: f64, ends: Option<(f64, f64)>, percent: bool) -> String {
-    let scale = if percent { 100.0 } else { 1.0 };
-    match ends {
-        Some((low, high)) => {
-            let decimals = numbers::decimals((high - low) / 2.0 * scale);
-            let number = |value: f64| format!("{:+.decimals$}", value * scale);
-            format!("{} [{}, {}]", number(value), number(low), number(high))
-        }
-        None => {
-            let plain = numbers::plain(value * scale);
-            if value > 0.0 { format!("+{plain}") } else { plain }
-        }
-    }
 }
 
 /// A figure; of how many values it is, where some of its side have none.

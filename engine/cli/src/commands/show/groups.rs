@@ -1,23 +1,10 @@
 //! A run's figures by group.
 
-use tracetune_engine::compare::{self, CompareError, GroupFigure, Groups};
+use tracetune_engine::compare::{GroupFigure, Groups};
 use tracetune_engine::diagnostic::list;
-use tracetune_engine::runs::{MetricLine, Run};
+use tracetune_engine::runs::MetricLine;
 
 use crate::ui::{results, style};
-
-/// The groups that were asked for; those of a sweep over seeds if none were.
-pub(super) fn of(run: &Run, by: &[String]) -> Result<Option<Groups>, CompareError> {
-    let has_seeds = || {
-        let lines = run.param_lines()?;
-        let is_seed = |name: &str| name == "seed" || name.ends_with("_seed");
-        Ok::<_, CompareError>(lines.iter().any(|line| line.axis && is_seed(&line.name)))
-    };
-    if run.metric_lines()?.is_empty() || (by.is_empty() && !has_seeds()?) {
-        return Ok(None);
-    }
-    compare::grouped(run, by).map(Some)
-}
 
 /// The groups as text, `width` columns wide.
 pub(super) fn text(groups: &Groups, width: usize) -> String {

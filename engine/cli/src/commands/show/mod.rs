@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use tracetune_engine::cache::{OutputType, Store};
+use tracetune_engine::compare;
 use tracetune_engine::diagnostic::{list, nearest};
 use tracetune_engine::runs::{Run, RunsError, StageStatus};
 
@@ -73,7 +74,10 @@ pub(crate) fn show(args: &Args, session: &Session) -> anyhow::Result<u8> {
 
 fn show_run(run: &Run, store: &Store, by: &[String], session: &Session) -> anyhow::Result<u8> {
     let figures = run.metric_lines()?;
-    let groups = groups::of(run, by).map_err(|error| explained(error, store))?;
+    let groups = match figures.is_empty() {
+        true => None,
+        false => compare::grouped(run, by).map_err(|error| explained(error, store))?,
+    };
     let warnings = warnings::of(session.app.watch, &figures);
     let record = &run.record;
     if session.ui.json {
