@@ -73,7 +73,7 @@ pub struct Dataset;
 
 impl TableStage for Dataset {
     const KIND: &'static str = "dataset";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "imports problems: built-in, MBPP, HumanEval, HumanEvalFix, EvalPlus, QuixBugs, LiveCodeBench, APPS, CodeContests, ClassEval, JSONL or Parquet";
     type Params = Params;
 
